@@ -1,0 +1,45 @@
+//! What should run: the desired state that the loop converges to.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{App, AppName, PortMapping, Resources, RestartPolicy, Volume};
+
+/// The part of an app that a container is made from. Two equal templates make equal containers; a
+/// different one makes a new deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Template {
+    pub image: String,
+    pub port: u16,
+    pub command: Vec<String>,
+    pub env: BTreeMap<String, String>,
+    pub volumes: Vec<Volume>,
+    pub ports: Vec<PortMapping>,
+    pub resources: Resources,
+    pub restart: RestartPolicy,
+}
+
+/// One immutable, numbered roll-out of an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployment {
+    /// Counts from 1 within the app and never repeats, also after the app was deleted.
+    pub number: u64,
+    pub template: Arc<Template>,
+}
+
+/// An app with the deployment that should be live.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DesiredApp {
+    pub app: App,
+    /// Grows by one with every change of the spec.
+    pub generation: u64,
+    pub deployment: Deployment,
+}
+
+/// Everything as meant, at one revision of the store.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Desired {
+    pub revision: u64,
+    pub apps: BTreeMap<AppName, Arc<DesiredApp>>,
+}

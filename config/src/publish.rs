@@ -1,0 +1,165 @@
+//! The one published value: who may swap it, who may read it, and how a request holds on to it.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::{AppRoute, Endpoint, EndpointLease, Lease, RouteState, Snapshot};
+
+/// Makes the two ends of the one place where control and data plane meet.
+pub fn channel(initial: Snapshot) -> (Publisher, Snapshots) {
+    let (generations, watched) = watch::channel(initial.generation);
+    let current = Arc::new(ArcSwap::from_pointee(initial));
+    (Publisher { current: current.clone(), generations }, Snapshots { current, watched })
+}
+
+/// The only way to change what is served. Not `Clone`: it belongs to the control loop.
+#[derive(Debug)]
+pub struct Publisher {
+    current: Arc<ArcSwap<Snapshot>>,
+    generations: watch::Sender<u64>,
+}
+
+/// A snapshot that is not newer than the one served was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("generation {offered} is not newer than the served generation {served}")]
+pub struct StaleGeneration {
+    pub served: u64,
+    pub offered: u64,
+}
+
+impl Publisher {
+    /// Swaps the served snapshot. When this returns, every request that starts sees the new one.
+    ///
+    /// # Errors
+    /// [`StaleGeneration`], and nothing changes, unless the generation has grown.
+    pub fn publish(&mut self, snapshot: Arc<Snapshot>) -> Result<(), StaleGeneration> {
+        let (served, offered) = (self.current.load().generation, snapshot.generation);
+        if offered <= served {
+            return Err(StaleGeneration { served, offered });
+        }
+        self.current.store(snapshot);
+        self.generations.send_replace(offered);
+        Ok(())
+    }
+}
+
+/// Reads what is served, from any number of places, without a lock.
+#[derive(Clone, Debug)]
+pub struct Snapshots {
+    current: Arc<ArcSwap<Snapshot>>,
+    watched: watch::Receiver<u64>,
+}
+
+impl Snapshots {
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Waits until a generation newer than `seen` is served. Never returns if control is gone.
+    pub async fn newer_than(&self, seen: u64) -> Arc<Snapshot> {
+        let mut watched = self.watched.clone();
+        if watched.wait_for(|generation| *generation > seen).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        self.current()
+    }
+
+    /// Pins the served snapshot for a request to `host`, and counts the request as in flight on
+    /// the app and on the endpoint that `pick` chooses (an index, below the number it is given).
+    ///
+    /// The counting comes before a second look at what is served. So once control has published a
+    /// snapshot and then reads zero in flight, no request that pinned an older one is under way,
+    /// and an instance can be stopped with nobody on it.
+    pub fn admit(&self, host: &str, pick: impl Fn(&[Endpoint]) -> usize) -> Admission {
+        let mut snapshot = self.current();
+        loop {
+            let decision = match snapshot.route(host) {
+                None => Decision::UnknownHost,
+                Some(route) => {
+                    let lease = route.activity.begin();
+                    match &route.state {
+                        RouteState::Serving(endpoints) => {
+                            let chosen = pick(endpoints);
+                            let route = route.clone();
+                            match endpoints.get(chosen) {
+                                Some(endpoint) => Decision::Forward {
+                                    endpoint: endpoint.clone(),
+                                    endpoint_lease: endpoint.in_flight.begin(),
+                                    route,
+                                    lease,
+                                },
+                                None => Decision::Refuse { route, lease },
+                            }
+                        }
+                        RouteState::Asleep(_) | RouteState::Starting => {
+                            Decision::Hold { route: route.clone(), lease }
+                        }
+                        RouteState::Unavailable { .. } => {
+                            Decision::Refuse { route: route.clone(), lease }
+                        }
+                    }
+                }
+            };
+            let newest = self.current.load();
+            if newest.generation == snapshot.generation {
+                return Admission { snapshot, decision };
+            }
+            snapshot = Arc::clone(&newest);
+        }
+    }
+}
+
+/// A request with its pinned snapshot and what that snapshot says of it.
+#[derive(Debug)]
+pub struct Admission {
+    pub snapshot: Arc<Snapshot>,
+    pub decision: Decision,
+}
+
+/// What is to become of a request. The leases end when it is dropped.
+#[derive(Debug)]
+pub enum Decision {
+    UnknownHost,
+    Forward {
+        route: Arc<AppRoute>,
+        endpoint: Endpoint,
+        lease: Lease,
+        endpoint_lease: EndpointLease,
+    },
+    Hold {
+        route: Arc<AppRoute>,
+        lease: Lease,
+    },
+    Refuse {
+        route: Arc<AppRoute>,
+        lease: Lease,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generation(generation: u64) -> Snapshot {
+        Snapshot::empty(generation, 0, Arc::new([]))
+    }
+
+    #[tokio::test]
+    async fn only_a_newer_generation_is_served_and_it_wakes_those_who_wait() {
+        let (mut publisher, snapshots) = channel(generation(5));
+        let stale = Arc::new(generation(5));
+        let error = publisher.publish(stale).unwrap_err();
+        assert_eq!(error, StaleGeneration { served: 5, offered: 5 });
+
+        let waiting = tokio::spawn({
+            let snapshots = snapshots.clone();
+            async move { snapshots.newer_than(5).await.generation }
+        });
+        let next = Arc::new(generation(6));
+        publisher.publish(next).unwrap();
+        assert_eq!(waiting.await.unwrap(), 6);
+        assert_eq!(snapshots.current().generation, 6);
+    }
+}

@@ -1,0 +1,220 @@
+//! An app as an operator writes it. Nothing behind the front door sees these types: they become
+//! an [`App`](crate::App) or a list of problems.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+use utoipa::ToSchema;
+
+use crate::{Memory, RestartPolicy, Span};
+
+/// One document of a file given to `weir apply`, and the body of a write to the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AppManifest {
+    /// Always `App`.
+    pub kind: String,
+    /// A DNS label of at most 40 characters, without `--`.
+    pub name: String,
+    pub spec: AppSpec,
+}
+
+/// What an app should be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AppSpec {
+    /// The container image; pulled if the host does not have it.
+    pub image: String,
+    /// The port on which the app listens for HTTP inside its container.
+    #[serde(default = "default_port")]
+    pub port: u16,
+    /// How many copies run, 1 to 16.
+    #[serde(default = "default_instances")]
+    pub instances: u16,
+    /// Replaces the image's command.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Environment variables. Numbers and booleans are taken as they are written.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "texts")]
+    pub env: BTreeMap<String, String>,
+    /// Host names beside `<name>.<base domain>`; the first label may be `*`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hostnames: Vec<String>,
+    /// `SOURCE:TARGET[:ro]`, the source being a volume's name or an absolute path on the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
+    /// Ports published on the host beside the proxied one: `[ADDRESS:]HOST:CONTAINER[/udp]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<String>,
+    #[serde(default)]
+    pub resources: ResourcesSpec,
+    /// What the engine does when the app's process ends by itself.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    #[serde(default)]
+    pub health: HealthSpec,
+    /// When to sleep. Without it the app is always awake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sleep: Option<SleepSpec>,
+    #[serde(default)]
+    pub timeouts: TimeoutsSpec,
+    #[serde(default)]
+    pub rollout: RolloutSpec,
+}
+
+/// Limits on each instance; what is left out is not limited, but for `pids`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResourcesSpec {
+    /// CPU cores, such as `0.5`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<f64>,
+    /// Such as `256MiB`.
+    #[schema(value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
+    /// Processes and threads; 512 when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+}
+
+/// How Weir knows that an instance can take traffic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthSpec {
+    #[serde(rename = "type")]
+    pub kind: ProbeKind,
+    /// The path of an HTTP check; any 2xx or 3xx answer passes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Between two checks of an instance that takes traffic.
+    #[schema(value_type = String)]
+    pub interval: Span,
+    /// For one check.
+    #[schema(value_type = String)]
+    pub timeout: Span,
+    /// Passed checks in a row until an instance takes traffic.
+    pub rise: u16,
+    /// Failed checks in a row until it takes none.
+    pub fall: u16,
+}
+
+impl Default for HealthSpec {
+    fn default() -> Self {
+        Self {
+            kind: ProbeKind::Tcp,
+            path: None,
+            interval: Span::seconds(5),
+            timeout: Span::seconds(2),
+            rise: 1,
+            fall: 3,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProbeKind {
+    /// `GET path` on the app's port.
+    Http,
+    /// A connection to the app's port.
+    #[default]
+    Tcp,
+}
+
+/// When an app sleeps, and how its wake is waited for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SleepSpec {
+    /// Idle this long: frozen in memory. `null` skips this level.
+    #[schema(value_type = Option<String>)]
+    pub pause_after: Option<Span>,
+    /// Idle this long: its process ends. `null` never goes this deep.
+    #[schema(value_type = Option<String>)]
+    pub stop_after: Option<Span>,
+    /// After a start or a wake it stays awake at least this long.
+    #[schema(value_type = String)]
+    pub min_awake: Span,
+    /// A held request waits at most this long for the app to be ready.
+    #[schema(value_type = String)]
+    pub wake_timeout: Span,
+    /// So many requests wait at most; one more gets 503.
+    pub queue: u32,
+}
+
+impl Default for SleepSpec {
+    fn default() -> Self {
+        Self {
+            pause_after: Some(Span::seconds(5 * 60)),
+            stop_after: Some(Span::seconds(60 * 60)),
+            min_awake: Span::seconds(60),
+            wake_timeout: Span::seconds(30),
+            queue: 1000,
+        }
+    }
+}
+
+/// How long the proxy waits for an instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimeoutsSpec {
+    #[schema(value_type = String)]
+    pub connect: Span,
+    /// Between two reads; an upgraded connection (WebSocket) may be silent for an hour.
+    #[schema(value_type = String)]
+    pub read: Span,
+    /// Between two writes.
+    #[schema(value_type = String)]
+    pub write: Span,
+}
+
+impl Default for TimeoutsSpec {
+    fn default() -> Self {
+        Self { connect: Span::seconds(3), read: Span::seconds(60), write: Span::seconds(60) }
+    }
+}
+
+/// How one deployment replaces another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RolloutSpec {
+    /// An instance that is not ready this long after its start has failed.
+    #[schema(value_type = String)]
+    pub deadline: Span,
+    /// Requests in flight on the replaced instances may take this long to end.
+    #[schema(value_type = String)]
+    pub drain: Span,
+    /// Between asking a process to end (SIGTERM) and ending it.
+    #[schema(value_type = String)]
+    pub stop_grace: Span,
+}
+
+impl Default for RolloutSpec {
+    fn default() -> Self {
+        Self {
+            deadline: Span::seconds(60),
+            drain: Span::seconds(30),
+            stop_grace: Span::seconds(10),
+        }
+    }
+}
+
+fn default_port() -> u16 {
+    8080
+}
+
+fn default_instances() -> u16 {
+    1
+}
+
+/// YAML reads `PORT: 8080` as a number, but an environment variable is always text.
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let values = BTreeMap::<String, serde_json::Value>::deserialize(deserializer)?;
+    let text = |(key, value)| match value {
+        serde_json::Value::String(text) => Ok((key, text)),
+        serde_json::Value::Number(number) => Ok((key, number.to_string())),
+        serde_json::Value::Bool(flag) => Ok((key, flag.to_string())),
+        _ => Err(de::Error::custom(format!("the value of `{key}` must be text"))),
+    };
+    values.into_iter().map(text).collect()
+}

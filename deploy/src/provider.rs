@@ -1,0 +1,173 @@
+//! What control asks of a container engine.
+
+use std::{collections::BTreeMap, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use weir_config::{InstanceId, Template};
+
+/// A stream of a provider's answers. Dropping it ends the request behind it.
+pub type Stream<T> = Pin<Box<dyn futures::Stream<Item = Result<T, ProviderError>> + Send>>;
+
+/// One host's container engine.
+///
+/// Every call has a deadline inside, so that a hung engine becomes an error and never a wait
+/// without end. Every call may be repeated: asking for what is already so succeeds.
+#[async_trait]
+pub trait Provider: Send + Sync + 'static {
+    /// What the engine is; also the way to ask whether it answers.
+    async fn info(&self) -> Result<EngineInfo, ProviderError>;
+
+    /// Every container of this Weir, running or not.
+    async fn list(&self) -> Result<Vec<Container>, ProviderError>;
+
+    /// One container as it is now; `None` if there is none of that instance.
+    async fn inspect(&self, instance: &InstanceId) -> Result<Option<Container>, ProviderError>;
+
+    /// Makes the instance's container, pulling its image if the host does not have it. A container
+    /// of the same name and template is adopted; one of this Weir with another template is replaced.
+    async fn create(&self, spec: &ContainerSpec) -> Result<(), ProviderError>;
+
+    async fn start(&self, instance: &InstanceId) -> Result<(), ProviderError>;
+
+    async fn pause(&self, instance: &InstanceId) -> Result<(), ProviderError>;
+
+    async fn unpause(&self, instance: &InstanceId) -> Result<(), ProviderError>;
+
+    /// Ends the process: SIGTERM, and after `grace` SIGKILL. A paused container is unpaused first.
+    async fn stop(&self, instance: &InstanceId, grace: Duration) -> Result<(), ProviderError>;
+
+    /// Removes the container, running or not. Named volumes stay.
+    async fn remove(&self, instance: &InstanceId) -> Result<(), ProviderError>;
+
+    /// The last `tail` lines (all if `None`) of what the instance wrote, and with `follow` the
+    /// lines to come.
+    async fn logs(
+        &self,
+        instance: &InstanceId,
+        tail: Option<usize>,
+        follow: bool,
+    ) -> Result<Stream<LogLine>, ProviderError>;
+
+    /// What the instance uses at this moment.
+    async fn stats(&self, instance: &InstanceId) -> Result<Stats, ProviderError>;
+
+    /// Runs a command inside the instance and waits for its end, at most `limit`.
+    async fn exec(
+        &self,
+        instance: &InstanceId,
+        command: &[String],
+        limit: Duration,
+    ) -> Result<ExecOutput, ProviderError>;
+
+    /// Changes of this Weir's containers, from now on. Subscribed when this returns: list after
+    /// it, and nothing is missed. The stream ends or errs when the engine goes away.
+    async fn events(&self) -> Result<Stream<ContainerEvent>, ProviderError>;
+}
+
+/// What a container is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerSpec {
+    pub instance: InstanceId,
+    pub template: Arc<Template>,
+}
+
+/// A container as the engine has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    pub instance: InstanceId,
+    /// The engine's own identity of it: another one means that it was made anew.
+    pub id: String,
+    pub state: ContainerState,
+    /// Where it is reached from this host while it runs.
+    pub address: Option<IpAddr>,
+    /// How often the engine restarted it by itself.
+    pub restarts: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Made, never started.
+    Created,
+    Running,
+    Paused,
+    /// Its process ended by itself and the engine will start it again.
+    Restarting,
+    Exited {
+        code: i64,
+        /// The kernel ended it for its use of memory.
+        out_of_memory: bool,
+    },
+    /// The engine is removing it, or failed to: it is of no use.
+    Dead,
+}
+
+/// Something happened to a container of this Weir. Only a hint to look again, but for the exit
+/// code, which a restart policy may hide a moment later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerEvent {
+    pub instance: InstanceId,
+    /// Set when its process ended.
+    pub exit_code: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineInfo {
+    pub name: String,
+    pub version: String,
+    pub api_version: String,
+    pub os: String,
+    pub arch: String,
+    pub cpus: u64,
+    /// Bytes.
+    pub memory: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    pub stream: LogStream,
+    pub text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogStream {
+    Out,
+    Err,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// CPU time used since the start.
+    pub cpu: Duration,
+    /// Bytes, the page cache not counted.
+    pub memory: u64,
+    pub processes: u64,
+    /// Bytes by network interface: received, sent.
+    pub network: BTreeMap<String, (u64, u64)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecOutput {
+    pub exit_code: i64,
+    pub lines: Vec<LogLine>,
+}
+
+/// Why an engine did not do what it was asked. The variants are what control decides by; the text
+/// is for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProviderError {
+    /// Nothing answers: the engine is down, or may not be reached by this user.
+    #[error("the Docker Engine at {endpoint} does not answer: {reason}")]
+    Unreachable { endpoint: String, reason: String },
+    /// Trying again without a change will not help.
+    #[error("the image `{image}` cannot be had: {reason}")]
+    Image { image: String, reason: String },
+    #[error("there is no container of instance {0}")]
+    NoContainer(InstanceId),
+    /// The name is used by a container that this Weir did not make.
+    #[error("the container name `{name}` is taken by {owner}; remove or rename that container")]
+    NameTaken { name: String, owner: String },
+    #[error("{call} took longer than {limit:?}")]
+    TimedOut { call: &'static str, limit: Duration },
+    #[error("the engine refused: {0}")]
+    Refused(String),
+}

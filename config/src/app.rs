@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AppManifest, AppName, AppSpec, HealthSpec, Hostname, Memory, ProbeKind, Problem, Problems,
-    Template,
+    RolloutSpec, Template,
 };
 
 /// A valid app. Made from an [`AppManifest`] only, so that what is here has been checked.
@@ -60,6 +60,20 @@ pub struct Rollout {
     pub deadline: Duration,
     pub drain: Duration,
     pub stop_grace: Duration,
+}
+
+impl Default for Rollout {
+    /// What is meant when nothing is written, or what was written is gone with its app.
+    fn default() -> Self {
+        Self::from(&RolloutSpec::default())
+    }
+}
+
+impl From<&RolloutSpec> for Rollout {
+    fn from(spec: &RolloutSpec) -> Self {
+        let RolloutSpec { deadline, drain, stop_grace } = spec;
+        Self { deadline: deadline.0, drain: drain.0, stop_grace: stop_grace.0 }
+    }
 }
 
 /// Limits on one instance.
@@ -145,11 +159,7 @@ impl App {
             read: spec.timeouts.read.0,
             write: spec.timeouts.write.0,
         };
-        let rollout = Rollout {
-            deadline: spec.rollout.deadline.0,
-            drain: spec.rollout.drain.0,
-            stop_grace: spec.rollout.stop_grace.0,
-        };
+        let rollout = Rollout::from(&spec.rollout);
         let (template, instances) = (Arc::new(template), spec.instances);
         problems.or_value(Self {
             name,

@@ -37,9 +37,9 @@ pub struct DesiredApp {
     pub deployment: Deployment,
 }
 
-/// Everything as meant, at one revision of the store.
+/// Everything as meant, at one revision of the store. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Desired {
     pub revision: u64,
-    pub apps: BTreeMap<AppName, Arc<DesiredApp>>,
+    pub apps: imbl::OrdMap<AppName, Arc<DesiredApp>>,
 }

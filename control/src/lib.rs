@@ -1,0 +1,38 @@
+//! The control loop: what should be, what is, and what to do about it.
+//!
+//! The store keeps what operators want. The reactor takes in events, [`plan()`] decides, and what
+//! follows is a snapshot for the data plane and actions for a host's engine. The admin API writes
+//! to the store and reads copies of the world; it never waits for the loop, nor the loop for it.
+
+mod action;
+pub mod api;
+mod authority;
+mod control;
+mod engine;
+mod event;
+mod executor;
+mod failure;
+mod feed;
+mod hints;
+mod observed;
+mod plan;
+mod prober;
+mod random;
+mod reactor;
+mod saver;
+mod state_dir;
+mod status;
+mod store;
+mod time;
+mod token;
+
+pub use action::{Action, StopReason};
+pub use authority::{AuthorityError, wildcard};
+pub use control::{Control, ControlError, Options};
+pub use event::{DesiredChange, Event};
+pub use failure::{Failure, FailureReason};
+pub use hints::Hints;
+pub use observed::{AppState, Engine, Health, Instance, Observed};
+pub use plan::{Plan, ProbeTarget, plan};
+pub use state_dir::{StateDir, StateDirError};
+pub use store::{Store, StoreError};

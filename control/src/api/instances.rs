@@ -1,0 +1,24 @@
+//! `/v1/instances` and `/v1/hosts`: what is there.
+
+use axum::{Json, extract::State};
+
+use super::{
+    ApiState,
+    wire::{HostResource, InstanceResource, List},
+};
+use crate::status;
+
+/// Every instance there is, also of apps that are being deleted.
+#[utoipa::path(get, path = "/v1/instances", responses((status = 200, body = List<InstanceResource>)))]
+pub(crate) async fn instances(State(state): State<ApiState>) -> Json<List<InstanceResource>> {
+    let world = state.world();
+    let instances = world.observed.instances.iter();
+    let items = instances.map(|(id, instance)| status::instance(id, instance)).collect();
+    Json(List { items })
+}
+
+/// Every host; so far the one that Weir runs on.
+#[utoipa::path(get, path = "/v1/hosts", responses((status = 200, body = List<HostResource>)))]
+pub(crate) async fn hosts(State(state): State<ApiState>) -> Json<List<HostResource>> {
+    Json(List { items: vec![status::host(&state.world().observed)] })
+}

@@ -1,0 +1,76 @@
+//! What an app's processes write.
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Path, Query, State},
+    http::header,
+    response::{IntoResponse, Response},
+};
+use futures::{Stream, StreamExt, stream};
+use serde::Deserialize;
+use weir_config::InstanceId;
+use weir_deploy::{LogLine, LogStream};
+
+use super::{ApiState, apps::parse_name, problem::ApiProblem, wire::LogRecord};
+use crate::store::StoreError;
+
+/// Lines shown of each instance when nothing else is asked for.
+const DEFAULT_TAIL: usize = 100;
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogsQuery {
+    /// The last so many lines of each instance.
+    tail: Option<usize>,
+    /// Go on with the lines to come.
+    #[serde(default)]
+    follow: bool,
+}
+
+/// The output of every instance of an app, as newline-delimited JSON.
+#[utoipa::path(get, path = "/v1/apps/{name}/logs", params(LogsQuery),
+    responses((status = 200, body = super::wire::LogRecord, content_type = "application/x-ndjson")))]
+pub(crate) async fn logs(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+    Query(query): Query<LogsQuery>,
+) -> Result<Response, ApiProblem> {
+    let name = parse_name(&name)?;
+    if state.store.app(&name).await?.is_none() {
+        return Err(StoreError::NoApp(name).into());
+    }
+    let tail = Some(query.tail.unwrap_or(DEFAULT_TAIL));
+    let mut all = stream::SelectAll::new();
+    for instance in state.world().observed.instances_of(&name) {
+        match state.provider.logs(&instance, tail, query.follow).await {
+            Ok(lines) => all.push(records(instance, lines).boxed()),
+            Err(error) => tracing::debug!(%instance, %error, "has no log"),
+        }
+    }
+    let content_type = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((content_type, Body::from_stream(all)).into_response())
+}
+
+fn records(
+    instance: InstanceId,
+    lines: weir_deploy::Stream<LogLine>,
+) -> impl Stream<Item = Result<Bytes, serde_json::Error>> {
+    let instance = instance.to_string();
+    lines.filter_map(move |line| {
+        // The end of one instance's log does not end the others'.
+        let record = line.ok().map(|line| LogRecord {
+            instance: instance.clone(),
+            stream: match line.stream {
+                LogStream::Out => "stdout".to_owned(),
+                LogStream::Err => "stderr".to_owned(),
+            },
+            text: line.text,
+        });
+        let encoded = record.map(|record| {
+            let mut json = serde_json::to_vec(&record)?;
+            json.push(b'\n');
+            Ok(Bytes::from(json))
+        });
+        async move { encoded }
+    })
+}

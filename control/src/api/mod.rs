@@ -1,0 +1,111 @@
+//! The admin API: resources under `/v1`, problems by RFC 9457, bearer tokens.
+
+mod apps;
+mod auth;
+mod explain;
+mod instances;
+mod logs;
+mod openapi;
+mod problem;
+mod wait;
+pub mod wire;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, State},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use tokio::sync::{mpsc, watch};
+use weir_config::Hostname;
+use weir_deploy::Provider;
+
+use crate::{
+    control::ControlError,
+    event::Event,
+    reactor::World,
+    state_dir::{StateDir, write_private},
+    store::Store,
+};
+use problem::ApiProblem;
+
+/// A spec is text that somebody wrote; more than this is a mistake.
+const MAX_BODY: usize = 1 << 20;
+
+/// What the handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct ApiState {
+    pub(crate) store: Store,
+    pub(crate) world: watch::Receiver<Arc<World>>,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) provider: Arc<dyn Provider>,
+    pub(crate) base_domain: Hostname,
+    pub(crate) metrics: prometheus::Registry,
+    pub(crate) https_port: u16,
+}
+
+impl ApiState {
+    fn world(&self) -> Arc<World> {
+        self.world.borrow().clone()
+    }
+}
+
+pub(crate) fn router(state: ApiState) -> Router {
+    let resources = Router::new()
+        .route("/v1/apps", get(apps::list).post(apps::create))
+        .route("/v1/apps/{name}", get(apps::read).put(apps::put).delete(apps::delete))
+        .route("/v1/apps/{name}/actions/deploy", post(apps::deploy))
+        .route("/v1/apps/{name}/actions/sleep", post(apps::sleep))
+        .route("/v1/apps/{name}/actions/wake", post(apps::wake))
+        .route("/v1/apps/{name}/logs", get(logs::logs))
+        .route("/v1/instances", get(instances::instances))
+        .route("/v1/hosts", get(instances::hosts))
+        .route("/v1/hostnames/{hostname}/explain", get(explain::explain))
+        .layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
+    Router::new()
+        .merge(resources)
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/openapi.json", get(openapi::document))
+        .fallback(|| async { ApiProblem::not_found("there is nothing at this path; see /openapi.json") })
+        .method_not_allowed_fallback(|| async { ApiProblem::method_not_allowed() })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(state)
+}
+
+/// Whether apps can be made and changed: the engine has been heard of.
+async fn ready(State(state): State<ApiState>) -> Result<&'static str, ApiProblem> {
+    match &state.world().observed.engine {
+        crate::Engine::Up(_) => Ok("ready\n"),
+        crate::Engine::Unknown { error: None } => {
+            Err(ApiProblem::unavailable("the container engine has not answered yet"))
+        }
+        crate::Engine::Unknown { error: Some(error) } | crate::Engine::Down { error, .. } => {
+            Err(ApiProblem::unavailable(error))
+        }
+    }
+}
+
+async fn metrics(State(state): State<ApiState>) -> Response {
+    match prometheus::TextEncoder::new().encode_to_string(&state.metrics.gather()) {
+        Ok(text) => {
+            ([(axum::http::header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response()
+        }
+        Err(error) => ApiProblem::internal(&error).into_response(),
+    }
+}
+
+/// Leaves the API's address for the command line, beside the token.
+pub(crate) fn write_url(dir: &StateDir, address: SocketAddr) -> Result<(), ControlError> {
+    let file = dir.file("admin.url");
+    let reachable = match address {
+        any if any.ip().is_unspecified() => SocketAddr::from(([127, 0, 0, 1], any.port())),
+        one => one,
+    };
+    write_private(&file, format!("http://{reachable}").as_bytes())
+        .map_err(|error| ControlError::File { file, error })
+}

@@ -1,0 +1,31 @@
+//! The API's own description.
+
+use axum::Json;
+use utoipa::OpenApi;
+
+use super::{apps, explain, instances, logs, wire};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Weir", description = "The admin API of Weir. Send `Authorization: Bearer TOKEN`."),
+    paths(
+        apps::list,
+        apps::read,
+        apps::create,
+        apps::put,
+        apps::delete,
+        apps::deploy,
+        apps::sleep,
+        apps::wake,
+        logs::logs,
+        instances::instances,
+        instances::hosts,
+        explain::explain,
+    ),
+    components(schemas(wire::ProblemDetails))
+)]
+struct Document;
+
+pub(crate) async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(Document::openapi())
+}

@@ -1,0 +1,214 @@
+//! What goes over the wire: the API's objects, for both ends.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use weir_config::{AppSpec, Problem};
+
+/// An app as the API shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AppResource {
+    /// Always `App`.
+    pub kind: String,
+    pub name: String,
+    /// Grows by one with every change of the spec.
+    pub generation: u64,
+    /// The place of the last change in the order of all changes; also the `ETag`.
+    pub revision: u64,
+    /// RFC 3339.
+    pub created_at: String,
+    pub updated_at: String,
+    pub spec: AppSpec,
+    pub status: AppStatus,
+}
+
+/// What the loop makes of the spec.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AppStatus {
+    pub phase: Phase,
+    /// The generation of the spec that this status is about.
+    pub observed_generation: u64,
+    /// Where it is reached.
+    pub url: String,
+    /// The number of the deployment that should be live.
+    pub deployment: u64,
+    pub image: String,
+    pub ready_instances: u16,
+    pub desired_instances: u16,
+    pub requests_in_flight: u64,
+    pub conditions: Vec<Condition>,
+    /// Why it is not as it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureDetails>,
+}
+
+/// One word for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// On its way: being made, started, verified or woken.
+    Progressing,
+    Ready,
+    /// Serving, but not all of it as it should be.
+    Degraded,
+    Paused,
+    Stopped,
+    /// Not serving; it is tried again.
+    Failed,
+    /// The engine has not been heard of yet.
+    Unknown,
+}
+
+impl Phase {
+    /// Whether nothing more is to be waited for.
+    pub fn is_settled(self) -> bool {
+        !matches!(self, Self::Progressing | Self::Unknown)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Progressing => "progressing",
+            Self::Ready => "ready",
+            Self::Degraded => "degraded",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// One statement about an object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Condition {
+    /// `Ready`, `Progressing`, `Healthy`, `Routed` or `Sleeping`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `true`, `false` or `unknown`.
+    pub status: String,
+    /// A stable word for programs.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+    pub observed_generation: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FailureDetails {
+    pub reason: String,
+    pub message: String,
+    pub instance: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i64>,
+    /// The last lines that the process wrote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log_tail: Vec<String>,
+    /// Seconds until it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_in: Option<u64>,
+}
+
+/// A page of objects; there is one page so far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct List<T> {
+    pub items: Vec<T>,
+}
+
+/// One running copy of an app.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct InstanceResource {
+    /// `<app>-<deployment>-<ordinal>`.
+    pub name: String,
+    pub app: String,
+    pub deployment: u64,
+    pub ordinal: u16,
+    pub host: String,
+    pub state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    pub requests_in_flight: u64,
+    /// Times that the engine restarted it by itself.
+    pub restarts: u64,
+    /// What is being done to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// A machine with a container engine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HostResource {
+    pub name: String,
+    /// `ready`, `disconnected` or `unknown`.
+    pub state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u64>,
+    /// Bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    pub instances: u64,
+}
+
+/// Why a host name gets what it gets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Explanation {
+    pub hostname: String,
+    /// What a request would get now.
+    pub answer: String,
+    /// From the name to the process, in order.
+    pub steps: Vec<Step>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Step {
+    /// `route`, `app`, `deployment`, `instance` or `health`.
+    pub subject: String,
+    pub finding: String,
+}
+
+/// One line of an app's output, as newline-delimited JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LogRecord {
+    pub instance: String,
+    /// `stdout` or `stderr`.
+    pub stream: String,
+    pub text: String,
+}
+
+/// A new deployment is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeployRequest {
+    /// The image to run from now on; the spec's when left out.
+    #[serde(default)]
+    pub image: Option<String>,
+}
+
+/// Sleep is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SleepRequest {
+    /// How deep; `paused` when left out.
+    #[serde(default)]
+    pub level: Option<weir_config::SleepLevel>,
+}
+
+/// An error, by RFC 9457.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ProblemDetails {
+    pub r#type: String,
+    pub title: String,
+    pub status: u16,
+    pub detail: String,
+    /// A stable word for programs.
+    pub code: String,
+    /// Every field that is wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Problem>,
+}

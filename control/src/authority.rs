@@ -1,0 +1,114 @@
+//! The local certificate authority, so that HTTPS works from the first start.
+//!
+//! It is for the operator's own machines: they trust `ca.pem`, nobody else does.
+
+use std::{fs, io, path::PathBuf, sync::Arc};
+
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use weir_config::{Certificate, Hostname};
+
+use crate::state_dir::{StateDir, write_private};
+
+/// The authority is asked to be trusted once.
+const AUTHORITY_DAYS: i64 = 3650;
+/// Longer than this is refused by browsers (the CA/Browser Forum's limit of 2020: 398 days).
+const LEAF_DAYS: i64 = 397;
+/// A leaf is made anew when less than this is left.
+const RENEW_BEFORE_DAYS: i64 = 30;
+
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    #[error("{file}: {error}")]
+    File { file: PathBuf, error: io::Error },
+    #[error("making a certificate failed: {0}")]
+    Make(#[from] rcgen::Error),
+    #[error("{file} is damaged: {reason}; move it away together with its .key for a new one")]
+    Damaged { file: PathBuf, reason: String },
+}
+
+/// The certificate for the base domain and `*.` below it: kept, renewed or made, with its authority.
+pub fn wildcard(dir: &StateDir, base: &Hostname) -> Result<Arc<[Certificate]>, AuthorityError> {
+    let names = vec![base.clone(), base.wildcard()];
+    let (authority, is_fresh) = authority(dir)?;
+    let (chain, key) = (dir.file("wildcard.pem"), dir.file("wildcard.key"));
+    if let (Ok(chain_pem), Ok(key_pem)) = (fs::read_to_string(&chain), fs::read_to_string(&key))
+        && !is_fresh
+        && is_good(&chain_pem, &names)
+    {
+        return Ok(Arc::new([Certificate { names, chain_pem, key_pem }]));
+    }
+    let leaf_key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(names.iter().map(|name| name.to_string()).collect::<Vec<_>>())?;
+    params.distinguished_name.push(DnType::CommonName, &**base);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.use_authority_key_identifier_extension = true;
+    validity(&mut params, LEAF_DAYS);
+    let leaf = params.signed_by(&leaf_key, &authority)?;
+    let (chain_pem, key_pem) = (leaf.pem(), leaf_key.serialize_pem());
+    write(&key, &key_pem)?;
+    write(&chain, &chain_pem)?;
+    Ok(Arc::new([Certificate { names, chain_pem, key_pem }]))
+}
+
+/// The kept authority, or a fresh one: then what its predecessor signed is of no use.
+fn authority(dir: &StateDir) -> Result<(Issuer<'static, KeyPair>, bool), AuthorityError> {
+    let (file, key_file) = (dir.file("ca.pem"), dir.file("ca.key"));
+    if file.exists() && key_file.exists() {
+        let read = |file: &PathBuf| {
+            fs::read_to_string(file)
+                .map_err(|error| AuthorityError::File { file: file.clone(), error })
+        };
+        let damaged = |file: &PathBuf| {
+            let file = file.clone();
+            move |error: rcgen::Error| AuthorityError::Damaged { file, reason: error.to_string() }
+        };
+        let key = KeyPair::from_pem(&read(&key_file)?).map_err(damaged(&key_file))?;
+        let issuer = Issuer::from_ca_cert_pem(&read(&file)?, key).map_err(damaged(&file))?;
+        return Ok((issuer, false));
+    }
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "Weir local authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    validity(&mut params, AUTHORITY_DAYS);
+    let certificate = params.self_signed(&key)?;
+    write(&key_file, &key.serialize_pem())?;
+    write(&file, &certificate.pem())?;
+    Ok((Issuer::new(params, key), true))
+}
+
+/// Valid from an hour ago, for clients whose clock is behind.
+fn validity(params: &mut CertificateParams, days: i64) {
+    let now = Timestamp::now().as_second();
+    let at = |seconds: i64| {
+        rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(seconds.max(0) as u64)
+    };
+    params.not_before = at(now - SignedDuration::from_hours(1).as_secs());
+    params.not_after = at(now + SignedDuration::from_hours(24 * days).as_secs());
+}
+
+/// Whether a kept certificate is for these names and will be valid for a while.
+fn is_good(chain_pem: &str, names: &[Hostname]) -> bool {
+    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(chain_pem.as_bytes()) else { return false };
+    let Ok(certificate) = pem.parse_x509() else { return false };
+    let left = certificate.validity().not_after.timestamp() - Timestamp::now().as_second();
+    let Ok(Some(found)) = certificate.subject_alternative_name() else { return false };
+    let has = |name: &Hostname| {
+        found.value.general_names.iter().any(|found| {
+            matches!(found, x509_parser::extensions::GeneralName::DNSName(text) if **text == **name)
+        })
+    };
+    left > RENEW_BEFORE_DAYS * 24 * 3600 && names.iter().all(has)
+}
+
+fn write(file: &std::path::Path, text: &str) -> Result<(), AuthorityError> {
+    write_private(file, text.as_bytes())
+        .map_err(|error| AuthorityError::File { file: file.to_owned(), error })
+}

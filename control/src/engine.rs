@@ -1,0 +1,96 @@
+//! Watches a host's engine: subscribe, then list, then follow; and list anew now and then, so that
+//! correctness never depends on an event.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout, timeout_at},
+};
+use weir_config::{InstanceId, Moment};
+use weir_deploy::{ContainerEvent, Provider, ProviderError};
+
+use crate::event::Event;
+
+/// How often everything is listed though the events flow.
+const RESYNC: Duration = Duration::from_secs(30);
+/// Between two tries to reach an engine that is down.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// The last lines of a process that died, for whoever has to find out why.
+const LOG_TAIL: usize = 20;
+const LOG_LIMIT: Duration = Duration::from_secs(2);
+
+/// Runs until the loop is gone.
+pub(crate) async fn watch(provider: Arc<dyn Provider>, events: mpsc::Sender<Event>) {
+    let mut retry = FIRST_RETRY;
+    while !events.is_closed() {
+        match follow(&provider, &events, &mut retry).await {
+            Ok(()) => tracing::warn!("the engine ended its stream of events; subscribing again"),
+            Err(error) => {
+                tracing::warn!(%error, "the engine is out of reach; trying again");
+                if events.send(Event::EngineDown(error)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        sleep(retry).await;
+        retry = (retry * 2).min(LONGEST_RETRY);
+    }
+}
+
+async fn follow(
+    provider: &Arc<dyn Provider>,
+    events: &mpsc::Sender<Event>,
+    retry: &mut Duration,
+) -> Result<(), ProviderError> {
+    let info = provider.info().await?;
+    let mut changes = provider.events().await?;
+    *retry = FIRST_RETRY;
+    loop {
+        let began = Moment::now();
+        let containers = provider.list().await?;
+        let listed = Event::EngineListed { info: info.clone(), containers, began };
+        if events.send(listed).await.is_err() {
+            return Ok(());
+        }
+        let resync_at = Instant::now() + RESYNC;
+        while let Ok(change) = timeout_at(resync_at, changes.next()).await {
+            match change {
+                Some(Ok(change)) => look(provider.clone(), change, events.clone()),
+                Some(Err(error)) => return Err(error),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Looks at a container that something happened to, and tells what it is now and why it died.
+fn look(provider: Arc<dyn Provider>, change: ContainerEvent, events: mpsc::Sender<Event>) {
+    tokio::spawn(async move {
+        let instance = change.instance;
+        let began = Moment::now();
+        if let Ok(container) = provider.inspect(&instance).await {
+            let seen = Event::ContainerSeen { instance: instance.clone(), container, began };
+            if events.send(seen).await.is_err() {
+                return;
+            }
+        }
+        if let Some(exit_code) = change.exit_code {
+            let log_tail = log_tail(&*provider, &instance).await;
+            // Only fails when the loop is gone.
+            let _ = events.send(Event::Died { instance, exit_code, log_tail }).await;
+        }
+    });
+}
+
+/// The last lines that an instance wrote; empty if they cannot be had in time.
+async fn log_tail(provider: &dyn Provider, instance: &InstanceId) -> Vec<String> {
+    let read = async {
+        let lines = provider.logs(instance, Some(LOG_TAIL), false).await.ok()?;
+        let lines = lines.filter_map(|line| async { line.ok() });
+        Some(lines.map(|line| line.text).collect::<Vec<_>>().await)
+    };
+    timeout(LOG_LIMIT, read).await.ok().flatten().unwrap_or_default()
+}

@@ -1,0 +1,487 @@
+//! The world as control has seen it, and how each event changes what is known.
+//!
+//! Nothing here decides or does anything: [`crate::plan`] reads it, the reactor feeds it. An
+//! action in flight is part of it, so that nothing is started twice.
+
+use std::{sync::Arc, time::Duration};
+
+use weir_config::{
+    Activity, AppName, AppRoute, Certificate, DesiredApp, InstanceId, Moment, RouteState, SleepLevel,
+    Snapshot,
+};
+use weir_deploy::{Container, ContainerState, EngineInfo, ProviderError};
+
+use crate::{
+    action::{Action, StopReason},
+    event::Event,
+    failure::{Failure, FailureReason},
+};
+
+/// Everything seen. Cheap to clone, so that the API reads a copy and never waits for the loop.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    pub engine: Engine,
+    pub instances: imbl::OrdMap<InstanceId, Instance>,
+    pub apps: imbl::OrdMap<AppName, AppState>,
+    pub certificates: Arc<[Certificate]>,
+    /// What the data plane serves now.
+    pub served: Arc<Snapshot>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Engine {
+    /// Its containers have not been listed yet since this process began.
+    Unknown { error: Option<String> },
+    Up(EngineInfo),
+    /// It was up; what was seen last is still believed.
+    Down { error: String, last: EngineInfo },
+}
+
+/// One instance: its container, its health and what is being done to it.
+#[derive(Clone, Debug, Default)]
+pub struct Instance {
+    pub container: Option<Container>,
+    pub health: Health,
+    /// The action in flight, if any.
+    pub doing: Option<Action>,
+    /// When an action last began or ended here: what was seen before that is out of date.
+    pub changed_at: Moment,
+    /// Grows with every start of the process, so that a late probe of a former one is known.
+    pub epoch: u64,
+    /// Weir stopped it itself, so that its exit is no failure and a wake may start it.
+    pub stopped_by_us: bool,
+    /// Whether its process has been ready since Weir last started it.
+    pub was_ready: bool,
+    /// Failures in a row since it was last ready.
+    pub failures: u32,
+    pub failure: Option<Failure>,
+    /// Nothing is tried again before this.
+    pub retry_at: Option<Moment>,
+    /// When it left the served snapshot.
+    pub left_at: Option<Moment>,
+    /// Requests in flight on it, as sampled before the plan.
+    pub in_flight: u64,
+}
+
+/// What the probes say. Kept while an instance is paused: its process does not change meanwhile.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Health {
+    Starting { since: Moment, error: Option<String> },
+    Ready { since: Moment },
+    Unhealthy { since: Moment, error: String },
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self::Starting { since: Moment(0), error: None }
+    }
+}
+
+/// One app's sleep and traffic.
+#[derive(Clone, Debug, Default)]
+pub struct AppState {
+    /// Requests in flight, held ones included, as sampled before the plan.
+    pub in_flight: u64,
+    pub last_request: Moment,
+    /// Set until the app serves again.
+    pub wake_wanted: bool,
+    /// Put to sleep, or found asleep; cleared when it serves again.
+    pub asleep: Option<SleepLevel>,
+    pub awake_since: Moment,
+}
+
+/// The wait before a failed instance is tried again: doubles from one to the other.
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
+
+impl Observed {
+    /// What is known at the start: the snapshot that was served last, and nothing of the engine.
+    pub fn new(served: Arc<Snapshot>, certificates: Arc<[Certificate]>, now: Moment) -> Self {
+        let mut apps = imbl::OrdMap::new();
+        for route in served.apps() {
+            let asleep = match route.state {
+                RouteState::Asleep(level) => Some(level),
+                _ => None,
+            };
+            let state = AppState { asleep, awake_since: now, ..AppState::default() };
+            apps.insert(route.app.clone(), state);
+        }
+        let engine = Engine::Unknown { error: None };
+        Self { engine, instances: imbl::OrdMap::new(), apps, certificates, served }
+    }
+
+    /// Whether the engine's containers have been listed, so that what is not seen is not there.
+    pub fn is_complete(&self) -> bool {
+        !matches!(self.engine, Engine::Unknown { .. })
+    }
+
+    /// Takes in one event.
+    pub fn apply(&mut self, event: Event, now: Moment) {
+        match event {
+            Event::EngineListed { info, containers, began } => {
+                self.listed(info, containers, began, now);
+            }
+            Event::EngineDown(error) => self.engine_down(&error),
+            Event::ContainerSeen { instance, container, began } => {
+                self.seen(&instance, container, began, now);
+            }
+            Event::Died { instance, exit_code, log_tail } => {
+                self.died(&instance, exit_code, log_tail, now);
+            }
+            Event::Done { action, result } => self.done(&action, result, now),
+            Event::Probed { instance, epoch, outcome } => {
+                self.probed(&instance, epoch, outcome, now);
+            }
+            Event::WakeWanted(app) => self.wake_wanted(app),
+            Event::SleepWanted(app, level) => {
+                let state = self.apps.entry(app).or_default();
+                (state.asleep, state.wake_wanted) = (Some(level), false);
+            }
+            Event::ConnectFailed(_) | Event::Desired(_) => {}
+        }
+    }
+
+    /// Notes a changed or new app: a change is verified awake, and tried at once.
+    pub fn app_changed(&mut self, former: Option<&DesiredApp>, app: &DesiredApp, now: Moment) {
+        let state = self.apps.entry(app.app.name.clone()).or_default();
+        if former.is_none_or(|former| former.generation == app.generation) {
+            state.awake_since = state.awake_since.max(now);
+            return;
+        }
+        state.asleep = None;
+        state.awake_since = now;
+        self.retry_at_once(&app.app.name);
+    }
+
+    pub fn app_removed(&mut self, app: &AppName) {
+        self.apps.remove(app);
+        self.retry_at_once(app);
+    }
+
+    fn retry_at_once(&mut self, app: &AppName) {
+        for instance in self.instances_of(app) {
+            self.instances.entry(instance).or_default().retry_at = None;
+        }
+    }
+
+    /// Reads the levels that the data plane writes.
+    pub fn sample(&mut self, activity: &Activity) {
+        for (app, live) in activity.apps() {
+            let Some(state) = self.apps.get_mut(&app) else { continue };
+            state.in_flight = live.in_flight();
+            state.last_request = live.last_request();
+        }
+        let count = |id: &InstanceId| activity.instance(id).count();
+        self.change_where(
+            |id, instance| instance.in_flight != count(id),
+            |id, instance| instance.in_flight = count(id),
+        );
+    }
+
+    /// Notes that an action has been handed to the executor.
+    pub fn begun(&mut self, action: &Action, now: Moment) {
+        let instance = self.instances.entry(action.instance().clone()).or_default();
+        instance.doing = Some(action.clone());
+        instance.changed_at = now;
+        match action {
+            Action::Start(_) => {
+                instance.stopped_by_us = false;
+                instance.was_ready = false;
+                instance.retry_at = None;
+                instance.restarted(now);
+            }
+            Action::Stop { why, .. } => {
+                instance.stopped_by_us = true;
+                if let StopReason::Failed(failure) = why {
+                    instance.fail(failure.clone(), now);
+                }
+            }
+            Action::Remove { .. } => instance.stopped_by_us = true,
+            Action::Create(_) | Action::Pause(_) | Action::Unpause(_) => {}
+        }
+    }
+
+    /// Notes which apps are meant to sleep now, and how deep.
+    pub fn fell_asleep(&mut self, apps: Vec<(AppName, SleepLevel)>) {
+        for (app, level) in apps {
+            self.apps.entry(app).or_default().asleep = Some(level);
+        }
+    }
+
+    /// Notes that a snapshot is served.
+    pub fn published(&mut self, snapshot: Arc<Snapshot>, now: Moment) {
+        for route in snapshot.apps() {
+            let former = self.served.app(&route.app).map(|route| &route.state);
+            if former == Some(&route.state) {
+                continue;
+            }
+            if matches!(route.state, RouteState::Serving(_)) {
+                let state = self.apps.entry(route.app.clone()).or_default();
+                if !matches!(former, Some(RouteState::Serving(_))) {
+                    state.awake_since = now;
+                }
+                (state.asleep, state.wake_wanted) = (None, false);
+            }
+        }
+        self.change_where(
+            |id, instance| instance.left_at.is_some() == serves(&snapshot, id),
+            |_, instance| instance.left_at = instance.left_at.is_none().then_some(now),
+        );
+        self.served = snapshot;
+    }
+
+    pub fn container(&self, instance: &InstanceId) -> Option<Container> {
+        self.instances.get(instance)?.container.clone()
+    }
+
+    pub fn instances_of(&self, app: &AppName) -> Vec<InstanceId> {
+        let first = InstanceId { app: app.clone(), deployment: 0, ordinal: 0 };
+        let of_app = self.instances.range(first..).take_while(|(id, _)| id.app == *app);
+        of_app.map(|(id, _)| id.clone()).collect()
+    }
+
+    fn listed(&mut self, info: EngineInfo, found: Vec<Container>, began: Moment, now: Moment) {
+        let first_time = !self.is_complete();
+        self.engine = Engine::Up(info);
+        self.change_where(
+            |_, instance| instance.failed_by(FailureReason::EngineUnreachable),
+            |_, instance| {
+                (instance.failures, instance.failure, instance.retry_at) = (0, None, None);
+            },
+        );
+        let missing: Vec<_> = self
+            .instances
+            .keys()
+            .filter(|id| !found.iter().any(|container| container.instance == **id))
+            .cloned()
+            .collect();
+        for id in missing {
+            self.seen(&id, None, began, now);
+        }
+        for container in found {
+            let id = container.instance.clone();
+            let adopted = first_time.then(|| self.adopt(&container, now));
+            self.seen(&id, Some(container), began, now);
+            if let Some(health) = adopted {
+                let instance = self.instances.entry(id).or_default();
+                instance.was_ready = matches!(health, Health::Ready { .. });
+                instance.health = health;
+            }
+        }
+        if first_time {
+            self.find_sleepers();
+        }
+    }
+
+    /// An instance that the last good snapshot sends requests to is ready until a probe says
+    /// otherwise; so is a paused one, because only ready ones are paused.
+    fn adopt(&self, container: &Container, now: Moment) -> Health {
+        let served = self.served.app(&container.instance.app).is_some_and(|route| {
+            let RouteState::Serving(endpoints) = &route.state else { return false };
+            endpoints.iter().any(|endpoint| {
+                endpoint.instance == container.instance
+                    && Some(endpoint.address.ip()) == container.address
+            })
+        });
+        if served || container.state == ContainerState::Paused {
+            Health::Ready { since: now }
+        } else {
+            Health::Starting { since: now, error: None }
+        }
+    }
+
+    /// After a restart: an app with a paused container was asleep, and a container that has ended
+    /// while its app slept was stopped by us.
+    fn find_sleepers(&mut self) {
+        for (id, instance) in &self.instances {
+            let state = self.apps.entry(id.app.clone()).or_default();
+            if instance.state() == Some(ContainerState::Paused) && state.asleep.is_none() {
+                state.asleep = Some(SleepLevel::Paused);
+            }
+        }
+        let apps = self.apps.clone();
+        let slept = |id: &InstanceId| apps.get(&id.app).is_some_and(|app| app.asleep.is_some());
+        self.change_where(
+            |id, instance| {
+                matches!(instance.state(), Some(ContainerState::Exited { .. })) && slept(id)
+            },
+            |_, instance| instance.stopped_by_us = true,
+        );
+    }
+
+    /// Changes the instances of which `wanted` holds, and copies no others.
+    fn change_where(
+        &mut self,
+        wanted: impl Fn(&InstanceId, &Instance) -> bool,
+        change: impl Fn(&InstanceId, &mut Instance),
+    ) {
+        let found: Vec<_> = self
+            .instances
+            .iter()
+            .filter(|(id, instance)| wanted(id, instance))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in found {
+            if let Some(instance) = self.instances.get_mut(&id) {
+                change(&id, instance);
+            }
+        }
+    }
+
+    /// A hint that comes late, when the app serves already, asks for nothing.
+    fn wake_wanted(&mut self, app: AppName) {
+        let serving = |route: &AppRoute| matches!(route.state, RouteState::Serving(_));
+        if !self.served.app(&app).is_some_and(|route| serving(route)) {
+            self.apps.entry(app).or_default().wake_wanted = true;
+        }
+    }
+
+    fn engine_down(&mut self, error: &ProviderError) {
+        let error = error.to_string();
+        self.engine = match &self.engine {
+            Engine::Unknown { .. } => Engine::Unknown { error: Some(error) },
+            Engine::Up(last) | Engine::Down { last, .. } => {
+                Engine::Down { error, last: last.clone() }
+            }
+        };
+    }
+
+    fn seen(
+        &mut self,
+        id: &InstanceId,
+        container: Option<Container>,
+        began: Moment,
+        now: Moment,
+    ) {
+        if container.is_none() && !self.instances.contains_key(id) {
+            return;
+        }
+        let instance = self.instances.entry(id.clone()).or_default();
+        // What an action is changing, or has changed since the look began, is not to be unlearnt.
+        if instance.doing.is_some() || instance.changed_at >= began {
+            return;
+        }
+        instance.look(container, now);
+        // One that could not be made keeps its failure, and with it the wait before the next try.
+        if instance.container.is_none() && instance.failure.is_none() {
+            self.instances.remove(id);
+        }
+    }
+
+    fn died(&mut self, id: &InstanceId, code: i64, log_tail: Vec<String>, now: Moment) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        if instance.stopped_by_us {
+            return;
+        }
+        let failure = Failure {
+            reason: FailureReason::InstanceExited,
+            message: format!("the process exited with code {code}"),
+            exit_code: Some(code),
+            log_tail,
+        };
+        instance.fail(failure, now);
+        // One that was ready is started again by the engine at once; one that never was would only
+        // fail again.
+        if std::mem::take(&mut instance.was_ready) {
+            instance.retry_at = None;
+        }
+    }
+
+    fn done(
+        &mut self,
+        action: &Action,
+        result: Result<Option<Container>, ProviderError>,
+        now: Moment,
+    ) {
+        let id = action.instance();
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        instance.doing = None;
+        instance.changed_at = now;
+        match result {
+            Ok(container) => instance.look(container, now),
+            Err(ProviderError::NoContainer(_)) => instance.look(None, now),
+            Err(error) => instance.fail(Failure::of_action(action, &error), now),
+        }
+        if instance.container.is_none() && matches!(action, Action::Remove { .. }) {
+            self.instances.remove(id);
+        }
+    }
+
+    fn probed(&mut self, id: &InstanceId, epoch: u64, outcome: Result<(), String>, now: Moment) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        if instance.epoch != epoch {
+            return;
+        }
+        match outcome {
+            Ok(()) => {
+                instance.health = Health::Ready { since: now };
+                instance.was_ready = true;
+                (instance.failures, instance.failure, instance.retry_at) = (0, None, None);
+            }
+            Err(error) => match &mut instance.health {
+                Health::Starting { error: last, .. } => *last = Some(error),
+                Health::Ready { .. } => {
+                    instance.health = Health::Unhealthy { since: now, error };
+                }
+                Health::Unhealthy { error: last, .. } => *last = error,
+            },
+        }
+    }
+}
+
+impl Instance {
+    pub fn state(&self) -> Option<ContainerState> {
+        self.container.as_ref().map(|container| container.state)
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.state() == Some(ContainerState::Running) && matches!(self.health, Health::Ready { .. })
+    }
+
+    pub fn is_backing_off(&self, now: Moment) -> bool {
+        self.retry_at.is_some_and(|at| now < at)
+    }
+
+    fn failed_by(&self, reason: FailureReason) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.reason == reason)
+    }
+
+    /// Takes in the container as the engine has it.
+    fn look(&mut self, container: Option<Container>, now: Moment) {
+        let process = |container: &Container| (container.id.clone(), container.restarts);
+        let same_process = match (&self.container, &container) {
+            (Some(former), Some(latter)) => {
+                process(former) == process(latter) && former.address == latter.address
+            }
+            _ => false,
+        };
+        let stays_up = container.as_ref().is_some_and(|container| {
+            matches!(container.state, ContainerState::Running | ContainerState::Paused)
+        });
+        if !(same_process && stays_up) {
+            self.restarted(now);
+        }
+        self.container = container;
+    }
+
+    /// Another process than before: what was known of the former one's health is void.
+    fn restarted(&mut self, now: Moment) {
+        self.epoch += 1;
+        self.health = Health::Starting { since: now, error: None };
+    }
+
+    fn fail(&mut self, failure: Failure, now: Moment) {
+        let wait = FIRST_RETRY.saturating_mul(1 << self.failures.min(10)).min(LONGEST_RETRY);
+        self.failures += 1;
+        self.failure = Some(failure);
+        self.retry_at = Some(now + wait);
+    }
+}
+
+/// Whether the snapshot sends requests to this instance.
+pub fn serves(snapshot: &Snapshot, instance: &InstanceId) -> bool {
+    snapshot.app(&instance.app).is_some_and(|route| match &route.state {
+        RouteState::Serving(endpoints) => endpoints.iter().any(|e| e.instance == *instance),
+        _ => false,
+    })
+}

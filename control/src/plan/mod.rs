@@ -1,0 +1,122 @@
+//! From what is meant and what is seen to what is to be served and done.
+//!
+//! [`plan`] is synchronous, deterministic and pure: no I/O, no clock, no chance. It looks at the
+//! whole world each time, so a lost event costs a delay and never correctness, and it leaves the
+//! executor nothing to choose.
+
+mod app;
+mod route;
+mod sleep;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use weir_config::{
+    Activity, AppName, Desired, HealthCheck, InstanceId, Moment, Rollout, SleepLevel, Snapshot,
+};
+
+use crate::{
+    action::Action,
+    observed::{Engine, Health, Instance, Observed},
+};
+
+/// What follows from the world as it is at one moment.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// What is to be served from now on; `None` if that is what is served already.
+    pub snapshot: Option<Arc<Snapshot>>,
+    pub actions: Vec<Action>,
+    /// Apps that fall asleep with this snapshot, or deeper than before.
+    pub asleep: Vec<(AppName, SleepLevel)>,
+    /// Whom to probe.
+    pub probes: BTreeMap<InstanceId, ProbeTarget>,
+    /// When to plan again though nothing happens.
+    pub wake_at: Option<Moment>,
+}
+
+/// An instance to be probed until the target changes.
+#[derive(Clone, Debug)]
+pub struct ProbeTarget {
+    pub address: SocketAddr,
+    pub check: HealthCheck,
+    pub epoch: u64,
+    /// Whether the last verdict is that it is ready.
+    pub ready: bool,
+}
+
+/// Plans the whole world. `activity` is only asked for the counters that go with a route; nothing
+/// is read from them here.
+pub fn plan(desired: &Desired, observed: &Observed, activity: &Activity, now: Moment) -> Plan {
+    let mut plan = Plan::default();
+    let mut snapshot = (*observed.served).clone();
+    let mut changed = snapshot.revision != desired.revision
+        || !Arc::ptr_eq(&snapshot.certificates, &observed.certificates);
+    for app in desired.apps.values() {
+        let route = match &observed.engine {
+            // Until the containers are known, what was served last is served on.
+            Engine::Unknown { error } => match route::unseen(app, observed, activity, error) {
+                Some(route) => route,
+                None => continue,
+            },
+            Engine::Up(_) | Engine::Down { .. } => {
+                app::plan_app(app, observed, activity, now, &mut plan)
+            }
+        };
+        if snapshot.app(&app.app.name).is_none_or(|served| **served != route) {
+            snapshot.insert(route);
+            changed = true;
+        }
+    }
+    let gone: Vec<_> = snapshot
+        .apps()
+        .map(|route| route.app.clone())
+        .filter(|app| !desired.apps.contains_key(app))
+        .collect();
+    for app in gone {
+        snapshot.remove(&app);
+        changed = true;
+    }
+    for (id, instance) in &observed.instances {
+        if !desired.apps.contains_key(&id.app) {
+            app::retire(id, instance, observed, &Rollout::default(), now, &mut plan);
+        }
+    }
+    if !matches!(observed.engine, Engine::Up(_)) {
+        plan.actions.clear();
+    }
+    if changed {
+        snapshot.generation += 1;
+        snapshot.revision = desired.revision;
+        snapshot.certificates = observed.certificates.clone();
+        plan.snapshot = Some(Arc::new(snapshot));
+    }
+    plan
+}
+
+impl ProbeTarget {
+    /// Whether a probe of this one may go on as a probe of the other; it keeps its own verdict.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        (self.address, &self.check, self.epoch) == (other.address, &other.check, other.epoch)
+    }
+}
+
+impl Plan {
+    fn wake_at(&mut self, at: Moment) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earliest| earliest.min(at)));
+    }
+
+    fn probe(&mut self, id: &InstanceId, instance: &Instance, check: &HealthCheck) {
+        use weir_deploy::ContainerState::Running;
+        let Some(container) = &instance.container else { return };
+        if let (Running, Some(address)) = (container.state, container.address) {
+            let target = ProbeTarget {
+                address: SocketAddr::new(address, container.port),
+                check: check.clone(),
+                epoch: instance.epoch,
+                ready: matches!(instance.health, Health::Ready { .. }),
+            };
+            self.probes.insert(id.clone(), target);
+        }
+    }
+}

@@ -1,0 +1,485 @@
+//! The plan against a small engine that does what it is told, in virtual time.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use weir_config::{
+    Activity, App, AppManifest, AppName, Deployment, Desired, DesiredApp, InstanceId, Moment,
+    RouteState, SleepLevel, Snapshot,
+};
+use weir_deploy::{Container, ContainerState, EngineInfo, ProviderError};
+
+use crate::{
+    action::Action,
+    event::Event,
+    observed::{Health, Observed},
+    plan::plan,
+};
+
+/// One Weir in virtual time.
+struct Bench {
+    desired: Desired,
+    observed: Observed,
+    activity: Activity,
+    now: Moment,
+    engine: BTreeMap<InstanceId, Container>,
+    /// Images whose process never gets ready.
+    broken: Vec<&'static str>,
+    images: BTreeMap<InstanceId, String>,
+    /// Every action taken, in order.
+    log: Vec<String>,
+}
+
+fn info() -> EngineInfo {
+    EngineInfo {
+        name: "bench".to_owned(),
+        version: "1".to_owned(),
+        api_version: "1.41".to_owned(),
+        os: "linux".to_owned(),
+        arch: "x86_64".to_owned(),
+        cpus: 2,
+        memory: 1 << 30,
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut bench = Self::unlisted(Snapshot::empty(0, 0, Arc::new([])));
+        bench.list();
+        bench
+    }
+
+    /// A Weir that has just begun, with what it served last.
+    fn unlisted(served: Snapshot) -> Self {
+        let now = Moment(1_000_000);
+        let certificates = served.certificates.clone();
+        Self {
+            desired: Desired::default(),
+            observed: Observed::new(Arc::new(served), certificates, now),
+            activity: Activity::default(),
+            now,
+            engine: BTreeMap::new(),
+            broken: Vec::new(),
+            images: BTreeMap::new(),
+            log: Vec::new(),
+        }
+    }
+
+    fn list(&mut self) {
+        let containers = self.engine.values().cloned().collect();
+        let event = Event::EngineListed { info: info(), containers, began: self.now };
+        self.pass(Duration::from_millis(1));
+        self.observed.apply(event, self.now);
+    }
+
+    /// Makes an app what this spec says; another image is another deployment.
+    fn put(&mut self, name: &str, spec: &str) {
+        let manifest = format!("kind: App\nname: {name}\nspec: {spec}");
+        let document = &weir_config::parse_documents(&manifest).unwrap()[0];
+        let manifest: AppManifest = document.decode().unwrap();
+        let app = App::from_manifest(&manifest, &"test.example".parse().unwrap()).unwrap();
+        let former = self.desired.apps.get(&app.name).cloned();
+        let number = match &former {
+            None => 1,
+            Some(former) if former.deployment.template == app.template => {
+                former.deployment.number
+            }
+            Some(former) => former.deployment.number + 1,
+        };
+        let generation = former.as_ref().map_or(1, |former| former.generation + 1);
+        let deployment = Deployment { number, template: app.template.clone() };
+        let app = Arc::new(DesiredApp { app, generation, deployment });
+        self.observed.app_changed(former.as_deref(), &app, self.now);
+        self.desired.apps.insert(app.app.name.clone(), app);
+        self.desired.revision += 1;
+    }
+
+    fn delete(&mut self, name: &str) {
+        self.desired.apps.remove(&self.app(name));
+        self.observed.app_removed(&self.app(name));
+        self.desired.revision += 1;
+    }
+
+    fn app(&self, name: &str) -> AppName {
+        name.parse().unwrap()
+    }
+
+    fn pass(&mut self, span: Duration) {
+        self.now = self.now + span;
+    }
+
+    /// Plans and does until nothing more follows; returns the actions taken on the way.
+    fn settle(&mut self) -> Vec<String> {
+        let before = self.log.len();
+        for _ in 0..100 {
+            if !self.turn() {
+                return self.log[before..].to_vec();
+            }
+        }
+        panic!("does not settle: {:#?}", self.log);
+    }
+
+    /// One plan and what follows from it; false when nothing does.
+    fn turn(&mut self) -> bool {
+        self.observed.sample(&self.activity);
+        let plan = plan(&self.desired, &self.observed, &self.activity, self.now);
+        let mut moved = !plan.actions.is_empty() || plan.snapshot.is_some();
+        for action in plan.actions {
+            self.log.push(action.to_string());
+            self.observed.begun(&action, self.now);
+            self.pass(Duration::from_millis(1));
+            let container = self.perform(&action);
+            self.observed.apply(Event::Done { action, result: Ok(container) }, self.now);
+        }
+        self.observed.fell_asleep(plan.asleep);
+        if let Some(snapshot) = plan.snapshot {
+            assert!(snapshot.generation > self.observed.served.generation, "generations grow");
+            self.observed.published(snapshot, self.now);
+        }
+        for (instance, target) in plan.probes {
+            let broken = self.broken.contains(&self.images[&instance].as_str());
+            let Some(seen) = self.observed.instances.get(&instance) else { continue };
+            if !broken && seen.epoch == target.epoch && !matches!(seen.health, Health::Ready { .. })
+            {
+                moved = true;
+                let event = Event::Probed { instance, epoch: target.epoch, outcome: Ok(()) };
+                self.observed.apply(event, self.now);
+            }
+        }
+        moved
+    }
+
+    fn perform(&mut self, action: &Action) -> Option<Container> {
+        let id = action.instance().clone();
+        match action {
+            Action::Create(spec) => {
+                assert!(!self.engine.contains_key(&id), "{id} is made twice");
+                self.images.insert(id.clone(), spec.template.image.clone());
+                let container = Container {
+                    instance: id.clone(),
+                    id: format!("container-{id}"),
+                    state: ContainerState::Created,
+                    address: None,
+                    port: spec.template.port,
+                    restarts: 0,
+                };
+                self.engine.insert(id.clone(), container);
+            }
+            Action::Start(_) => {
+                let address = IpAddr::from([10, 0, 0, 1 + self.engine.len() as u8]);
+                self.change(&id, ContainerState::Running, Some(address));
+            }
+            Action::Pause(_) => {
+                assert_eq!(self.observed.instances[&id].in_flight, 0, "{id} paused while in use");
+                self.change(&id, ContainerState::Paused, self.engine[&id].address);
+            }
+            Action::Unpause(_) => {
+                self.change(&id, ContainerState::Running, self.engine[&id].address);
+            }
+            Action::Stop { .. } => {
+                self.change(&id, ContainerState::Exited { code: 143, out_of_memory: false }, None);
+            }
+            Action::Remove { .. } => {
+                self.engine.remove(&id);
+            }
+        }
+        self.engine.get(&id).cloned()
+    }
+
+    fn change(&mut self, id: &InstanceId, state: ContainerState, address: Option<IpAddr>) {
+        let container = self.engine.get_mut(id).unwrap();
+        (container.state, container.address) = (state, address);
+    }
+
+    /// The process of an instance ends by itself, and the engine has not started it again yet.
+    fn crash(&mut self, instance: &str, code: i64) {
+        let id = self.instance(instance);
+        self.change(&id, ContainerState::Restarting, None);
+        self.pass(Duration::from_millis(1));
+        let container = self.engine.get(&id).cloned();
+        let seen = Event::ContainerSeen { instance: id.clone(), container, began: self.now };
+        self.observed.apply(seen, self.now);
+        let log_tail = vec!["boom".to_owned()];
+        let died = Event::Died { instance: id, exit_code: code, log_tail };
+        self.observed.apply(died, self.now);
+    }
+
+    fn instance(&self, text: &str) -> InstanceId {
+        let found = self.engine.keys().find(|id| id.to_string() == text);
+        found.unwrap_or_else(|| panic!("there is no {text}")).clone()
+    }
+
+    fn route(&self, app: &str) -> &RouteState {
+        &self.observed.served.app(&self.app(app)).expect("has a route").state
+    }
+
+    fn served_by(&self, app: &str) -> Vec<String> {
+        match self.route(app) {
+            RouteState::Serving(endpoints) => {
+                endpoints.iter().map(|e| e.instance.to_string()).collect()
+            }
+            other => vec![other.as_str().to_owned()],
+        }
+    }
+
+    /// A request begins; it ends when the lease is dropped.
+    fn request(&self, app: &str) -> weir_config::Lease {
+        let activity = self.activity.app(&self.app(app));
+        activity.touch(self.now);
+        activity.begin()
+    }
+
+    fn wake(&mut self, app: &str) {
+        self.observed.apply(Event::WakeWanted(self.app(app)), self.now);
+    }
+}
+
+const SLEEPY: &str = "{image: a, sleep: {pause_after: 60s, stop_after: 10m, min_awake: 5s}}";
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn awake_bench() -> Bench {
+    let mut bench = Bench::new();
+    bench.put("shop", SLEEPY);
+    bench.settle();
+    bench
+}
+
+#[test]
+fn a_new_app_is_made_started_and_then_served() {
+    let mut bench = Bench::new();
+    bench.put("shop", "{image: a, instances: 2}");
+    let actions = bench.settle();
+    assert_eq!(actions, ["create shop-1-0", "create shop-1-1", "start shop-1-0", "start shop-1-1"]);
+    assert_eq!(bench.served_by("shop"), ["shop-1-0", "shop-1-1"]);
+}
+
+#[test]
+fn a_settled_world_plans_nothing() {
+    let mut bench = awake_bench();
+    assert!(!bench.turn());
+    bench.pass(seconds(59));
+    assert!(!bench.turn());
+}
+
+#[test]
+fn an_idle_app_is_paused_then_stopped_and_the_next_request_wakes_it() {
+    let mut bench = awake_bench();
+    bench.pass(seconds(61));
+    assert_eq!(bench.settle(), ["pause shop-1-0"]);
+    assert_eq!(*bench.route("shop"), RouteState::Asleep(SleepLevel::Paused));
+
+    bench.wake("shop");
+    assert_eq!(bench.settle(), ["unpause shop-1-0"]);
+    assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
+
+    bench.pass(seconds(61));
+    bench.settle();
+    bench.pass(seconds(600));
+    assert_eq!(bench.settle(), ["stop shop-1-0"]);
+    assert_eq!(*bench.route("shop"), RouteState::Asleep(SleepLevel::Stopped));
+
+    for _ in 0..1000 {
+        bench.wake("shop");
+    }
+    assert_eq!(bench.settle(), ["start shop-1-0"], "one start for any number of requests");
+    assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
+}
+
+#[test]
+fn while_it_wakes_requests_are_held_under_the_level_that_it_wakes_from() {
+    let mut bench = awake_bench();
+    bench.pass(seconds(61));
+    bench.settle();
+    bench.pass(seconds(600));
+    bench.settle();
+    bench.broken.push("a");
+    bench.wake("shop");
+    bench.settle();
+    assert_eq!(*bench.route("shop"), RouteState::Asleep(SleepLevel::Stopped));
+    bench.broken.clear();
+    bench.settle();
+    assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
+}
+
+#[test]
+fn an_app_sleeps_neither_in_use_nor_right_after_a_wake() {
+    let mut bench = awake_bench();
+    let request = bench.request("shop");
+    bench.pass(seconds(3600));
+    assert!(bench.settle().is_empty(), "a request is in flight");
+    drop(request);
+    // The lease ended by the real clock, which is long before the bench's: idle for an hour.
+    assert_eq!(bench.settle(), ["stop shop-1-0"]);
+    bench.wake("shop");
+    bench.settle();
+    bench.pass(seconds(4));
+    assert!(bench.settle().is_empty(), "it must stay awake for five seconds");
+}
+
+#[test]
+fn a_request_between_hold_and_pause_calls_the_pause_off() {
+    let mut bench = awake_bench();
+    bench.pass(seconds(61));
+    bench.observed.sample(&bench.activity);
+    let held = plan(&bench.desired, &bench.observed, &bench.activity, bench.now);
+    assert!(held.actions.is_empty(), "nothing is paused before the hold is served");
+    bench.observed.fell_asleep(held.asleep);
+    bench.observed.published(held.snapshot.expect("the hold"), bench.now);
+    assert_eq!(*bench.route("shop"), RouteState::Asleep(SleepLevel::Paused));
+
+    let request = bench.request("shop");
+    assert!(bench.settle().is_empty(), "no call to the engine");
+    assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
+    drop(request);
+}
+
+#[test]
+fn a_new_deployment_is_ready_before_the_former_one_leaves() {
+    let mut bench = awake_bench();
+    let former = bench.instance("shop-1-0");
+    let on_former = bench.activity.instance(&former).begin();
+    bench.put("shop", "{image: b}");
+    assert_eq!(bench.settle(), ["create shop-2-0", "start shop-2-0"]);
+    assert_eq!(bench.served_by("shop"), ["shop-2-0"]);
+    drop(on_former);
+    assert_eq!(bench.settle(), ["remove shop-1-0"]);
+}
+
+#[test]
+fn a_request_that_does_not_end_is_waited_for_until_the_drain_deadline() {
+    let mut bench = awake_bench();
+    let former = bench.instance("shop-1-0");
+    let _stuck = bench.activity.instance(&former).begin();
+    bench.put("shop", "{image: b, rollout: {drain: 20s}}");
+    bench.settle();
+    bench.pass(seconds(19));
+    assert!(bench.settle().is_empty());
+    bench.pass(seconds(2));
+    assert_eq!(bench.settle(), ["remove shop-1-0"]);
+}
+
+#[test]
+fn a_deployment_that_never_gets_ready_leaves_the_former_one_serving_and_is_tried_again() {
+    let mut bench = awake_bench();
+    bench.broken.push("b");
+    bench.put("shop", "{image: b, rollout: {deadline: 30s}}");
+    bench.settle();
+    assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
+    bench.pass(seconds(31));
+    assert_eq!(bench.settle(), ["stop shop-2-0"]);
+    let failure = bench.observed.instances[&bench.instance("shop-2-0")].failure.clone();
+    assert!(failure.unwrap().message.contains("not ready 30s after its start"));
+    assert!(bench.settle().is_empty(), "not before the back-off ends");
+    bench.pass(seconds(6));
+    assert_eq!(bench.settle(), ["start shop-2-0"]);
+    bench.broken.clear();
+    assert_eq!(bench.settle(), ["remove shop-1-0"]);
+    assert_eq!(bench.served_by("shop"), ["shop-2-0"]);
+}
+
+#[test]
+fn a_process_that_dies_before_it_was_ever_ready_is_stopped_and_told() {
+    let mut bench = Bench::new();
+    bench.broken.push("a");
+    bench.put("shop", "{image: a}");
+    bench.settle();
+    bench.crash("shop-1-0", 7);
+    assert_eq!(bench.settle(), ["stop shop-1-0"], "the engine would start it for ever");
+    let RouteState::Unavailable { reason, .. } = bench.route("shop") else {
+        panic!("{:?}", bench.route("shop"));
+    };
+    assert!(reason.contains("exited with code 7"), "{reason}");
+    bench.pass(seconds(6));
+    assert_eq!(bench.settle(), ["start shop-1-0"]);
+}
+
+#[test]
+fn a_process_that_dies_after_it_was_ready_is_left_to_the_engine_and_takes_no_requests() {
+    let mut bench = awake_bench();
+    bench.crash("shop-1-0", 7);
+    assert!(bench.settle().is_empty());
+    assert_eq!(bench.served_by("shop"), ["starting"]);
+    let id = bench.instance("shop-1-0");
+    bench.change(&id, ContainerState::Running, Some([10, 0, 0, 9].into()));
+    bench.list();
+    bench.settle();
+    assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
+}
+
+#[test]
+fn a_restart_adopts_what_runs_and_does_nothing_to_it() {
+    let mut before = awake_bench();
+    before.put("idle", SLEEPY);
+    before.settle();
+    before.pass(seconds(61));
+    let busy = before.request("shop");
+    before.settle();
+    assert_eq!(*before.route("idle"), RouteState::Asleep(SleepLevel::Paused));
+    drop(busy);
+
+    let mut after = Bench::unlisted((*before.observed.served).clone());
+    after.desired = before.desired.clone();
+    after.images = before.images.clone();
+    assert!(!after.turn(), "nothing is done or changed before the engine has answered");
+    assert_eq!(after.served_by("shop"), ["shop-1-0"]);
+
+    after.engine = before.engine.clone();
+    after.list();
+    assert!(after.settle().is_empty());
+    assert_eq!(after.served_by("shop"), ["shop-1-0"]);
+    assert_eq!(*after.route("idle"), RouteState::Asleep(SleepLevel::Paused));
+    after.wake("idle");
+    assert_eq!(after.settle(), ["unpause idle-1-0"]);
+}
+
+#[test]
+fn a_deleted_app_is_not_served_and_its_containers_go_when_their_requests_have() {
+    let mut bench = awake_bench();
+    let id = bench.instance("shop-1-0");
+    let lease = bench.activity.instance(&id).begin();
+    bench.delete("shop");
+    assert!(bench.settle().is_empty());
+    assert!(bench.observed.served.app(&bench.app("shop")).is_none());
+    drop(lease);
+    assert_eq!(bench.settle(), ["remove shop-1-0"]);
+    assert!(bench.observed.instances.is_empty());
+}
+
+#[test]
+fn while_the_engine_is_away_nothing_is_done_and_what_serves_serves_on() {
+    let mut bench = awake_bench();
+    let error = ProviderError::Unreachable {
+        endpoint: "/var/run/docker.sock".to_owned(),
+        reason: "connection refused".to_owned(),
+    };
+    bench.observed.apply(Event::EngineDown(error), bench.now);
+    bench.put("second", "{image: a}");
+    assert!(bench.settle().is_empty());
+    assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
+    assert_eq!(bench.served_by("second"), ["unavailable"]);
+    bench.list();
+    assert_eq!(bench.settle(), ["create second-1-0", "start second-1-0"]);
+}
+
+#[test]
+fn a_look_that_began_before_an_action_ended_does_not_undo_it() {
+    let mut bench = awake_bench();
+    let containers: Vec<_> = bench.engine.values().cloned().collect();
+    let began = bench.now;
+    bench.pass(seconds(61));
+    bench.settle();
+    let late = Event::EngineListed { info: info(), containers, began };
+    bench.observed.apply(late, bench.now);
+    assert!(bench.settle().is_empty(), "it is still known to be paused");
+}
+
+#[test]
+fn a_published_port_is_given_free_before_it_is_taken() {
+    let mut bench = Bench::new();
+    bench.put("shop", "{image: a, ports: [\"5000:5000\"]}");
+    bench.settle();
+    bench.put("shop", "{image: b, ports: [\"5000:5000\"]}");
+    assert_eq!(bench.settle(), ["remove shop-1-0", "create shop-2-0", "start shop-2-0"]);
+}

@@ -1,0 +1,236 @@
+//! Probes instances, and tells the loop when a verdict changes.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+    time::timeout,
+};
+use weir_config::{HealthCheck, InstanceId, Probe};
+
+use crate::{event::Event, plan::ProbeTarget};
+
+/// A process that has just begun is asked this soon again; a wake waits for it.
+const FIRST_PACE: Duration = Duration::from_millis(2);
+/// And never slower than this until it is ready.
+const STARTING_PACE: Duration = Duration::from_millis(250);
+
+/// The probes under way: one task for each instance that runs.
+#[derive(Debug)]
+pub(crate) struct Probers {
+    running: BTreeMap<InstanceId, Prober>,
+    client: reqwest::Client,
+    events: mpsc::WeakSender<Event>,
+}
+
+#[derive(Debug)]
+struct Prober {
+    target: ProbeTarget,
+    now: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Probers {
+    pub(crate) fn new(events: &mpsc::Sender<Event>) -> Self {
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_max_idle_per_host(0)
+            .no_proxy()
+            .user_agent("weir-health-check")
+            .build()
+            .unwrap_or_default();
+        Self { running: BTreeMap::new(), client, events: events.downgrade() }
+    }
+
+    /// Makes the probes under way exactly these.
+    pub(crate) fn keep(&mut self, targets: BTreeMap<InstanceId, ProbeTarget>) {
+        self.running.retain(|id, prober| {
+            targets.get(id).is_some_and(|target| prober.target.is_same_as(target))
+        });
+        for (id, target) in targets {
+            if !self.running.contains_key(&id) {
+                let prober = self.start(id.clone(), target);
+                self.running.insert(id, prober);
+            }
+        }
+    }
+
+    /// Asks an instance at once instead of at its next turn.
+    pub(crate) fn probe_now(&self, instance: &InstanceId) {
+        if let Some(prober) = self.running.get(instance) {
+            prober.now.notify_one();
+        }
+    }
+
+    fn start(&self, instance: InstanceId, target: ProbeTarget) -> Prober {
+        let now = Arc::new(Notify::new());
+        let (client, events) = (self.client.clone(), self.events.clone());
+        let task = tokio::spawn(run(instance, target.clone(), client, events, now.clone()));
+        Prober { target, now, task }
+    }
+}
+
+async fn run(
+    instance: InstanceId,
+    target: ProbeTarget,
+    client: reqwest::Client,
+    events: mpsc::WeakSender<Event>,
+    now: Arc<Notify>,
+) {
+    let mut verdict = Verdict::new(target.ready);
+    let mut pace = FIRST_PACE;
+    loop {
+        let outcome = probe(&client, target.address, &target.check).await;
+        if let Some(outcome) = verdict.take(outcome, &target.check) {
+            let Some(events) = events.upgrade() else { return };
+            let epoch = target.epoch;
+            let probed = Event::Probed { instance: instance.clone(), epoch, outcome };
+            if events.send(probed).await.is_err() {
+                return;
+            }
+        }
+        if verdict.ready || verdict.was_ready {
+            pace = target.check.interval;
+        } else {
+            pace = (pace.mul_f64(1.3)).min(STARTING_PACE).min(target.check.interval);
+        }
+        // Asked for or not, it is probed.
+        let _ = timeout(pace, now.notified()).await;
+    }
+}
+
+/// What a row of outcomes means: passes in a row make an instance ready, failures in a row unready.
+#[derive(Debug)]
+struct Verdict {
+    ready: bool,
+    was_ready: bool,
+    /// Outcomes in a row that speak against the verdict.
+    against: u16,
+    last_error: Option<String>,
+}
+
+impl Verdict {
+    fn new(ready: bool) -> Self {
+        Self { ready, was_ready: ready, against: 0, last_error: None }
+    }
+
+    /// Takes an outcome in; returns what is worth telling: a changed verdict, or a new reason why
+    /// it is not yet ready.
+    fn take(
+        &mut self,
+        outcome: Result<(), String>,
+        check: &HealthCheck,
+    ) -> Option<Result<(), String>> {
+        let contrary = outcome.is_ok() != self.ready;
+        self.against = if contrary { self.against + 1 } else { 0 };
+        let needed = if self.ready { check.fall } else { check.rise };
+        if contrary && self.against >= needed {
+            self.ready = !self.ready;
+            self.was_ready |= self.ready;
+            self.against = 0;
+            self.last_error = outcome.clone().err();
+            return Some(outcome);
+        }
+        let error = outcome.err().filter(|_| !self.ready)?;
+        if self.last_error.as_ref() == Some(&error) {
+            return None;
+        }
+        self.last_error = Some(error.clone());
+        Some(Err(error))
+    }
+}
+
+async fn probe(
+    client: &reqwest::Client,
+    address: SocketAddr,
+    check: &HealthCheck,
+) -> Result<(), String> {
+    let limit = check.timeout;
+    let attempt = async {
+        match &check.probe {
+            Probe::Tcp => TcpStream::connect(address)
+                .await
+                .map(drop)
+                .map_err(|error| format!("connecting to {address}: {error}")),
+            Probe::Http { path } => http(client, address, path).await,
+        }
+    };
+    let late = |_| Err(format!("no answer from {address} within {}", weir_config::Span(limit)));
+    timeout(limit, attempt).await.unwrap_or_else(late)
+}
+
+async fn http(client: &reqwest::Client, address: SocketAddr, path: &str) -> Result<(), String> {
+    let answer = client.get(format!("http://{address}{path}")).send().await.map_err(|error| {
+        let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), root_cause);
+        format!("GET {path} on {address}: {cause}")
+    })?;
+    let status = answer.status();
+    if status.is_success() || status.is_redirection() {
+        Ok(())
+    } else {
+        Err(format!("GET {path} on {address}: {status}"))
+    }
+}
+
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(rise: u16, fall: u16, outcomes: &str, told: &str) {
+        let check = HealthCheck {
+            probe: Probe::Tcp,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            rise,
+            fall,
+        };
+        let mut verdict = Verdict::new(false);
+        let heard: String = outcomes
+            .chars()
+            .map(|outcome| match outcome {
+                '+' => Ok(()),
+                error => Err(error.to_string()),
+            })
+            .map(|outcome| match verdict.take(outcome, &check) {
+                None => '.',
+                Some(Ok(())) => '+',
+                Some(Err(_)) => '-',
+            })
+            .collect();
+        assert_eq!(heard, told, "{outcomes}");
+    }
+
+    #[test]
+    fn a_verdict_changes_after_enough_outcomes_in_a_row() {
+        check(1, 3, "+", "+");
+        check(2, 3, "+x++", ".-.+");
+        check(1, 3, "+xx+xxx", "+.....-");
+        check(1, 1, "+x+", "+-+");
+    }
+
+    #[test]
+    fn while_it_is_not_ready_each_new_reason_is_told_once() {
+        check(1, 3, "xxxyx+", "-..--+");
+    }
+}

@@ -1,0 +1,136 @@
+//! The loop: events in, one plan over the whole world, a snapshot and actions out.
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Duration, sleep},
+};
+use weir_config::{Activity, AppName, Desired, Moment, Publisher};
+
+use crate::{
+    event::{DesiredChange, Event},
+    executor::Executor,
+    observed::Observed,
+    plan::plan,
+    prober::Probers,
+};
+
+/// Room for the hints of a burst of requests; what does not fit is dropped and asked for again.
+pub const EVENT_QUEUE: usize = 4096;
+/// Events taken in before the next plan, so that a burst is planned for once.
+const BATCH: usize = 1024;
+/// A published snapshot may allow the next step (hold, then pause). More than a few such steps
+/// without an event between them would be a plan that does not settle.
+const MAX_TURNS: usize = 8;
+
+/// The world at one moment, for those who only look.
+#[derive(Clone, Debug)]
+pub struct World {
+    pub desired: Desired,
+    pub observed: Observed,
+}
+
+/// Owns everything that decisions are made from.
+#[derive(Debug)]
+pub(crate) struct Reactor {
+    pub(crate) desired: Desired,
+    pub(crate) observed: Observed,
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) publisher: Publisher,
+    pub(crate) executor: Executor,
+    pub(crate) probers: Probers,
+    pub(crate) events: mpsc::Receiver<Event>,
+    pub(crate) worlds: watch::Sender<Arc<World>>,
+}
+
+impl Reactor {
+    /// Runs until every sender of events is gone.
+    pub(crate) async fn run(mut self) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let wake_at = self.turn();
+            let pause = wake_at.map(|at| at.since(Moment::now()));
+            tokio::select! {
+                taken = self.events.recv_many(&mut batch, BATCH) => {
+                    if taken == 0 {
+                        return;
+                    }
+                }
+                () = sleep(pause.unwrap_or(Duration::MAX)), if pause.is_some() => {}
+            }
+            let now = Moment::now();
+            for event in batch.drain(..) {
+                self.take(event, now);
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event, now: Moment) {
+        match event {
+            Event::Desired(change) => self.change(change, now),
+            Event::ConnectFailed(instance) => self.probers.probe_now(&instance),
+            event => {
+                tracing::debug!(?event, "event");
+                self.observed.apply(event, now);
+            }
+        }
+    }
+
+    fn change(&mut self, change: DesiredChange, now: Moment) {
+        if change.whole {
+            let names = self.desired.apps.keys().cloned().collect::<Vec<_>>();
+            let kept = |name: &AppName| change.apps.iter().any(|(app, _)| app == name);
+            for gone in names.iter().filter(|name| !kept(name)) {
+                self.desired.apps.remove(gone);
+                self.observed.app_removed(gone);
+            }
+        }
+        for (name, app) in change.apps {
+            match app {
+                Some(app) => {
+                    let former = self.desired.apps.get(&name).map(Arc::as_ref);
+                    self.observed.app_changed(former, &app, now);
+                    self.desired.apps.insert(name, app);
+                }
+                None => {
+                    self.desired.apps.remove(&name);
+                    self.observed.app_removed(&name);
+                }
+            }
+        }
+        self.desired.revision = change.revision;
+    }
+
+    /// Plans until nothing more follows, and returns when to plan again though nothing happens.
+    fn turn(&mut self) -> Option<Moment> {
+        let mut wake_at = None;
+        for turn in 0.. {
+            let now = Moment::now();
+            self.observed.sample(&self.activity);
+            let plan = plan(&self.desired, &self.observed, &self.activity, now);
+            wake_at = plan.wake_at;
+            for action in plan.actions {
+                tracing::info!(%action, "begins");
+                let container = self.observed.container(action.instance());
+                self.observed.begun(&action, now);
+                self.executor.perform(action, container);
+            }
+            self.observed.fell_asleep(plan.asleep);
+            self.probers.keep(plan.probes);
+            let Some(snapshot) = plan.snapshot else { break };
+            if let Err(error) = self.publisher.publish(snapshot.clone()) {
+                tracing::error!(%error, "a snapshot was refused");
+                break;
+            }
+            self.observed.published(snapshot, now);
+            if turn == MAX_TURNS {
+                tracing::error!("the plan does not settle");
+                break;
+            }
+        }
+        let world = World { desired: self.desired.clone(), observed: self.observed.clone() };
+        self.worlds.send_replace(Arc::new(world));
+        wake_at
+    }
+}

@@ -1,0 +1,106 @@
+//! The directory that holds everything one Weir must keep, and the lock on it.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use weir_config::{Activity, LastGood, Snapshot};
+
+/// A locked state directory. The lock ends with the process, however that ends.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StateDirError {
+    #[error(
+        "the state directory {path} is used by another `weir serve`{}; stop that one, or choose \
+         another with --state-dir", holder(.process)
+    )]
+    Locked { path: PathBuf, process: String },
+    #[error("the state directory {path} cannot be used: {error}")]
+    Unusable { path: PathBuf, error: io::Error },
+}
+
+fn holder(process: &str) -> String {
+    if process.is_empty() { String::new() } else { format!(" (process {process})") }
+}
+
+impl StateDir {
+    /// Makes the directory if needed, for its owner's eyes only, and locks it.
+    pub fn open(path: &Path) -> Result<Self, StateDirError> {
+        let unusable = |error| StateDirError::Unusable { path: path.to_owned(), error };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join("serve.lock"))
+            .map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut process = String::new();
+                // Only for the message: without it the message is shorter.
+                let _ = lock.read_to_string(&mut process);
+                return Err(StateDirError::Locked { path: path.to_owned(), process });
+            }
+            Err(TryLockError::Error(error)) => return Err(unusable(error)),
+        }
+        lock.set_len(0).map_err(unusable)?;
+        write!(lock, "{}", std::process::id()).map_err(unusable)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.file("weir.db")
+    }
+
+    /// The snapshot that was served last, or an empty one if there is none that can be read.
+    pub fn last_good(&self, activity: &Activity) -> Option<Snapshot> {
+        let file = self.file(LAST_GOOD);
+        let bytes = match fs::read(&file) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::warn!(file = %file.display(), %error, "the last snapshot cannot be read");
+                return None;
+            }
+        };
+        match serde_json::from_slice::<LastGood>(&bytes) {
+            Ok(saved) => Some(saved.restore(activity)),
+            Err(error) => {
+                tracing::warn!(file = %file.display(), %error, "the last snapshot is damaged");
+                None
+            }
+        }
+    }
+
+    /// Where the served snapshot is kept.
+    pub(crate) fn last_good_file(&self) -> PathBuf {
+        self.file(LAST_GOOD)
+    }
+}
+
+const LAST_GOOD: &str = "last-good.json";
+
+/// Replaces a file whole or not at all, readable by its owner only.
+pub(crate) fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
+    let fresh = file.with_extension("new");
+    let mut written =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    written.write_all(content)?;
+    written.sync_all()?;
+    fs::rename(&fresh, file)
+}

@@ -1,0 +1,249 @@
+//! What the world says about an object: computed from the same values that the plan is made from,
+//! never stored, so that it cannot disagree with them.
+
+use weir_config::{DesiredApp, InstanceId, Moment, RouteState, SleepLevel};
+use weir_deploy::ContainerState;
+
+use crate::{
+    api::wire::{AppStatus, Condition, FailureDetails, HostResource, InstanceResource, Phase},
+    observed::{Engine, Health, Instance, Observed},
+};
+
+/// The status of an app, if the loop has taken it in.
+pub(crate) fn app_status(
+    app: &DesiredApp,
+    observed: &Observed,
+    now: Moment,
+    https_port: u16,
+) -> AppStatus {
+    let current = current(app, observed);
+    let ready = current.iter().filter(|(_, instance)| instance.is_ready()).count() as u16;
+    let phase = phase(app, &current, ready, observed, now);
+    let failure = current.iter().find_map(|(id, instance)| failure_details(id, instance, now));
+    let state = observed.apps.get(&app.app.name).cloned().unwrap_or_default();
+    AppStatus {
+        phase,
+        observed_generation: app.generation,
+        url: url(app, https_port),
+        deployment: app.deployment.number,
+        image: app.deployment.template.image.clone(),
+        ready_instances: ready,
+        desired_instances: app.app.instances,
+        requests_in_flight: state.in_flight,
+        conditions: conditions(app, phase, ready, failure.as_ref(), observed),
+        failure,
+    }
+}
+
+fn current(app: &DesiredApp, observed: &Observed) -> Vec<(InstanceId, Instance)> {
+    (0..app.app.instances)
+        .map(|ordinal| {
+            let (name, deployment) = (app.app.name.clone(), app.deployment.number);
+            let id = InstanceId { app: name, deployment, ordinal };
+            let instance = observed.instances.get(&id).cloned().unwrap_or_default();
+            (id, instance)
+        })
+        .collect()
+}
+
+fn phase(
+    app: &DesiredApp,
+    current: &[(InstanceId, Instance)],
+    ready: u16,
+    observed: &Observed,
+    now: Moment,
+) -> Phase {
+    let route = observed.served.app(&app.app.name).map(|route| &route.state);
+    let failed = current.iter().any(|(_, instance)| instance.is_backing_off(now));
+    let unhealthy = |(_, instance): &(_, Instance)| {
+        matches!(instance.health, Health::Unhealthy { .. })
+    };
+    match (route, &observed.engine) {
+        (Some(RouteState::Serving(_)), _) if ready == app.app.instances => Phase::Ready,
+        (Some(RouteState::Serving(_)), _) if failed || current.iter().any(unhealthy) => {
+            Phase::Degraded
+        }
+        (Some(RouteState::Unavailable { .. }), _) => Phase::Failed,
+        (_, Engine::Unknown { .. }) => Phase::Unknown,
+        (Some(RouteState::Asleep(_)), _) if is_waking(app, observed) => Phase::Progressing,
+        (Some(RouteState::Asleep(_)), _) => match asleep(current) {
+            Some(SleepLevel::Paused) => Phase::Paused,
+            Some(SleepLevel::Stopped) => Phase::Stopped,
+            None => Phase::Progressing,
+        },
+        _ if failed => Phase::Failed,
+        _ => Phase::Progressing,
+    }
+}
+
+fn is_waking(app: &DesiredApp, observed: &Observed) -> bool {
+    observed.apps.get(&app.app.name).is_some_and(|state| state.asleep.is_none() || state.wake_wanted)
+}
+
+/// How deep every instance sleeps; `None` while one is still on its way.
+fn asleep(current: &[(InstanceId, Instance)]) -> Option<SleepLevel> {
+    let levels: Option<Vec<_>> = current
+        .iter()
+        .map(|(_, instance)| match instance.state() {
+            _ if instance.doing.is_some() => None,
+            Some(ContainerState::Paused) => Some(SleepLevel::Paused),
+            Some(ContainerState::Exited { .. }) | None => Some(SleepLevel::Stopped),
+            Some(_) => None,
+        })
+        .collect();
+    levels?.into_iter().max()
+}
+
+fn url(app: &DesiredApp, https_port: u16) -> String {
+    let host = &app.app.hostnames[0];
+    match https_port {
+        443 => format!("https://{host}/"),
+        port => format!("https://{host}:{port}/"),
+    }
+}
+
+fn failure_details(id: &InstanceId, instance: &Instance, now: Moment) -> Option<FailureDetails> {
+    let failure = instance.failure.as_ref()?;
+    Some(FailureDetails {
+        reason: failure.reason.as_str().to_owned(),
+        message: failure.message.clone(),
+        instance: id.to_string(),
+        exit_code: failure.exit_code,
+        log_tail: failure.log_tail.clone(),
+        retry_in: instance.retry_at.filter(|at| now < *at).map(|at| at.since(now).as_secs()),
+    })
+}
+
+fn conditions(
+    app: &DesiredApp,
+    phase: Phase,
+    ready: u16,
+    failure: Option<&FailureDetails>,
+    observed: &Observed,
+) -> Vec<Condition> {
+    let condition = |kind: &str, status: Option<bool>, reason: &str, message: String| Condition {
+        kind: kind.to_owned(),
+        status: status.map_or("unknown".to_owned(), |status| status.to_string()),
+        reason: reason.to_owned(),
+        message,
+        observed_generation: app.generation,
+    };
+    let served = observed.served.app(&app.app.name);
+    let count = format!("{ready} of {} instances are ready", app.app.instances);
+    let (is_ready, reason, message) = match (phase, failure) {
+        (Phase::Ready, _) => (Some(true), "AllInstancesReady", count.clone()),
+        (Phase::Paused | Phase::Stopped, _) => {
+            (Some(true), "Asleep", "the next request wakes it".to_owned())
+        }
+        (Phase::Unknown, _) => (None, "EngineUnknown", engine_message(&observed.engine)),
+        (Phase::Progressing, None) => (Some(false), "Progressing", count.clone()),
+        (_, Some(failure)) => (Some(false), failure.reason.as_str(), failure.message.clone()),
+        (_, None) => (Some(false), "NotServing", unavailable(served).unwrap_or(count.clone())),
+    };
+    let progressing = phase == Phase::Progressing;
+    let sleeping = matches!(phase, Phase::Paused | Phase::Stopped);
+    let route = served.map_or("none", |route| route.state.as_str());
+    let generation = observed.served.generation;
+    let routed = format!("served as {route} by snapshot {generation}");
+    vec![
+        condition("Ready", is_ready, reason, message),
+        condition(
+            "Progressing",
+            Some(progressing),
+            if progressing { "Converging" } else { "Settled" },
+            format!("deployment {}", app.deployment.number),
+        ),
+        condition(
+            "Healthy",
+            (!sleeping && phase != Phase::Unknown).then_some(ready == app.app.instances),
+            if sleeping { "Asleep" } else { "Probed" },
+            count,
+        ),
+        condition("Routed", Some(served.is_some()), "Published", routed),
+        condition("Sleeping", Some(sleeping), "IdlePolicy", phase.as_str().to_owned()),
+    ]
+}
+
+fn unavailable(served: Option<&std::sync::Arc<weir_config::AppRoute>>) -> Option<String> {
+    match &served?.state {
+        RouteState::Unavailable { reason, .. } => Some(reason.clone()),
+        _ => None,
+    }
+}
+
+fn engine_message(engine: &Engine) -> String {
+    match engine {
+        Engine::Up(info) => format!("{} {}", info.name, info.version),
+        Engine::Unknown { error: None } => "the container engine has not answered yet".to_owned(),
+        Engine::Unknown { error: Some(error) } | Engine::Down { error, .. } => error.clone(),
+    }
+}
+
+/// One instance as the API shows it.
+pub(crate) fn instance(id: &InstanceId, instance: &Instance) -> InstanceResource {
+    let container = instance.container.as_ref();
+    let message = match (&instance.failure, &instance.health) {
+        (Some(failure), _) => Some(failure.message.clone()),
+        (None, Health::Unhealthy { error, .. }) => Some(error.clone()),
+        (None, Health::Starting { error, .. }) => error.clone(),
+        (None, Health::Ready { .. }) => None,
+    };
+    InstanceResource {
+        name: id.to_string(),
+        app: id.app.to_string(),
+        deployment: id.deployment,
+        ordinal: id.ordinal,
+        host: HOST.to_owned(),
+        state: instance_state(instance).to_owned(),
+        container: container.map(|container| container.id.chars().take(12).collect()),
+        address: container
+            .and_then(|container| Some(format!("{}:{}", container.address?, container.port))),
+        requests_in_flight: instance.in_flight,
+        restarts: container.map_or(0, |container| container.restarts),
+        doing: instance.doing.as_ref().map(|action| action.verb().to_owned()),
+        message,
+    }
+}
+
+fn instance_state(instance: &Instance) -> &'static str {
+    match (instance.state(), &instance.health) {
+        (None, _) if instance.failure.is_some() => "failed",
+        (None, _) => "pending",
+        (Some(ContainerState::Created), _) => "created",
+        (Some(ContainerState::Running), Health::Ready { .. }) => "ready",
+        (Some(ContainerState::Running), Health::Starting { .. }) => "starting",
+        (Some(ContainerState::Running), Health::Unhealthy { .. }) => "unhealthy",
+        (Some(ContainerState::Paused), _) => "paused",
+        (Some(ContainerState::Restarting), _) => "restarting",
+        (Some(ContainerState::Exited { .. }), _) if instance.failure.is_some() => "failed",
+        (Some(ContainerState::Exited { .. }), _) if instance.stopped_by_us => "stopped",
+        (Some(ContainerState::Exited { .. }), _) => "exited",
+        (Some(ContainerState::Dead), _) => "dead",
+    }
+}
+
+/// The name of the one host there is so far: the machine that Weir runs on.
+pub(crate) const HOST: &str = "local";
+
+pub(crate) fn host(observed: &Observed) -> HostResource {
+    let (state, info) = match &observed.engine {
+        Engine::Unknown { .. } => ("unknown", None),
+        Engine::Up(info) => ("ready", Some(info)),
+        Engine::Down { last, .. } => ("disconnected", Some(last)),
+    };
+    let message = match &observed.engine {
+        Engine::Up(_) => None,
+        engine => Some(engine_message(engine)),
+    };
+    HostResource {
+        name: HOST.to_owned(),
+        state: state.to_owned(),
+        message,
+        engine: info.map(|info| {
+            format!("Docker {} (API {}), {}/{}", info.version, info.api_version, info.os, info.arch)
+        }),
+        cpus: info.map(|info| info.cpus),
+        memory: info.map(|info| info.memory),
+        instances: observed.instances.len() as u64,
+    }
+}

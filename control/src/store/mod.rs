@@ -1,0 +1,150 @@
+//! What must survive: specs, deployments, host names, tokens and who changed what.
+//!
+//! One writer, WAL, full sync: an acknowledged write survives `kill -9` and power loss. Every write
+//! takes the next revision in its own transaction, so revisions only grow and have no gap. The SQL
+//! is the common part of SQLite and PostgreSQL.
+
+mod apps;
+mod error;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+use std::{path::Path, time::Duration};
+
+use sqlx::{
+    Row, SqliteConnection, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::watch;
+use weir_config::Hostname;
+
+pub use apps::{AppRecord, Precondition, Written};
+pub use error::StoreError;
+pub use tokens::Token;
+
+/// A handle to the database; clones share it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    readers: SqlitePool,
+    /// One connection: SQLite has one writer, and waiting for it here is fair and has no time-out.
+    writer: SqlitePool,
+    cluster_id: String,
+    base_domain: Hostname,
+    /// The last committed revision, for those who follow the changes.
+    revision: watch::Sender<u64>,
+}
+
+/// How many changes are kept for those who follow them; who falls behind reads everything anew.
+const CHANGES_KEPT: i64 = 100_000;
+
+impl Store {
+    /// Opens the database in a file, made and migrated as needed.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or written, or is of a newer Weir.
+    pub async fn open(file: &Path, base_domain: &Hostname) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5));
+        let one = SqlitePoolOptions::new().max_connections(1);
+        let writer = one.connect_with(options.clone()).await?;
+        sqlx::migrate!().run(&writer).await?;
+        let readers = SqlitePoolOptions::new().max_connections(4);
+        let readers = readers.connect_with(options.read_only(true)).await?;
+
+        let new_id = crate::random::hex(8);
+        sqlx::query(
+            "INSERT INTO cluster (one, cluster_id, base_domain, rev) VALUES (1, $1, $2, 0)
+             ON CONFLICT (one) DO NOTHING",
+        )
+        .bind(&new_id)
+        .bind(&**base_domain)
+        .execute(&writer)
+        .await?;
+        let row = sqlx::query("SELECT cluster_id, base_domain, rev FROM cluster WHERE one = 1")
+            .fetch_one(&writer)
+            .await?;
+        let store = Self {
+            readers,
+            writer,
+            cluster_id: row.try_get("cluster_id")?,
+            base_domain: base_domain.clone(),
+            revision: watch::Sender::new(unsigned(row.try_get("rev")?)),
+        };
+        if row.try_get::<String, _>("base_domain")? != **base_domain {
+            store.rename_base_domain().await?;
+        }
+        Ok(store)
+    }
+
+    /// What marks the containers of this Weir.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// Follows the last committed revision.
+    pub fn revisions(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// Tells the followers of a commit.
+    fn committed(&self, revision: u64) {
+        self.revision.send_if_modified(|last| {
+            let newer = revision > *last;
+            *last = revision.max(*last);
+            newer
+        });
+    }
+}
+
+/// Takes the next revision: the first statement of every write.
+async fn next_revision(connection: &mut SqliteConnection) -> Result<u64, StoreError> {
+    let row = sqlx::query("UPDATE cluster SET rev = rev + 1 WHERE one = 1 RETURNING rev")
+        .fetch_one(connection)
+        .await?;
+    Ok(unsigned(row.try_get("rev")?))
+}
+
+/// Notes what a write changed, and who made it: the last statements of every write.
+async fn record(
+    connection: &mut SqliteConnection,
+    revision: u64,
+    actor: &str,
+    verb: &str,
+    app: &str,
+) -> Result<(), StoreError> {
+    let (revision, now) = (signed(revision), crate::time::unix_millis());
+    sqlx::query("INSERT INTO changes (rev, kind, name, at) VALUES ($1, 'App', $2, $3)")
+        .bind(revision)
+        .bind(app)
+        .bind(now)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM changes WHERE rev <= $1")
+        .bind(revision - CHANGES_KEPT)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("INSERT INTO audit (rev, at, actor, verb, object) VALUES ($1, $2, $3, $4, $5)")
+        .bind(revision)
+        .bind(now)
+        .bind(actor)
+        .bind(verb)
+        .bind(format!("App/{app}"))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// SQL has no unsigned integers; revisions and numbers never reach the sign.
+fn signed(n: u64) -> i64 {
+    n as i64
+}
+
+fn unsigned(n: i64) -> u64 {
+    n as u64
+}

@@ -1,0 +1,20 @@
+//! Log lines, written by a thread of their own: no request waits for a terminal or a disk.
+
+use anyhow::Context;
+use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::EnvFilter;
+use weir_config::LogFormat;
+
+/// Begins logging to standard output. Lines are written until the guard is dropped; when more come
+/// than can be written, the newest are dropped and no one waits.
+pub(crate) fn init(format: LogFormat, level: &str) -> anyhow::Result<WorkerGuard> {
+    let filter = EnvFilter::try_new(level)
+        .with_context(|| format!("`{level}` is not a log level; write it like info or weir=debug"))?;
+    let (writer, guard) = tracing_appender::non_blocking(std::io::stdout());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    match format {
+        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).init(),
+        LogFormat::Text => log.with_target(false).compact().init(),
+    }
+    Ok(guard)
+}

@@ -8,18 +8,25 @@ use weir_deploy::ContainerSpec;
 use crate::failure::Failure;
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub(crate) enum Action {
     Create(ContainerSpec),
     Start(InstanceId),
     Pause(InstanceId),
     Unpause(InstanceId),
-    Stop { instance: InstanceId, grace: Duration, why: StopReason },
+    Stop {
+        instance: InstanceId,
+        grace: Duration,
+        why: StopReason,
+    },
     /// Ends it as [`Action::Stop`] does if it runs, then removes its container.
-    Remove { instance: InstanceId, grace: Duration },
+    Remove {
+        instance: InstanceId,
+        grace: Duration,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum StopReason {
+pub(crate) enum StopReason {
     Sleep,
     Failed(Failure),
     /// It failed before it was ever ready, and the engine would start it again and again.
@@ -27,7 +34,7 @@ pub enum StopReason {
 }
 
 impl Action {
-    pub fn instance(&self) -> &InstanceId {
+    pub(crate) fn instance(&self) -> &InstanceId {
         match self {
             Self::Create(spec) => &spec.instance,
             Self::Start(instance) | Self::Pause(instance) | Self::Unpause(instance) => instance,
@@ -36,7 +43,7 @@ impl Action {
     }
 
     /// The action's name, as in metrics and logs.
-    pub fn verb(&self) -> &'static str {
+    pub(crate) fn verb(&self) -> &'static str {
         match self {
             Self::Create(_) => "create",
             Self::Start(_) => "start",

@@ -42,7 +42,8 @@ pub fn wildcard(dir: &StateDir, base: &Hostname) -> Result<Arc<[Certificate]>, A
         return Ok(Arc::new([Certificate { names, chain_pem, key_pem }]));
     }
     let leaf_key = KeyPair::generate()?;
-    let mut params = CertificateParams::new(names.iter().map(|name| name.to_string()).collect::<Vec<_>>())?;
+    let mut params =
+        CertificateParams::new(names.iter().map(|name| name.to_string()).collect::<Vec<_>>())?;
     params.distinguished_name.push(DnType::CommonName, &**base);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

@@ -6,9 +6,7 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
 };
-use weir_config::{
-    Activity, Certificate, Desired, Hostname, Moment, Publisher, Snapshots,
-};
+use weir_config::{Activity, Certificate, Desired, Hostname, Moment, Publisher, Snapshots};
 use weir_deploy::Provider;
 
 use crate::{

@@ -8,20 +8,39 @@ use weir_deploy::{Container, EngineInfo, ProviderError};
 use crate::action::Action;
 
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// The store has changed.
     Desired(DesiredChange),
     /// Every container there is, from a look that began at `began`.
-    EngineListed { info: EngineInfo, containers: Vec<Container>, began: Moment },
+    EngineListed {
+        info: EngineInfo,
+        containers: Vec<Container>,
+        began: Moment,
+    },
     EngineDown(ProviderError),
     /// One container, from a look that began at `began`.
-    ContainerSeen { instance: InstanceId, container: Option<Container>, began: Moment },
+    ContainerSeen {
+        instance: InstanceId,
+        container: Option<Container>,
+        began: Moment,
+    },
     /// A container's process has ended.
-    Died { instance: InstanceId, exit_code: i64, log_tail: Vec<String> },
+    Died {
+        instance: InstanceId,
+        exit_code: i64,
+        log_tail: Vec<String>,
+    },
     /// An action has ended; with the container as it is now.
-    Done { action: Action, result: Result<Option<Container>, ProviderError> },
+    Done {
+        action: Action,
+        result: Result<Option<Container>, ProviderError>,
+    },
     /// The verdict of an instance's probes has changed, or its first error is known.
-    Probed { instance: InstanceId, epoch: u64, outcome: Result<(), String> },
+    Probed {
+        instance: InstanceId,
+        epoch: u64,
+        outcome: Result<(), String>,
+    },
     /// A request or an operator wants the app awake.
     WakeWanted(AppName),
     /// An operator wants the app asleep.
@@ -32,11 +51,11 @@ pub enum Event {
 
 /// Apps that have changed, up to a revision of the store; `None` for one that is gone.
 #[derive(Debug)]
-pub struct DesiredChange {
-    pub revision: u64,
+pub(crate) struct DesiredChange {
+    pub(crate) revision: u64,
     /// Whether these are all apps there are.
-    pub whole: bool,
-    pub apps: Vec<(AppName, Option<Arc<DesiredApp>>)>,
+    pub(crate) whole: bool,
+    pub(crate) apps: Vec<(AppName, Option<Arc<DesiredApp>>)>,
 }
 
 impl DesiredChange {

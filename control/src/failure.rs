@@ -5,19 +5,19 @@ use weir_deploy::ProviderError;
 use crate::action::Action;
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Failure {
-    pub reason: FailureReason,
+pub(crate) struct Failure {
+    pub(crate) reason: FailureReason,
     /// A sentence for the operator.
-    pub message: String,
+    pub(crate) message: String,
     /// Of the process, if it ended.
-    pub exit_code: Option<i64>,
+    pub(crate) exit_code: Option<i64>,
     /// The last lines that it wrote.
-    pub log_tail: Vec<String>,
+    pub(crate) log_tail: Vec<String>,
 }
 
 /// A stable word for programs: the `reason` of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailureReason {
+pub(crate) enum FailureReason {
     InstanceExited,
     HealthCheckFailed,
     ImageUnavailable,
@@ -26,7 +26,7 @@ pub enum FailureReason {
 }
 
 impl FailureReason {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::InstanceExited => "InstanceExited",
             Self::HealthCheckFailed => "HealthCheckFailed",
@@ -38,7 +38,7 @@ impl FailureReason {
 }
 
 impl Failure {
-    pub fn of_action(action: &Action, error: &ProviderError) -> Self {
+    pub(crate) fn of_action(action: &Action, error: &ProviderError) -> Self {
         let reason = match error {
             ProviderError::Image { .. } => FailureReason::ImageUnavailable,
             ProviderError::Unreachable { .. } | ProviderError::TimedOut { .. } => {
@@ -52,12 +52,9 @@ impl Failure {
         Self { reason, message, exit_code: None, log_tail: Vec::new() }
     }
 
-    pub fn not_healthy(after: std::time::Duration, error: Option<&str>) -> Self {
+    pub(crate) fn not_healthy(after: std::time::Duration, error: Option<&str>) -> Self {
         let detail = error.unwrap_or("no check has ended");
-        let message = format!(
-            "not ready {} after its start: {detail}",
-            weir_config::Span(after)
-        );
+        let message = format!("not ready {} after its start: {detail}", weir_config::Span(after));
         let reason = FailureReason::HealthCheckFailed;
         Self { reason, message, exit_code: None, log_tail: Vec::new() }
     }

@@ -47,8 +47,6 @@ async fn change_since(store: &Store, seen: u64) -> Result<DesiredChange, StoreEr
             }
             Ok(DesiredChange { revision, whole: false, apps })
         }
-        None => {
-            Ok(DesiredChange::whole(store.desired().await?))
-        }
+        None => Ok(DesiredChange::whole(store.desired().await?)),
     }
 }

@@ -1,6 +1,6 @@
 //! The control loop: what should be, what is, and what to do about it.
 //!
-//! The store keeps what operators want. The reactor takes in events, [`plan()`] decides, and what
+//! The store keeps what operators want. The reactor takes in events, `plan` decides, and what
 //! follows is a snapshot for the data plane and actions for a host's engine. The admin API writes
 //! to the store and reads copies of the world; it never waits for the loop, nor the loop for it.
 
@@ -26,13 +26,8 @@ mod store;
 mod time;
 mod token;
 
-pub use action::{Action, StopReason};
 pub use authority::{AuthorityError, wildcard};
 pub use control::{Control, ControlError, Options};
-pub use event::{DesiredChange, Event};
-pub use failure::{Failure, FailureReason};
 pub use hints::Hints;
-pub use observed::{AppState, Engine, Health, Instance, Observed};
-pub use plan::{Plan, ProbeTarget, plan};
 pub use state_dir::{StateDir, StateDirError};
-pub use store::{Store, StoreError};
+pub use store::StoreError;

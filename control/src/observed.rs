@@ -6,8 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use weir_config::{
-    Activity, AppName, AppRoute, Certificate, DesiredApp, InstanceId, Moment, RouteState, SleepLevel,
-    Snapshot,
+    Activity, AppName, AppRoute, Certificate, DesiredApp, InstanceId, Moment, RouteState,
+    SleepLevel, Snapshot,
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, ProviderError};
 
@@ -19,53 +19,58 @@ use crate::{
 
 /// Everything seen. Cheap to clone, so that the API reads a copy and never waits for the loop.
 #[derive(Clone, Debug)]
-pub struct Observed {
-    pub engine: Engine,
-    pub instances: imbl::OrdMap<InstanceId, Instance>,
-    pub apps: imbl::OrdMap<AppName, AppState>,
-    pub certificates: Arc<[Certificate]>,
+pub(crate) struct Observed {
+    pub(crate) engine: Engine,
+    pub(crate) instances: imbl::OrdMap<InstanceId, Instance>,
+    pub(crate) apps: imbl::OrdMap<AppName, AppState>,
+    pub(crate) certificates: Arc<[Certificate]>,
     /// What the data plane serves now.
-    pub served: Arc<Snapshot>,
+    pub(crate) served: Arc<Snapshot>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Engine {
+pub(crate) enum Engine {
     /// Its containers have not been listed yet since this process began.
-    Unknown { error: Option<String> },
+    Unknown {
+        error: Option<String>,
+    },
     Up(EngineInfo),
     /// It was up; what was seen last is still believed.
-    Down { error: String, last: EngineInfo },
+    Down {
+        error: String,
+        last: EngineInfo,
+    },
 }
 
 /// One instance: its container, its health and what is being done to it.
 #[derive(Clone, Debug, Default)]
-pub struct Instance {
-    pub container: Option<Container>,
-    pub health: Health,
+pub(crate) struct Instance {
+    pub(crate) container: Option<Container>,
+    pub(crate) health: Health,
     /// The action in flight, if any.
-    pub doing: Option<Action>,
+    pub(crate) doing: Option<Action>,
     /// When an action last began or ended here: what was seen before that is out of date.
-    pub changed_at: Moment,
+    pub(crate) changed_at: Moment,
     /// Grows with every start of the process, so that a late probe of a former one is known.
-    pub epoch: u64,
+    pub(crate) epoch: u64,
     /// Weir stopped it itself, so that its exit is no failure and a wake may start it.
-    pub stopped_by_us: bool,
+    pub(crate) stopped_by_us: bool,
     /// Whether its process has been ready since Weir last started it.
-    pub was_ready: bool,
+    pub(crate) was_ready: bool,
     /// Failures in a row since it was last ready.
-    pub failures: u32,
-    pub failure: Option<Failure>,
+    pub(crate) failures: u32,
+    pub(crate) failure: Option<Failure>,
     /// Nothing is tried again before this.
-    pub retry_at: Option<Moment>,
+    pub(crate) retry_at: Option<Moment>,
     /// When it left the served snapshot.
-    pub left_at: Option<Moment>,
+    pub(crate) left_at: Option<Moment>,
     /// Requests in flight on it, as sampled before the plan.
-    pub in_flight: u64,
+    pub(crate) in_flight: u64,
 }
 
 /// What the probes say. Kept while an instance is paused: its process does not change meanwhile.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Health {
+pub(crate) enum Health {
     Starting { since: Moment, error: Option<String> },
     Ready { since: Moment },
     Unhealthy { since: Moment, error: String },
@@ -79,15 +84,15 @@ impl Default for Health {
 
 /// One app's sleep and traffic.
 #[derive(Clone, Debug, Default)]
-pub struct AppState {
+pub(crate) struct AppState {
     /// Requests in flight, held ones included, as sampled before the plan.
-    pub in_flight: u64,
-    pub last_request: Moment,
+    pub(crate) in_flight: u64,
+    pub(crate) last_request: Moment,
     /// Set until the app serves again.
-    pub wake_wanted: bool,
+    pub(crate) wake_wanted: bool,
     /// Put to sleep, or found asleep; cleared when it serves again.
-    pub asleep: Option<SleepLevel>,
-    pub awake_since: Moment,
+    pub(crate) asleep: Option<SleepLevel>,
+    pub(crate) awake_since: Moment,
 }
 
 /// The wait before a failed instance is tried again: doubles from one to the other.
@@ -96,7 +101,11 @@ const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 impl Observed {
     /// What is known at the start: the snapshot that was served last, and nothing of the engine.
-    pub fn new(served: Arc<Snapshot>, certificates: Arc<[Certificate]>, now: Moment) -> Self {
+    pub(crate) fn new(
+        served: Arc<Snapshot>,
+        certificates: Arc<[Certificate]>,
+        now: Moment,
+    ) -> Self {
         let mut apps = imbl::OrdMap::new();
         for route in served.apps() {
             let asleep = match route.state {
@@ -111,12 +120,12 @@ impl Observed {
     }
 
     /// Whether the engine's containers have been listed, so that what is not seen is not there.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         !matches!(self.engine, Engine::Unknown { .. })
     }
 
     /// Takes in one event.
-    pub fn apply(&mut self, event: Event, now: Moment) {
+    pub(crate) fn apply(&mut self, event: Event, now: Moment) {
         match event {
             Event::EngineListed { info, containers, began } => {
                 self.listed(info, containers, began, now);
@@ -142,7 +151,12 @@ impl Observed {
     }
 
     /// Notes a changed or new app: a change is verified awake, and tried at once.
-    pub fn app_changed(&mut self, former: Option<&DesiredApp>, app: &DesiredApp, now: Moment) {
+    pub(crate) fn app_changed(
+        &mut self,
+        former: Option<&DesiredApp>,
+        app: &DesiredApp,
+        now: Moment,
+    ) {
         let state = self.apps.entry(app.app.name.clone()).or_default();
         if former.is_none_or(|former| former.generation == app.generation) {
             state.awake_since = state.awake_since.max(now);
@@ -153,7 +167,7 @@ impl Observed {
         self.retry_at_once(&app.app.name);
     }
 
-    pub fn app_removed(&mut self, app: &AppName) {
+    pub(crate) fn app_removed(&mut self, app: &AppName) {
         self.apps.remove(app);
         self.retry_at_once(app);
     }
@@ -165,7 +179,7 @@ impl Observed {
     }
 
     /// Reads the levels that the data plane writes.
-    pub fn sample(&mut self, activity: &Activity) {
+    pub(crate) fn sample(&mut self, activity: &Activity) {
         for (app, live) in activity.apps() {
             let Some(state) = self.apps.get_mut(&app) else { continue };
             state.in_flight = live.in_flight();
@@ -179,7 +193,7 @@ impl Observed {
     }
 
     /// Notes that an action has been handed to the executor.
-    pub fn begun(&mut self, action: &Action, now: Moment) {
+    pub(crate) fn begun(&mut self, action: &Action, now: Moment) {
         let instance = self.instances.entry(action.instance().clone()).or_default();
         instance.doing = Some(action.clone());
         instance.changed_at = now;
@@ -202,14 +216,14 @@ impl Observed {
     }
 
     /// Notes which apps are meant to sleep now, and how deep.
-    pub fn fell_asleep(&mut self, apps: Vec<(AppName, SleepLevel)>) {
+    pub(crate) fn fell_asleep(&mut self, apps: Vec<(AppName, SleepLevel)>) {
         for (app, level) in apps {
             self.apps.entry(app).or_default().asleep = Some(level);
         }
     }
 
     /// Notes that a snapshot is served.
-    pub fn published(&mut self, snapshot: Arc<Snapshot>, now: Moment) {
+    pub(crate) fn published(&mut self, snapshot: Arc<Snapshot>, now: Moment) {
         for route in snapshot.apps() {
             let former = self.served.app(&route.app).map(|route| &route.state);
             if former == Some(&route.state) {
@@ -230,11 +244,11 @@ impl Observed {
         self.served = snapshot;
     }
 
-    pub fn container(&self, instance: &InstanceId) -> Option<Container> {
+    pub(crate) fn container(&self, instance: &InstanceId) -> Option<Container> {
         self.instances.get(instance)?.container.clone()
     }
 
-    pub fn instances_of(&self, app: &AppName) -> Vec<InstanceId> {
+    pub(crate) fn instances_of(&self, app: &AppName) -> Vec<InstanceId> {
         let first = InstanceId { app: app.clone(), deployment: 0, ordinal: 0 };
         let of_app = self.instances.range(first..).take_while(|(id, _)| id.app == *app);
         of_app.map(|(id, _)| id.clone()).collect()
@@ -346,13 +360,7 @@ impl Observed {
         };
     }
 
-    fn seen(
-        &mut self,
-        id: &InstanceId,
-        container: Option<Container>,
-        began: Moment,
-        now: Moment,
-    ) {
+    fn seen(&mut self, id: &InstanceId, container: Option<Container>, began: Moment, now: Moment) {
         if container.is_none() && !self.instances.contains_key(id) {
             return;
         }
@@ -430,15 +438,15 @@ impl Observed {
 }
 
 impl Instance {
-    pub fn state(&self) -> Option<ContainerState> {
+    pub(crate) fn state(&self) -> Option<ContainerState> {
         self.container.as_ref().map(|container| container.state)
     }
 
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.state() == Some(ContainerState::Running) && matches!(self.health, Health::Ready { .. })
     }
 
-    pub fn is_backing_off(&self, now: Moment) -> bool {
+    pub(crate) fn is_backing_off(&self, now: Moment) -> bool {
         self.retry_at.is_some_and(|at| now < at)
     }
 
@@ -479,7 +487,7 @@ impl Instance {
 }
 
 /// Whether the snapshot sends requests to this instance.
-pub fn serves(snapshot: &Snapshot, instance: &InstanceId) -> bool {
+pub(crate) fn serves(snapshot: &Snapshot, instance: &InstanceId) -> bool {
     snapshot.app(&instance.app).is_some_and(|route| match &route.state {
         RouteState::Serving(endpoints) => endpoints.iter().any(|e| e.instance == *instance),
         _ => false,

@@ -1,11 +1,6 @@
 //! Probes instances, and tells the loop when a verdict changes.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpStream,

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Room for the hints of a burst of requests; what does not fit is dropped and asked for again.
-pub const EVENT_QUEUE: usize = 4096;
+pub(crate) const EVENT_QUEUE: usize = 4096;
 /// Events taken in before the next plan, so that a burst is planned for once.
 const BATCH: usize = 1024;
 /// A published snapshot may allow the next step (hold, then pause). More than a few such steps
@@ -26,9 +26,9 @@ const MAX_TURNS: usize = 8;
 
 /// The world at one moment, for those who only look.
 #[derive(Clone, Debug)]
-pub struct World {
-    pub desired: Desired,
-    pub observed: Observed,
+pub(crate) struct World {
+    pub(crate) desired: Desired,
+    pub(crate) observed: Observed,
 }
 
 /// Owns everything that decisions are made from.

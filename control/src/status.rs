@@ -55,9 +55,8 @@ fn phase(
 ) -> Phase {
     let route = observed.served.app(&app.app.name).map(|route| &route.state);
     let failed = current.iter().any(|(_, instance)| instance.is_backing_off(now));
-    let unhealthy = |(_, instance): &(_, Instance)| {
-        matches!(instance.health, Health::Unhealthy { .. })
-    };
+    let unhealthy =
+        |(_, instance): &(_, Instance)| matches!(instance.health, Health::Unhealthy { .. });
     match (route, &observed.engine) {
         (Some(RouteState::Serving(_)), _) if ready == app.app.instances => Phase::Ready,
         (Some(RouteState::Serving(_)), _) if failed || current.iter().any(unhealthy) => {
@@ -77,7 +76,10 @@ fn phase(
 }
 
 fn is_waking(app: &DesiredApp, observed: &Observed) -> bool {
-    observed.apps.get(&app.app.name).is_some_and(|state| state.asleep.is_none() || state.wake_wanted)
+    observed
+        .apps
+        .get(&app.app.name)
+        .is_some_and(|state| state.asleep.is_none() || state.wake_wanted)
 }
 
 /// How deep every instance sleeps; `None` while one is still on its way.
@@ -123,7 +125,7 @@ fn conditions(
 ) -> Vec<Condition> {
     let condition = |kind: &str, status: Option<bool>, reason: &str, message: String| Condition {
         kind: kind.to_owned(),
-        status: status.map_or("unknown".to_owned(), |status| status.to_string()),
+        status: status.map_or_else(|| "unknown".to_owned(), |status| status.to_string()),
         reason: reason.to_owned(),
         message,
         observed_generation: app.generation,
@@ -138,7 +140,9 @@ fn conditions(
         (Phase::Unknown, _) => (None, "EngineUnknown", engine_message(&observed.engine)),
         (Phase::Progressing, None) => (Some(false), "Progressing", count.clone()),
         (_, Some(failure)) => (Some(false), failure.reason.as_str(), failure.message.clone()),
-        (_, None) => (Some(false), "NotServing", unavailable(served).unwrap_or(count.clone())),
+        (_, None) => {
+            (Some(false), "NotServing", unavailable(served).unwrap_or_else(|| count.clone()))
+        }
     };
     let progressing = phase == Phase::Progressing;
     let sleeping = matches!(phase, Phase::Paused | Phase::Stopped);

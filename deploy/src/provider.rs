@@ -13,7 +13,7 @@ pub type Stream<T> = Pin<Box<dyn futures::Stream<Item = Result<T, ProviderError>
 /// Every call has a deadline inside, so that a hung engine becomes an error and never a wait
 /// without end. Every call may be repeated: asking for what is already so succeeds.
 #[async_trait]
-pub trait Provider: Send + Sync + 'static {
+pub trait Provider: std::fmt::Debug + Send + Sync + 'static {
     /// What the engine is; also the way to ask whether it answers.
     async fn info(&self) -> Result<EngineInfo, ProviderError>;
 
@@ -80,6 +80,8 @@ pub struct Container {
     pub state: ContainerState,
     /// Where it is reached from this host while it runs.
     pub address: Option<IpAddr>,
+    /// The port on which its app listens: of its template, which it outlives (label `weir.port`).
+    pub port: u16,
     /// How often the engine restarted it by itself.
     pub restarts: u64,
 }

@@ -1,0 +1,23 @@
+//! The data plane: terminates TLS, finds the app of a request in the published snapshot, wakes it
+//! if it sleeps, and forwards the request to one of its instances.
+//!
+//! It decides nothing. What is served comes down in a [`Snapshot`](weir_config::Snapshot), pinned
+//! once per request; what happens goes up as levels in [`Activity`](weir_config::Activity) and as
+//! hints to [`Observe`](weir_config::Observe). On the way of a request there is no lock and no I/O
+//! but the request's own.
+
+mod access_log;
+mod context;
+mod forwarded;
+mod gateway;
+mod hold;
+mod host;
+mod listen;
+mod metrics;
+mod pages;
+mod peer;
+mod pick;
+mod tls;
+
+pub use listen::{Proxy, ProxyError, ProxyOptions};
+pub use metrics::ProxyMetrics;

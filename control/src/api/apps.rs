@@ -147,7 +147,10 @@ pub(crate) async fn sleep(
     let record = state.store.app(&name).await?.ok_or_else(|| StoreError::NoApp(name.clone()))?;
     let status = state.resource(record.clone()).status;
     if let Some(why) = cannot_sleep(&status) {
-        return Err(ApiProblem::conflict("cannot_sleep", format!("{name} cannot sleep now: {why}")));
+        return Err(ApiProblem::conflict(
+            "cannot_sleep",
+            format!("{name} cannot sleep now: {why}"),
+        ));
     }
     send(&state, Event::SleepWanted(name, level)).await?;
     let asleep = |status: &AppStatus| matches!(status.phase, Phase::Paused | Phase::Stopped);
@@ -179,9 +182,8 @@ pub(crate) async fn wake(
     let name = parse_name(&name)?;
     let record = state.store.app(&name).await?.ok_or_else(|| StoreError::NoApp(name.clone()))?;
     send(&state, Event::WakeWanted(name)).await?;
-    let awake = |status: &AppStatus| {
-        matches!(status.phase, Phase::Ready | Phase::Degraded | Phase::Failed)
-    };
+    let awake =
+        |status: &AppStatus| matches!(status.phase, Phase::Ready | Phase::Degraded | Phase::Failed);
     let resource = state.settle(record, &query, awake).await?;
     Ok(answer(StatusCode::ACCEPTED, resource))
 }

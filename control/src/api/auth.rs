@@ -23,7 +23,9 @@ pub(crate) async fn require_token(
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, secret)| secret.trim());
     let Some(secret) = secret else {
-        return unauthorized("send `Authorization: Bearer TOKEN`; the first token is in the file `admin.token` of the state directory");
+        return unauthorized(
+            "send `Authorization: Bearer TOKEN`; the first token is in the file `admin.token` of the state directory",
+        );
     };
     match state.store.token(&token::hash(secret)).await {
         Ok(Some(token)) => {

@@ -20,9 +20,8 @@ pub(crate) async fn explain(
     State(state): State<ApiState>,
     Path(hostname): Path<String>,
 ) -> Result<Json<Explanation>, ApiProblem> {
-    let host: Hostname = hostname
-        .parse()
-        .map_err(|why| ApiProblem::bad_request("bad_hostname", why))?;
+    let host: Hostname =
+        hostname.parse().map_err(|why| ApiProblem::bad_request("bad_hostname", why))?;
     Ok(Json(explanation(&host, &state.world(), state.https_port)))
 }
 
@@ -34,7 +33,10 @@ fn explanation(host: &Hostname, world: &World, https_port: u16) -> Explanation {
     };
     let Some(route) = snapshot.route(host) else {
         let generation = snapshot.generation;
-        step("route", format!("no route of snapshot {generation} matches, nor a wildcard above it"));
+        step(
+            "route",
+            format!("no route of snapshot {generation} matches, nor a wildcard above it"),
+        );
         let answer = "404: no app is served at this name".to_owned();
         return Explanation { hostname: host.to_string(), answer, steps };
     };

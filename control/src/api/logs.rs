@@ -43,7 +43,7 @@ pub(crate) async fn logs(
     let mut all = stream::SelectAll::new();
     for instance in state.world().observed.instances_of(&name) {
         match state.provider.logs(&instance, tail, query.follow).await {
-            Ok(lines) => all.push(records(instance, lines).boxed()),
+            Ok(lines) => all.push(records(&instance, lines).boxed()),
             Err(error) => tracing::debug!(%instance, %error, "has no log"),
         }
     }
@@ -52,9 +52,9 @@ pub(crate) async fn logs(
 }
 
 fn records(
-    instance: InstanceId,
+    instance: &InstanceId,
     lines: weir_deploy::Stream<LogLine>,
-) -> impl Stream<Item = Result<Bytes, serde_json::Error>> {
+) -> impl Stream<Item = Result<Bytes, serde_json::Error>> + use<> {
     let instance = instance.to_string();
     lines.filter_map(move |line| {
         // The end of one instance's log does not end the others'.

@@ -26,6 +26,7 @@ use weir_deploy::Provider;
 use crate::{
     control::ControlError,
     event::Event,
+    observed::Engine,
     reactor::World,
     state_dir::{StateDir, write_private},
     store::Store,
@@ -71,7 +72,9 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(openapi::document))
-        .fallback(|| async { ApiProblem::not_found("there is nothing at this path; see /openapi.json") })
+        .fallback(|| async {
+            ApiProblem::not_found("there is nothing at this path; see /openapi.json")
+        })
         .method_not_allowed_fallback(|| async { ApiProblem::method_not_allowed() })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(state)
@@ -80,11 +83,11 @@ pub(crate) fn router(state: ApiState) -> Router {
 /// Whether apps can be made and changed: the engine has been heard of.
 async fn ready(State(state): State<ApiState>) -> Result<&'static str, ApiProblem> {
     match &state.world().observed.engine {
-        crate::Engine::Up(_) => Ok("ready\n"),
-        crate::Engine::Unknown { error: None } => {
+        Engine::Up(_) => Ok("ready\n"),
+        Engine::Unknown { error: None } => {
             Err(ApiProblem::unavailable("the container engine has not answered yet"))
         }
-        crate::Engine::Unknown { error: Some(error) } | crate::Engine::Down { error, .. } => {
+        Engine::Unknown { error: Some(error) } | Engine::Down { error, .. } => {
             Err(ApiProblem::unavailable(error))
         }
     }

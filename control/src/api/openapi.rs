@@ -7,7 +7,10 @@ use super::{apps, explain, instances, logs, wire};
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Weir", description = "The admin API of Weir. Send `Authorization: Bearer TOKEN`."),
+    info(
+        title = "Weir",
+        description = "The admin API of Weir. Send `Authorization: Bearer TOKEN`."
+    ),
     paths(
         apps::list,
         apps::read,

@@ -42,9 +42,11 @@ impl ApiState {
         done: impl Fn(&AppStatus) -> bool,
     ) -> Result<AppResource, ApiProblem> {
         let limit = query.limit()?;
-        let name: AppName = record.manifest.name.parse().map_err(|why: String| {
-            ApiProblem::bad_request("bad_name", why)
-        })?;
+        let name: AppName = record
+            .manifest
+            .name
+            .parse()
+            .map_err(|why: String| ApiProblem::bad_request("bad_name", why))?;
         let mut world = self.world.clone();
         let caught_up = world.wait_for(|world| {
             world.desired.revision >= record.revision
@@ -72,9 +74,7 @@ impl ApiState {
         let known = record.manifest.name.parse::<AppName>().ok();
         let known = known.and_then(|name| world.desired.apps.get(&name).cloned());
         let status = match known {
-            Some(app) => {
-                status::app_status(&app, &world.observed, Moment::now(), self.https_port)
-            }
+            Some(app) => status::app_status(&app, &world.observed, Moment::now(), self.https_port),
             None => not_yet_seen(&record),
         };
         AppResource {

@@ -153,8 +153,9 @@ fn plan_current(
             (!instance.is_ready()).then(|| stop(StopReason::CrashLoop))
         }
         _ if backing_off => None,
-        (Some(ContainerState::Running), Target::Awake) => overdue(app, instance, now, plan)
-            .map(|failure| stop(StopReason::Failed(failure))),
+        (Some(ContainerState::Running), Target::Awake) => {
+            overdue(app, instance, now, plan).map(|failure| stop(StopReason::Failed(failure)))
+        }
         (Some(ContainerState::Paused), Target::Awake) => Some(Action::Unpause(id.clone())),
         (Some(ContainerState::Exited { code, .. }), Target::Awake) => {
             let restarts = match app.deployment.template.restart {

@@ -23,31 +23,36 @@ use crate::{
 
 /// What follows from the world as it is at one moment.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// What is to be served from now on; `None` if that is what is served already.
-    pub snapshot: Option<Arc<Snapshot>>,
-    pub actions: Vec<Action>,
+    pub(crate) snapshot: Option<Arc<Snapshot>>,
+    pub(crate) actions: Vec<Action>,
     /// Apps that fall asleep with this snapshot, or deeper than before.
-    pub asleep: Vec<(AppName, SleepLevel)>,
+    pub(crate) asleep: Vec<(AppName, SleepLevel)>,
     /// Whom to probe.
-    pub probes: BTreeMap<InstanceId, ProbeTarget>,
+    pub(crate) probes: BTreeMap<InstanceId, ProbeTarget>,
     /// When to plan again though nothing happens.
-    pub wake_at: Option<Moment>,
+    pub(crate) wake_at: Option<Moment>,
 }
 
 /// An instance to be probed until the target changes.
 #[derive(Clone, Debug)]
-pub struct ProbeTarget {
-    pub address: SocketAddr,
-    pub check: HealthCheck,
-    pub epoch: u64,
+pub(crate) struct ProbeTarget {
+    pub(crate) address: SocketAddr,
+    pub(crate) check: HealthCheck,
+    pub(crate) epoch: u64,
     /// Whether the last verdict is that it is ready.
-    pub ready: bool,
+    pub(crate) ready: bool,
 }
 
 /// Plans the whole world. `activity` is only asked for the counters that go with a route; nothing
 /// is read from them here.
-pub fn plan(desired: &Desired, observed: &Observed, activity: &Activity, now: Moment) -> Plan {
+pub(crate) fn plan(
+    desired: &Desired,
+    observed: &Observed,
+    activity: &Activity,
+    now: Moment,
+) -> Plan {
     let mut plan = Plan::default();
     let mut snapshot = (*observed.served).clone();
     let mut changed = snapshot.revision != desired.revision
@@ -96,7 +101,7 @@ pub fn plan(desired: &Desired, observed: &Observed, activity: &Activity, now: Mo
 
 impl ProbeTarget {
     /// Whether a probe of this one may go on as a probe of the other; it keeps its own verdict.
-    pub fn is_same_as(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
         (self.address, &self.check, self.epoch) == (other.address, &other.check, other.epoch)
     }
 }

@@ -80,9 +80,7 @@ impl Bench {
         let former = self.desired.apps.get(&app.name).cloned();
         let number = match &former {
             None => 1,
-            Some(former) if former.deployment.template == app.template => {
-                former.deployment.number
-            }
+            Some(former) if former.deployment.template == app.template => former.deployment.number,
             Some(former) => former.deployment.number + 1,
         };
         let generation = former.as_ref().map_or(1, |former| former.generation + 1);

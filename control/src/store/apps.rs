@@ -11,21 +11,21 @@ use super::{Store, StoreError, next_revision, record, signed, unsigned};
 
 /// An app as it is stored.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AppRecord {
-    pub manifest: AppManifest,
+pub(crate) struct AppRecord {
+    pub(crate) manifest: AppManifest,
     /// Grows by one with every change of the spec.
-    pub generation: u64,
+    pub(crate) generation: u64,
     /// Of the store, when it was last changed.
-    pub revision: u64,
+    pub(crate) revision: u64,
     /// Milliseconds since the Unix epoch.
-    pub created_at: i64,
-    pub updated_at: i64,
-    pub deployment: Deployment,
+    pub(crate) created_at: i64,
+    pub(crate) updated_at: i64,
+    pub(crate) deployment: Deployment,
 }
 
 /// What must hold for a write to be made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precondition {
+pub(crate) enum Precondition {
     #[default]
     None,
     /// The app must not exist.
@@ -36,11 +36,11 @@ pub enum Precondition {
 
 /// What a write came to.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Written {
-    pub app: AppRecord,
-    pub created: bool,
+pub(crate) struct Written {
+    pub(crate) app: AppRecord,
+    pub(crate) created: bool,
     /// False when everything was as written already: then no revision was taken.
-    pub changed: bool,
+    pub(crate) changed: bool,
 }
 
 const SELECT_APP: &str = "SELECT o.name, o.spec, o.generation, o.revision, o.created_at,
@@ -55,7 +55,7 @@ impl Store {
     /// # Errors
     /// When the database fails. A spec that this Weir finds invalid is left out with a log line,
     /// so that one bad row does not stop all other apps.
-    pub async fn desired(&self) -> Result<Desired, StoreError> {
+    pub(crate) async fn desired(&self) -> Result<Desired, StoreError> {
         let mut reading = self.readers.begin().await?;
         let row = sqlx::query("SELECT rev FROM cluster WHERE one = 1").fetch_one(&mut *reading);
         let revision = unsigned(row.await?.try_get("rev")?);
@@ -74,7 +74,7 @@ impl Store {
 
     /// The names of the apps changed after a revision, and the revision up to which they are told.
     /// `None` if that is too long ago to tell.
-    pub async fn changes_since(
+    pub(crate) async fn changes_since(
         &self,
         revision: u64,
     ) -> Result<Option<(u64, Vec<AppName>)>, StoreError> {
@@ -98,17 +98,20 @@ impl Store {
         Ok(Some((last, names)))
     }
 
-    pub async fn desired_app(&self, app: &AppName) -> Result<Option<DesiredApp>, StoreError> {
+    pub(crate) async fn desired_app(
+        &self,
+        app: &AppName,
+    ) -> Result<Option<DesiredApp>, StoreError> {
         self.app(app).await?.map(|record| self.meant(&record)).transpose()
     }
 
-    pub async fn app(&self, app: &AppName) -> Result<Option<AppRecord>, StoreError> {
+    pub(crate) async fn app(&self, app: &AppName) -> Result<Option<AppRecord>, StoreError> {
         let mut reader = self.readers.acquire().await?;
         select_app(&mut reader, app).await
     }
 
     /// All apps, by name.
-    pub async fn apps(&self) -> Result<Vec<AppRecord>, StoreError> {
+    pub(crate) async fn apps(&self) -> Result<Vec<AppRecord>, StoreError> {
         let select = format!("{SELECT_APP} ORDER BY o.name");
         let rows = sqlx::query(sqlx::AssertSqlSafe(select)).fetch_all(&self.readers).await?;
         rows.iter().map(app_record).collect()
@@ -120,7 +123,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NameTaken`], [`StoreError::Conflict`] or [`StoreError::NoApp`] by the
     /// precondition, [`StoreError::HostnameTaken`], and those of the database; nothing is changed.
-    pub async fn put_app(
+    pub(crate) async fn put_app(
         &self,
         manifest: &AppManifest,
         app: &App,
@@ -140,9 +143,8 @@ impl Store {
         let revision = next_revision(&mut writing).await?;
         claim_hostnames(&mut writing, &app.name, &app.hostnames).await?;
         upsert_object(&mut writing, manifest, revision).await?;
-        let same_template = former
-            .as_ref()
-            .is_some_and(|former| *former.deployment.template == *app.template);
+        let same_template =
+            former.as_ref().is_some_and(|former| *former.deployment.template == *app.template);
         if redeploy || !same_template {
             insert_deployment(&mut writing, &app.name, &app.template).await?;
         }
@@ -156,7 +158,7 @@ impl Store {
     }
 
     /// Removes an app and frees its host names. Its containers go when the loop has drained them.
-    pub async fn delete_app(&self, app: &AppName, actor: &str) -> Result<u64, StoreError> {
+    pub(crate) async fn delete_app(&self, app: &AppName, actor: &str) -> Result<u64, StoreError> {
         let mut writing = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let revision = next_revision(&mut writing).await?;
         let deleted = sqlx::query("DELETE FROM objects WHERE kind = 'App' AND name = $1")
@@ -222,10 +224,8 @@ async fn select_app(
     app: &AppName,
 ) -> Result<Option<AppRecord>, StoreError> {
     let select = format!("{SELECT_APP} AND o.name = $1");
-    let row = sqlx::query(sqlx::AssertSqlSafe(select))
-        .bind(&**app)
-        .fetch_optional(connection)
-        .await?;
+    let row =
+        sqlx::query(sqlx::AssertSqlSafe(select)).bind(&**app).fetch_optional(connection).await?;
     row.as_ref().map(app_record).transpose()
 }
 
@@ -234,7 +234,7 @@ async fn upsert_object(
     manifest: &AppManifest,
     revision: u64,
 ) -> Result<(), StoreError> {
-    let spec = serde_json::to_string(&manifest.spec).map_err(corrupt)?;
+    let spec = serde_json::to_string(&manifest.spec).map_err(|error| corrupt(&error))?;
     sqlx::query(
         "INSERT INTO objects (kind, name, generation, revision, spec, created_at, updated_at)
          VALUES ('App', $1, 1, $2, $3, $4, $4)
@@ -256,7 +256,10 @@ async fn claim_hostnames(
     app: &AppName,
     hostnames: &[Hostname],
 ) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM hostnames WHERE app = $1").bind(&**app).execute(&mut *connection).await?;
+    sqlx::query("DELETE FROM hostnames WHERE app = $1")
+        .bind(&**app)
+        .execute(&mut *connection)
+        .await?;
     for hostname in hostnames {
         let claimed = sqlx::query(
             "INSERT INTO hostnames (hostname, app) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -294,7 +297,7 @@ async fn insert_deployment(
     )
     .bind(&**app)
     .bind(row.try_get::<i64, _>("last")?)
-    .bind(serde_json::to_string(template).map_err(corrupt)?)
+    .bind(serde_json::to_string(template).map_err(|error| corrupt(&error))?)
     .bind(crate::time::unix_millis())
     .execute(connection)
     .await?;
@@ -302,8 +305,10 @@ async fn insert_deployment(
 }
 
 fn app_record(row: &SqliteRow) -> Result<AppRecord, StoreError> {
-    let spec: AppSpec = serde_json::from_str(row.try_get("spec")?).map_err(corrupt)?;
-    let template: Template = serde_json::from_str(row.try_get("template")?).map_err(corrupt)?;
+    let spec: AppSpec =
+        serde_json::from_str(row.try_get("spec")?).map_err(|error| corrupt(&error))?;
+    let template: Template =
+        serde_json::from_str(row.try_get("template")?).map_err(|error| corrupt(&error))?;
     let name = row.try_get("name")?;
     let number = unsigned(row.try_get("number")?);
     Ok(AppRecord {
@@ -320,6 +325,6 @@ fn parse_name(row: &SqliteRow) -> Result<AppName, StoreError> {
     row.try_get::<String, _>("name")?.parse().map_err(StoreError::Corrupt)
 }
 
-fn corrupt(error: serde_json::Error) -> StoreError {
+fn corrupt(error: &serde_json::Error) -> StoreError {
     StoreError::Corrupt(error.to_string())
 }

@@ -19,13 +19,13 @@ use sqlx::{
 use tokio::sync::watch;
 use weir_config::Hostname;
 
-pub use apps::{AppRecord, Precondition, Written};
+pub(crate) use apps::{AppRecord, Precondition, Written};
 pub use error::StoreError;
-pub use tokens::Token;
+pub(crate) use tokens::Token;
 
 /// A handle to the database; clones share it.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub(crate) struct Store {
     readers: SqlitePool,
     /// One connection: SQLite has one writer, and waiting for it here is fair and has no time-out.
     writer: SqlitePool,
@@ -43,7 +43,7 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be opened or written, or is of a newer Weir.
-    pub async fn open(file: &Path, base_domain: &Hostname) -> Result<Self, StoreError> {
+    pub(crate) async fn open(file: &Path, base_domain: &Hostname) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(file)
             .create_if_missing(true)
@@ -83,12 +83,12 @@ impl Store {
     }
 
     /// What marks the containers of this Weir.
-    pub fn cluster_id(&self) -> &str {
+    pub(crate) fn cluster_id(&self) -> &str {
         &self.cluster_id
     }
 
     /// Follows the last committed revision.
-    pub fn revisions(&self) -> watch::Receiver<u64> {
+    pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
     }
 

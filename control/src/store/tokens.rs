@@ -6,18 +6,13 @@ use super::{Store, StoreError};
 
 /// Who a bearer token belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
-    pub id: String,
+pub(crate) struct Token {
+    pub(crate) id: String,
 }
 
 impl Store {
-    pub async fn has_tokens(&self) -> Result<bool, StoreError> {
-        let row = sqlx::query("SELECT id FROM tokens LIMIT 1").fetch_optional(&self.readers);
-        Ok(row.await?.is_some())
-    }
-
     /// Keeps a new token by the hash of its secret.
-    pub async fn add_token(&self, id: &str, hash: &str) -> Result<(), StoreError> {
+    pub(crate) async fn add_token(&self, id: &str, hash: &str) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO tokens (id, hash, created_at) VALUES ($1, $2, $3)
              ON CONFLICT (id) DO UPDATE SET hash = excluded.hash",
@@ -30,7 +25,7 @@ impl Store {
         Ok(())
     }
 
-    pub async fn token(&self, hash: &str) -> Result<Option<Token>, StoreError> {
+    pub(crate) async fn token(&self, hash: &str) -> Result<Option<Token>, StoreError> {
         let row = sqlx::query("SELECT id FROM tokens WHERE hash = $1")
             .bind(hash)
             .fetch_optional(&self.readers)

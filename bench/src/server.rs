@@ -1,0 +1,129 @@
+//! The real program on a state of its own, and the tests' web app behind it.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::{Value, json};
+
+const BASE: &str = "bench.weir.test";
+
+pub(crate) struct Server {
+    child: Child,
+    dir: tempfile::TempDir,
+    https: u16,
+    admin: String,
+    token: String,
+    image: String,
+}
+
+impl Server {
+    /// Starts the `weir` that was built beside this program.
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let image = image()?;
+        let dir = tempfile::tempdir()?;
+        let program = env::current_exe()?.with_file_name("weir");
+        let mut child = Command::new(&program)
+            .args(["serve", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0"])
+            .args(["--admin", "127.0.0.1:0", "--base-domain", BASE, "--log-level", "info"])
+            .env("WEIR_STATE_DIR", dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("{} cannot be started", program.display()))?;
+        let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+        let mut address = |message: &str| -> anyhow::Result<String> {
+            for line in lines.by_ref() {
+                let event: Value = serde_json::from_str(&line?)?;
+                if event["message"] == message {
+                    return Ok(event["address"].as_str().unwrap_or_default().to_owned());
+                }
+            }
+            bail!("the server ended before `{message}`")
+        };
+        let https = address("https listens")?;
+        let admin = format!("http://{}", address("the admin API listens")?);
+        // The server must never wait for its log to be read.
+        std::thread::spawn(move || lines.for_each(drop));
+        let https = https.rsplit(':').next().context("no port")?.parse()?;
+        let token = fs::read_to_string(dir.path().join("admin.token"))?;
+        Ok(Self { child, dir, https, admin, token, image })
+    }
+
+    pub(crate) async fn api(&self, method: &str, path: &str, body: Value) -> anyhow::Result<Value> {
+        let answer = reqwest::Client::new()
+            .request(method.parse()?, format!("{}{path}", self.admin))
+            .bearer_auth(&self.token)
+            .json(&body)
+            .send()
+            .await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        ensure!(status.is_success(), "{method} {path}: {status}: {text}");
+        Ok(serde_json::from_str(&text).unwrap_or_default())
+    }
+
+    /// Makes the web app, awake until it is told to sleep.
+    pub(crate) async fn put(&self, app: &str) -> anyhow::Result<()> {
+        let sleep = json!({"pause_after": null, "stop_after": null, "min_awake": "0s"});
+        let spec = json!({"image": self.image, "sleep": sleep});
+        let manifest = json!({"kind": "App", "name": app, "spec": spec});
+        let shown = self.api("PUT", &format!("/v1/apps/{app}?wait=60s"), manifest).await?;
+        ensure!(shown["status"]["phase"] == "ready", "{app} is not ready: {shown:#}");
+        Ok(())
+    }
+
+    /// Puts the app to sleep and waits until it is.
+    pub(crate) async fn sleep(&self, app: &str, level: &str) -> anyhow::Result<()> {
+        let path = format!("/v1/apps/{app}/actions/sleep?wait=60s");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            // The former request may not have ended on the server's side yet: that is a conflict.
+            match self.api("POST", &path, json!({"level": level})).await {
+                Ok(shown) if shown["status"]["phase"] == level => return Ok(()),
+                Err(error) if Instant::now() > deadline => return Err(error),
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    }
+
+    pub(crate) fn client(&self, app: &str) -> anyhow::Result<reqwest::Client> {
+        let pem = fs::read(self.dir.path().join("ca.pem"))?;
+        let client = reqwest::Client::builder()
+            .tls_certs_only([reqwest::Certificate::from_pem(&pem)?])
+            .resolve(&format!("{app}.{BASE}"), ([127, 0, 0, 1], self.https).into())
+            .no_proxy();
+        Ok(client.build()?)
+    }
+
+    pub(crate) fn url(&self, app: &str) -> String {
+        format!("https://{app}.{BASE}:{}/", self.https)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for app in ["paused", "stopped", "herd"] {
+            let _ = docker(&["rm", "--force", &format!("weir-{app}-1-0")]);
+        }
+    }
+}
+
+pub(crate) fn docker(args: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new("docker").args(args).output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "docker {}: {error}", args.join(" "));
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+pub(crate) fn image() -> anyhow::Result<String> {
+    let made = Command::new("scripts/test-image").stderr(Stdio::inherit()).output()?;
+    ensure!(made.status.success(), "scripts/test-image failed; run this from the project's root");
+    Ok(String::from_utf8(made.stdout)?.trim().to_owned())
+}

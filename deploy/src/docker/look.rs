@@ -1,0 +1,176 @@
+//! What is: the engine, its containers, and what they use.
+
+use std::{collections::HashMap, net::IpAddr, time::Duration};
+
+use bollard::{
+    models::{
+        ContainerInspectResponse, ContainerStateStatusEnum as Status, ContainerStatsResponse,
+        NetworkSettings,
+    },
+    query_parameters::{InspectContainerOptions, ListContainersOptions, StatsOptions},
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use weir_config::InstanceId;
+
+use super::{
+    CALL, Docker,
+    errors::Failure,
+    labels::{self, Labels},
+};
+use crate::provider::{Container, ContainerState, EngineInfo, ProviderError, Stats};
+
+/// Containers that are inspected at once; more would only queue up in the engine.
+const INSPECTIONS: usize = 8;
+
+impl Docker {
+    /// The instance's container, if there is one that this Weir made.
+    pub(crate) async fn find(
+        &self,
+        instance: &InstanceId,
+    ) -> Result<Option<Container>, ProviderError> {
+        let raw = self.inspect_raw(&instance.container_name()).await?;
+        Ok(raw.filter(|raw| self.is_ours(raw)).as_ref().and_then(container))
+    }
+
+    /// The instance's container, which must exist.
+    pub(crate) async fn get(&self, instance: &InstanceId) -> Result<Container, ProviderError> {
+        self.find(instance).await?.ok_or_else(|| ProviderError::NoContainer(instance.clone()))
+    }
+
+    /// The summaries of a list have neither exit codes nor counts of restarts, so each container is
+    /// inspected too.
+    pub(crate) async fn list_ours(&self) -> Result<Vec<Container>, Failure> {
+        let label = format!("{}={}", labels::CLUSTER, self.cluster);
+        let options = ListContainersOptions {
+            all: true,
+            filters: Some(HashMap::from([("label".to_owned(), vec![label])])),
+            ..ListContainersOptions::default()
+        };
+        let request = async |client: bollard::Docker| client.list_containers(Some(options)).await;
+        let summaries = self.call("list", CALL, request).await?;
+        let ids = summaries.into_iter().filter_map(|summary| summary.id);
+        stream::iter(ids)
+            .map(async |id| self.inspect_raw(&id).await)
+            .buffer_unordered(INSPECTIONS)
+            // One that was removed in between is not listed.
+            .try_filter_map(async |raw| Ok(raw.as_ref().and_then(container)))
+            .try_collect()
+            .await
+    }
+
+    /// A container by name or identity, whoever made it.
+    pub(crate) async fn inspect_raw(
+        &self,
+        name: &str,
+    ) -> Result<Option<ContainerInspectResponse>, Failure> {
+        let request = async |client: bollard::Docker| {
+            client.inspect_container(name, None::<InspectContainerOptions>).await
+        };
+        match self.call("inspect", CALL, request).await {
+            Ok(raw) => Ok(Some(raw)),
+            Err(Failure::Refused { status: 404, .. }) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    pub(crate) fn is_ours(&self, raw: &ContainerInspectResponse) -> bool {
+        labels_of(raw)
+            .and_then(|labels| labels.get(labels::CLUSTER))
+            .is_some_and(|cluster| **cluster == *self.cluster)
+    }
+
+    pub(crate) async fn engine_info(&self) -> Result<EngineInfo, Failure> {
+        let request =
+            async |client: bollard::Docker| Ok((client.version().await?, client.info().await?));
+        let (version, info) = self.call("info", CALL, request).await?;
+        Ok(EngineInfo {
+            name: info.name.unwrap_or_default(),
+            version: version.version.unwrap_or_default(),
+            api_version: version.api_version.unwrap_or_default(),
+            os: version.os.unwrap_or_default(),
+            arch: version.arch.unwrap_or_default(),
+            cpus: info.ncpu.unwrap_or_default().max(0) as u64,
+            memory: info.mem_total.unwrap_or_default().max(0) as u64,
+        })
+    }
+
+    pub(crate) async fn stats_of(&self, id: &str) -> Result<Stats, Failure> {
+        let options = StatsOptions { stream: false, one_shot: true };
+        let request = async |client: bollard::Docker| {
+            let first = client.stats(id, Some(options)).next().await;
+            Ok(first.transpose()?.unwrap_or_default())
+        };
+        Ok(stats(self.call("stats", CALL, request).await?))
+    }
+}
+
+pub(crate) fn labels_of(raw: &ContainerInspectResponse) -> Option<&Labels> {
+    raw.config.as_ref()?.labels.as_ref()
+}
+
+/// A container as control knows it; `None` if somebody changed it so that it means nothing to us.
+pub(crate) fn container(raw: &ContainerInspectResponse) -> Option<Container> {
+    let seen = || {
+        let labels = labels_of(raw)?;
+        let state = state(raw.state.as_ref()?)?;
+        let awake = matches!(state, ContainerState::Running | ContainerState::Paused);
+        Some(Container {
+            instance: labels::instance(labels)?,
+            id: raw.id.clone()?,
+            state,
+            address: raw.network_settings.as_ref().filter(|_| awake).and_then(address),
+            port: labels::port(labels)?,
+            restarts: raw.restart_count.unwrap_or_default().max(0) as u64,
+        })
+    };
+    let container = seen();
+    if container.is_none() {
+        let name = raw.name.as_deref().unwrap_or_default();
+        tracing::warn!(name, id = raw.id, "this container has our label but not our others");
+    }
+    container
+}
+
+fn state(raw: &bollard::models::ContainerState) -> Option<ContainerState> {
+    Some(match raw.status? {
+        Status::CREATED => ContainerState::Created,
+        // One that is being stopped serves until its process has ended.
+        Status::RUNNING | Status::STOPPING => ContainerState::Running,
+        Status::PAUSED => ContainerState::Paused,
+        Status::RESTARTING => ContainerState::Restarting,
+        Status::EXITED => ContainerState::Exited {
+            code: raw.exit_code.unwrap_or_default(),
+            out_of_memory: raw.oom_killed.unwrap_or_default(),
+        },
+        Status::REMOVING | Status::DEAD => ContainerState::Dead,
+        Status::EMPTY => return None,
+    })
+}
+
+/// The address on the default bridge, which this host reaches without a published port; on an
+/// engine that has another default network, the address on that.
+fn address(settings: &NetworkSettings) -> Option<IpAddr> {
+    let networks = settings.networks.as_ref()?;
+    let first = || networks.iter().min_by_key(|(name, _)| *name).map(|(_, network)| network);
+    networks.get("bridge").or_else(first)?.ip_address.as_ref()?.parse().ok()
+}
+
+fn stats(raw: ContainerStatsResponse) -> Stats {
+    let cpu = raw.cpu_stats.and_then(|cpu| cpu.cpu_usage?.total_usage).unwrap_or_default();
+    let memory = raw.memory_stats.unwrap_or_default();
+    // The kernel gives these pages back when anybody needs them. Control groups version 1 have
+    // both names, of which the longer includes the child groups.
+    let cache = memory.stats.and_then(|stats| {
+        stats.get("total_inactive_file").or_else(|| stats.get("inactive_file")).copied()
+    });
+    let network = raw.networks.unwrap_or_default().into_iter().map(|(interface, network)| {
+        let bytes = (network.rx_bytes.unwrap_or_default(), network.tx_bytes.unwrap_or_default());
+        (interface, bytes)
+    });
+    Stats {
+        cpu: Duration::from_nanos(cpu),
+        memory: memory.usage.unwrap_or_default().saturating_sub(cache.unwrap_or_default()),
+        processes: raw.pids_stats.and_then(|pids| pids.current).unwrap_or_default(),
+        network: network.collect(),
+    }
+}

@@ -1,0 +1,68 @@
+//! What the proxy knows of one request while it is under way.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use weir_config::{AppRoute, Endpoint, EndpointLease, InstanceId, Lease, SleepLevel};
+
+use crate::pages::Refusal;
+
+/// Lives from a request's header to the last byte of its answer; for a WebSocket, to the end of
+/// the tunnel. So do the leases in it, by which control knows the request to be in flight.
+pub(crate) struct Context {
+    pub(crate) arrived: Instant,
+    pub(crate) request_id: RequestId,
+    /// The snapshot that the request is pinned to.
+    pub(crate) generation: u64,
+    pub(crate) route: Option<Arc<AppRoute>>,
+    pub(crate) endpoint: Option<Endpoint>,
+    pub(crate) leases: Option<(Lease, Option<EndpointLease>)>,
+    /// How deep the app slept when the request came; `None` if it did not sleep.
+    pub(crate) wake: Option<SleepLevel>,
+    pub(crate) held: Duration,
+    /// A held request waits no longer than until then, however often it is held.
+    pub(crate) hold_deadline: Option<Instant>,
+    pub(crate) connecting: Connecting,
+    /// What to answer when Pingora reports the failure that stands for it.
+    pub(crate) refusal: Option<Refusal>,
+}
+
+/// The attempts to reach an instance.
+#[derive(Default)]
+pub(crate) struct Connecting {
+    /// How often an endpoint was tried, failed attempts and closed connections included.
+    pub(crate) tries: u32,
+    pub(crate) since: Option<Instant>,
+    pub(crate) failed: Vec<InstanceId>,
+}
+
+impl Context {
+    pub(crate) fn new() -> Self {
+        Self {
+            arrived: Instant::now(),
+            request_id: RequestId(rand::random()),
+            generation: 0,
+            route: None,
+            endpoint: None,
+            leases: None,
+            wake: None,
+            held: Duration::ZERO,
+            hold_deadline: None,
+            connecting: Connecting::default(),
+            refusal: None,
+        }
+    }
+}
+
+/// Names one request in logs, to the app and to the client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestId(u128);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}

@@ -1,0 +1,33 @@
+//! The headers that tell an app who asked.
+
+use http::{HeaderName, header};
+use pingora::{Result, http::RequestHeader, proxy::Session};
+
+use crate::{access_log::client_ip, context::RequestId, host::authority_of};
+
+/// Replaces what strangers claim with what is known. `Host` stays as it came.
+pub(crate) fn rewrite(
+    session: &Session,
+    request: &mut RequestHeader,
+    request_id: RequestId,
+) -> Result<()> {
+    while let Some(name) = request.headers.keys().find(|name| is_claim(name)).cloned() {
+        request.remove_header(&name);
+    }
+    if let Some(ip) = client_ip(session) {
+        request.insert_header("X-Forwarded-For", ip.to_string())?;
+    }
+    request.insert_header("X-Forwarded-Proto", "https")?;
+    if let Some(host) = authority_of(session.req_header()) {
+        request.insert_header("X-Forwarded-Host", host)?;
+    }
+    request.insert_header("X-Request-Id", request_id.to_string())
+}
+
+/// Whether only we may say this.
+fn is_claim(name: &HeaderName) -> bool {
+    let name_str = name.as_str();
+    name == header::FORWARDED
+        || name_str.starts_with("x-forwarded-")
+        || matches!(name_str, "x-real-ip" | "x-request-id")
+}

@@ -1,0 +1,242 @@
+//! What becomes of a request, step by step.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use pingora::{
+    Error, ErrorSource, ErrorType, Result,
+    http::RequestHeader,
+    modules::http::HttpModules,
+    proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session},
+    upstreams::peer::HttpPeer,
+};
+use tokio::sync::watch;
+use weir_config::{Observe, Snapshots};
+
+use crate::{
+    access_log,
+    context::Context,
+    forwarded,
+    hold::Stop,
+    host::host_of,
+    listen::CLIENT_IDLE,
+    metrics::Unrouted,
+    pages::{self, Refusal},
+    peer,
+    tls::{Certificates, ServerName},
+};
+
+/// Carries requests from clients to apps.
+pub(crate) struct Gateway {
+    pub(crate) snapshots: Snapshots,
+    pub(crate) observer: Arc<dyn Observe>,
+    pub(crate) certificates: Arc<Certificates>,
+    pub(crate) unrouted: Arc<Unrouted>,
+    pub(crate) https_port_public: u16,
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+/// How often one request may try to connect, and the pause before the first of the repetitions,
+/// which doubles each time. A loop reaction later the snapshot no longer has a dead endpoint.
+const MAX_CONNECTS: usize = 5;
+const FIRST_BACK_OFF: Duration = Duration::from_millis(2);
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new()
+    }
+
+    /// Pingora would add a compressor that is off.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, _: &mut Context) -> Result<()> {
+        // Once it has read a header, Pingora lets an idle connection stay for ever. One that it
+        // means to close (HTTP/1.0, or ambiguous framing) must stay so.
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(CLIENT_IDLE.as_secs()));
+        }
+        // A request that is sent early waits its turn instead of spoiling the one before it. Bytes
+        // after a WebSocket handshake are not a request.
+        let upgrade = session.is_upgrade_req();
+        session.set_pipelining_enabled(!upgrade);
+        // A client that closes its connection ends its request (`abort_on_close`, Pingora's
+        // default): otherwise one that gave up would keep an app awake until the app notices.
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        if !is_tls(session) {
+            return self.redirect(session, ctx).await.map(|()| true);
+        }
+        match self.admit(session, ctx).await {
+            Ok(()) => Ok(false),
+            Err(Stop::Refused(refusal)) => {
+                self.unrouted.count(&refusal);
+                pages::answer(session, &refusal, ctx.request_id).await.map(|()| true)
+            }
+            Err(Stop::ClientGone) => Err(client_gone()),
+        }
+    }
+
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<Box<HttpPeer>> {
+        if ctx.connecting.tries > 0 {
+            self.admit_again(session, ctx).await?;
+        }
+        let (Some(route), Some(endpoint)) = (&ctx.route, &ctx.endpoint) else {
+            return Error::e_explain(ErrorType::InternalError, "not admitted");
+        };
+        ctx.connecting.tries += 1;
+        ctx.connecting.since.get_or_insert_with(std::time::Instant::now);
+        let patience = peer::Patience::of(route, session.is_upgrade_req());
+        session.set_read_timeout(Some(patience.read));
+        session.set_write_timeout(Some(patience.write));
+        Ok(Box::new(peer::peer(endpoint, &patience)))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        forwarded::rewrite(session, request, ctx.request_id)
+    }
+
+    /// Nothing has been sent, so that any request may be tried elsewhere, a POST too.
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let (Some(route), Some(endpoint)) = (&ctx.route, &ctx.endpoint) else { return error };
+        if is_connect(error.etype()) {
+            self.observer.connect_failed(&endpoint.instance);
+        }
+        let connecting = &mut ctx.connecting;
+        connecting.failed.push(endpoint.instance.clone());
+        // Twice the time for one attempt: an endpoint that swallows connections costs one attempt,
+        // and all endpoints swallowing them does not make the client wait for five.
+        let spent = connecting.since.map_or(Duration::ZERO, |since| since.elapsed());
+        let again = connecting.failed.len() < MAX_CONNECTS && spent < route.timeouts.connect * 2;
+        error.set_retry(again);
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Context,
+    ) -> FailToProxy {
+        // What the client sent may still lie unread between its request and the next one.
+        session.set_keepalive(None);
+        let refusal = ctx.refusal.take().or_else(|| refusal_of(error));
+        let status = refusal.as_ref().map_or(0, |refusal| refusal.status().as_u16());
+        if let Some(refusal) = refusal
+            && access_log::final_status(session).is_none()
+        {
+            // If this fails too, the client is gone, and the access log says so.
+            let _ = pages::answer(session, &refusal, ctx.request_id).await;
+        }
+        FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+        access_log::record(session, error, ctx);
+    }
+
+    /// The access log has the same with more about the request.
+    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
+        true
+    }
+
+    /// A retry that helped is no news; one that did not is in the access log.
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Context,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+impl Gateway {
+    /// Plain HTTP is for finding HTTPS only. Wakes nothing.
+    async fn redirect(&self, session: &mut Session, ctx: &Context) -> Result<()> {
+        let request = session.req_header();
+        let Some(host) = host_of(request) else {
+            self.unrouted.count(&Refusal::BadHost);
+            return pages::answer(session, &Refusal::BadHost, ctx.request_id).await;
+        };
+        let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
+        let path = if path.starts_with('/') { path } else { "/" };
+        let location = match self.https_port_public {
+            443 => format!("https://{host}{path}"),
+            port => format!("https://{host}:{port}{path}"),
+        };
+        self.unrouted.count_redirect();
+        pages::redirect(session, location).await
+    }
+
+    /// A connection that was made for another name does not carry requests for this one.
+    pub(crate) fn is_misdirected(&self, session: &Session, host: &str) -> bool {
+        let digest = session.digest().and_then(|digest| digest.ssl_digest.as_ref());
+        let name = digest.and_then(|tls| tls.extension.get::<ServerName>());
+        name.is_some_and(|ServerName(name)| **name != *host && !self.certificates.same(name, host))
+    }
+
+    /// Pins a newer snapshot for the next attempt, after a pause for it to be made.
+    async fn admit_again(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        let failures = ctx.connecting.failed.len() as u32;
+        if failures > 0 {
+            tokio::time::sleep(FIRST_BACK_OFF * 2u32.pow(failures - 1)).await;
+        }
+        self.admit(session, ctx).await.map_err(|stop| match stop {
+            Stop::ClientGone => client_gone(),
+            Stop::Refused(refusal) => {
+                let status = refusal.status().as_u16();
+                ctx.refusal = Some(refusal);
+                Error::new(ErrorType::HTTPStatus(status))
+            }
+        })
+    }
+}
+
+fn is_tls(session: &Session) -> bool {
+    session.digest().is_some_and(|digest| digest.ssl_digest.is_some())
+}
+
+fn client_gone() -> Box<Error> {
+    Error::explain(ErrorType::ConnectionClosed, "the client left while it waited").into_down()
+}
+
+/// The errors that are the instance's fault and not ours.
+fn is_connect(error: &ErrorType) -> bool {
+    use ErrorType::{ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout};
+    matches!(error, ConnectError | ConnectNoRoute | ConnectRefused | ConnectTimedout)
+}
+
+/// What a client is told of a failure; nothing if it is not there to hear it.
+fn refusal_of(error: &Error) -> Option<Refusal> {
+    use ErrorType::{ReadTimedout, WriteTimedout};
+    match (error.esource(), error.etype()) {
+        (ErrorSource::Upstream, kind) if is_connect(kind) => Some(Refusal::ConnectFailed),
+        (ErrorSource::Upstream, ReadTimedout | WriteTimedout) => Some(Refusal::UpstreamTimeout),
+        (ErrorSource::Upstream, _) => Some(Refusal::UpstreamFailed),
+        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => Some(Refusal::BadRequest),
+        (ErrorSource::Downstream, ReadTimedout) => Some(Refusal::RequestTimeout),
+        (ErrorSource::Downstream, _) => None,
+        (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Refusal::Internal),
+    }
+}

@@ -1,0 +1,161 @@
+//! Finding a request's endpoint, and waiting for one while the app wakes.
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use pingora::proxy::Session;
+use tokio::time::{interval, sleep_until};
+use weir_config::{Admission, AppRoute, Decision, Held, RouteState};
+
+use crate::{context::Context, gateway::Gateway, host::host_of, pages::Refusal, pick::pick};
+
+/// While an app is waited for, control is told so again this often: a hint may get lost.
+const HINT_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a request is not forwarded.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    Refused(Refusal),
+    ClientGone,
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+enum Step {
+    Forward,
+    Hold,
+}
+
+impl Gateway {
+    /// Pins the served snapshot, and returns once the request has an endpoint in it.
+    pub(crate) async fn admit(&self, session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
+        let host = host_of(session.req_header()).ok_or(Refusal::BadHost)?;
+        if self.is_misdirected(session, &host) {
+            return Err(Refusal::Misdirected.into());
+        }
+        match self.decide(&host, ctx)? {
+            Step::Forward => Ok(()),
+            Step::Hold => {
+                let host = host.into_owned();
+                self.hold(&host, session, ctx).await
+            }
+        }
+    }
+
+    fn decide(&self, host: &str, ctx: &mut Context) -> Result<Step, Refusal> {
+        let Admission { snapshot, decision } =
+            self.snapshots.admit(host, |endpoints| pick(endpoints, &ctx.connecting.failed));
+        ctx.generation = snapshot.generation;
+        // The former leases end after the new ones have begun: in between, nobody sees the app idle.
+        let (route, former) = match decision {
+            Decision::UnknownHost => {
+                (ctx.route, ctx.endpoint, ctx.leases) = (None, None, None);
+                return Err(Refusal::UnknownHost(host.into()));
+            }
+            Decision::Forward { route, endpoint, lease, endpoint_lease } => {
+                ctx.endpoint = Some(endpoint);
+                (route, ctx.leases.replace((lease, Some(endpoint_lease))))
+            }
+            Decision::Hold { route, lease } | Decision::Refuse { route, lease } => {
+                ctx.endpoint = None;
+                (route, ctx.leases.replace((lease, None)))
+            }
+        };
+        drop(former);
+        let step = match &route.state {
+            RouteState::Serving(_) if ctx.endpoint.is_some() => Ok(Step::Forward),
+            RouteState::Serving(_) => Err(Refusal::no_endpoint()),
+            RouteState::Asleep(level) => {
+                ctx.wake.get_or_insert(*level);
+                Ok(Step::Hold)
+            }
+            RouteState::Starting => Ok(Step::Hold),
+            RouteState::Unavailable { reason, retry_after } => {
+                Err(Refusal::Unavailable { reason: reason.clone(), retry_after: *retry_after })
+            }
+        };
+        if ctx.route.is_none() {
+            route.activity.touch(weir_config::Moment::now());
+        }
+        ctx.route = Some(route);
+        step
+    }
+
+    /// Waits, and notes how long the wake took: from the request's arrival to its release, which
+    /// is what the wake added to the answer's time.
+    async fn hold(&self, host: &str, session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
+        let begun = Instant::now();
+        let outcome = self.wait(host, session, ctx).await;
+        ctx.held += begun.elapsed();
+        if let (Ok(()), Some(level), Some(route)) = (&outcome, ctx.wake, &ctx.route)
+            && ctx.connecting.tries == 0
+        {
+            route.activity.woken(level, ctx.arrived.elapsed());
+        }
+        outcome
+    }
+
+    async fn wait(&self, host: &str, session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
+        let mut route = ctx.route.clone().ok_or(Refusal::Internal)?;
+        let mut held = place(&route)?;
+        let deadline =
+            *ctx.hold_deadline.get_or_insert_with(|| Instant::now() + route.wake_timeout);
+        let mut hints = interval(HINT_EVERY);
+        let mut stopping = self.stopping.clone();
+        let mut stopping = pin!(stopping.wait_for(|stopping| *stopping));
+        let mut gone = pin!(client_gone(session));
+        loop {
+            tokio::select! {
+                biased;
+                // At once, and then again and again.
+                _ = hints.tick() => self.observer.wake_wanted(&route.app),
+                _ = self.snapshots.newer_than(ctx.generation) => {
+                    match self.decide(host, ctx)? {
+                        Step::Forward => break,
+                        Step::Hold => {}
+                    }
+                    // The name may have moved to another app meanwhile.
+                    if let Some(now) = &ctx.route && now.app != route.app {
+                        route = now.clone();
+                        held = place(&route)?;
+                        hints.reset_immediately();
+                    }
+                }
+                () = &mut gone => return Err(Stop::ClientGone),
+                _ = &mut stopping => return Err(Refusal::Stopping.into()),
+                () = sleep_until(deadline.into()) => return Err(Refusal::StillWaking.into()),
+            }
+        }
+        drop(held);
+        Ok(())
+    }
+}
+
+/// A place in the app's queue.
+fn place(route: &Arc<AppRoute>) -> Result<Held, Refusal> {
+    route.activity.hold(route.queue).ok_or(Refusal::QueueFull)
+}
+
+/// Returns when the client has closed its connection, or this stream of it.
+///
+/// Of an HTTP/1.1 request with a body this cannot be told without reading the body, which is the
+/// instance's to read: such a request keeps its place until it is released or its time is over.
+async fn client_gone(session: &mut Session) {
+    let client = session.as_downstream_mut();
+    if let Some(closed) = client.watch_h2_stream_close() {
+        // Closed or broken, it is gone.
+        let _ = closed.await;
+        return;
+    }
+    if client.is_body_empty() && client.read_body_or_idle(true).await.is_err() {
+        return;
+    }
+    std::future::pending().await
+}

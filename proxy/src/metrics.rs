@@ -1,0 +1,243 @@
+//! Metrics, rendered when they are asked for out of the counters that requests write.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use prometheus::{
+    core::{Collector, Desc},
+    proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
+};
+use weir_config::{
+    Activity, AppActivity, HISTOGRAM_BOUNDS_SECONDS, HistogramReading, SleepLevel, Snapshots,
+};
+
+use crate::pages::Refusal;
+
+/// The data plane's metrics. An app's are left out as long as they are zero: thousands of apps
+/// that sleep cost a scrape nothing.
+#[derive(Debug)]
+pub struct ProxyMetrics {
+    snapshots: Snapshots,
+    activity: Arc<Activity>,
+    unrouted: Arc<Unrouted>,
+    descriptions: Vec<Desc>,
+}
+
+/// Requests that belong to no app.
+#[derive(Debug, Default)]
+pub(crate) struct Unrouted {
+    redirects: AtomicU64,
+    bad_host: AtomicU64,
+    unknown_host: AtomicU64,
+    misdirected: AtomicU64,
+}
+
+impl Unrouted {
+    pub(crate) fn count(&self, refusal: &Refusal) {
+        let counter = match refusal {
+            Refusal::BadHost => &self.bad_host,
+            Refusal::UnknownHost(_) => &self.unknown_host,
+            Refusal::Misdirected => &self.misdirected,
+            _ => return,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn count_redirect(&self) {
+        self.redirects.fetch_add(1, Relaxed);
+    }
+}
+
+/// A metric's name, help, labels and type.
+type Family = (&'static str, &'static str, &'static [&'static str], MetricType);
+
+const REQUESTS: Family = (
+    "weir_requests_total",
+    "Answered requests by app and class of status.",
+    &["app", "code"],
+    MetricType::COUNTER,
+);
+const DURATION: Family = (
+    "weir_request_duration_seconds",
+    "Time from a request's header to the end of its answer, by app.",
+    &["app"],
+    MetricType::HISTOGRAM,
+);
+const WAKE: Family = (
+    "weir_wake_duration_seconds",
+    "Time from the arrival to the release of a request that woke its app or waited for it to wake.",
+    &["app", "from"],
+    MetricType::HISTOGRAM,
+);
+const IN_FLIGHT: Family = (
+    "weir_requests_in_flight",
+    "Requests under way by app, held ones and WebSockets included.",
+    &["app"],
+    MetricType::GAUGE,
+);
+const HELD: Family = (
+    "weir_requests_held",
+    "Requests that wait for their app to be awake.",
+    &["app"],
+    MetricType::GAUGE,
+);
+const UNROUTED: Family = (
+    "weir_requests_unrouted_total",
+    "Requests that belong to no app, by reason.",
+    &["reason"],
+    MetricType::COUNTER,
+);
+const GENERATION: Family =
+    ("weir_snapshot_generation", "The generation served.", &[], MetricType::GAUGE);
+const HOSTS: Family = ("weir_hosts", "Host names served.", &[], MetricType::GAUGE);
+
+const FAMILIES: [Family; 8] =
+    [REQUESTS, DURATION, WAKE, IN_FLIGHT, HELD, UNROUTED, GENERATION, HOSTS];
+
+impl ProxyMetrics {
+    pub(crate) fn new(
+        snapshots: Snapshots,
+        activity: Arc<Activity>,
+        unrouted: Arc<Unrouted>,
+    ) -> Self {
+        let describe = |(name, help, labels, _): Family| {
+            let labels = labels.iter().map(ToString::to_string).collect();
+            Desc::new(name.to_owned(), help.to_owned(), labels, HashMap::new())
+        };
+        // Each of them is a constant above that a test renders, so that none is left out here.
+        let descriptions =
+            FAMILIES.into_iter().filter_map(|family| describe(family).ok()).collect();
+        Self { snapshots, activity, unrouted, descriptions }
+    }
+}
+
+impl Collector for ProxyMetrics {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let apps = self.activity.apps();
+        let snapshot = self.snapshots.current();
+        let per_app = |metrics: fn(&str, &AppActivity) -> Vec<Metric>| {
+            apps.iter().flat_map(|(app, activity)| metrics(app, activity)).collect()
+        };
+        vec![
+            family(REQUESTS, per_app(requests)),
+            family(DURATION, per_app(duration)),
+            family(WAKE, per_app(wake)),
+            family(
+                IN_FLIGHT,
+                per_app(|app, activity| gauge_unless_zero(&[("app", app)], activity.in_flight())),
+            ),
+            family(
+                HELD,
+                per_app(|app, activity| gauge_unless_zero(&[("app", app)], activity.held())),
+            ),
+            family(UNROUTED, self.unrouted.metrics()),
+            family(GENERATION, vec![gauge(&[], snapshot.generation)]),
+            family(HOSTS, vec![gauge(&[], snapshot.host_count() as u64)]),
+        ]
+    }
+}
+
+impl Unrouted {
+    fn metrics(&self) -> Vec<Metric> {
+        let reasons = [
+            ("redirected", &self.redirects),
+            ("bad_host", &self.bad_host),
+            ("unknown_host", &self.unknown_host),
+            ("misdirected", &self.misdirected),
+        ];
+        let count =
+            |(reason, count): (_, &AtomicU64)| counter(&[("reason", reason)], count.load(Relaxed));
+        reasons.into_iter().map(count).collect()
+    }
+}
+
+fn requests(app: &str, activity: &AppActivity) -> Vec<Metric> {
+    ["1xx", "2xx", "3xx", "4xx", "5xx"]
+        .into_iter()
+        .zip(activity.statuses())
+        .filter(|(_, count)| *count > 0)
+        .map(|(code, count)| counter(&[("app", app), ("code", code)], count))
+        .collect()
+}
+
+fn duration(app: &str, activity: &AppActivity) -> Vec<Metric> {
+    histogram_unless_empty(&[("app", app)], &activity.latency())
+}
+
+fn wake(app: &str, activity: &AppActivity) -> Vec<Metric> {
+    let of = |level: SleepLevel| {
+        histogram_unless_empty(&[("app", app), ("from", level.as_str())], &activity.wake(level))
+    };
+    [SleepLevel::Paused, SleepLevel::Stopped].into_iter().flat_map(of).collect()
+}
+
+fn family((name, help, _, kind): Family, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    family
+}
+
+fn counter(labels: &[(&str, &str)], count: u64) -> Metric {
+    let mut counter = Counter::default();
+    counter.set_value(count as f64);
+    let mut metric = labelled(labels);
+    metric.set_counter(counter);
+    metric
+}
+
+fn gauge(labels: &[(&str, &str)], level: u64) -> Metric {
+    let mut gauge = Gauge::default();
+    gauge.set_value(level as f64);
+    let mut metric = labelled(labels);
+    metric.set_gauge(gauge);
+    metric
+}
+
+fn gauge_unless_zero(labels: &[(&str, &str)], level: u64) -> Vec<Metric> {
+    (level > 0).then(|| gauge(labels, level)).into_iter().collect()
+}
+
+fn histogram_unless_empty(labels: &[(&str, &str)], reading: &HistogramReading) -> Vec<Metric> {
+    let mut cumulative = 0;
+    let mut buckets = Vec::with_capacity(HISTOGRAM_BOUNDS_SECONDS.len());
+    for (bound, count) in HISTOGRAM_BOUNDS_SECONDS.iter().zip(reading.buckets) {
+        cumulative += count;
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(*bound);
+        bucket.set_cumulative_count(cumulative);
+        buckets.push(bucket);
+    }
+    let count = reading.buckets.iter().sum();
+    if count == 0 {
+        return Vec::new();
+    }
+    let mut histogram = Histogram::default();
+    histogram.set_sample_count(count);
+    histogram.set_sample_sum(reading.sum_seconds);
+    histogram.set_bucket(buckets);
+    let mut metric = labelled(labels);
+    metric.set_histogram(histogram);
+    vec![metric]
+}
+
+fn labelled(labels: &[(&str, &str)]) -> Metric {
+    let label = |(name, value): &(&str, &str)| {
+        let mut label = LabelPair::default();
+        label.set_name((*name).to_owned());
+        label.set_value((*value).to_owned());
+        label
+    };
+    Metric::from_label(labels.iter().map(label).collect())
+}

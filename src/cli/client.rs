@@ -1,0 +1,219 @@
+//! The connection to a running server.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
+use serde::{Serialize, de::DeserializeOwned};
+use weir_control::api::wire::{
+    AppResource, Explanation, InstanceResource, List, ProblemDetails,
+};
+
+use super::client_error::ClientError;
+use crate::paths;
+
+/// Which server, and who asks.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(super) struct Connection {
+    /// The admin API [default: what the state directory says]
+    #[arg(long, env = "WEIR_URL", value_name = "URL", hide_env_values = true)]
+    url: Option<String>,
+    /// The API token [default: the one in the state directory]
+    #[arg(long, env = "WEIR_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Where `weir serve` keeps its state [default: /var/lib/weir for root, else ~/.local/state/weir]
+    #[arg(long, env = "WEIR_STATE_DIR", value_name = "DIR", hide_env_values = true)]
+    state_dir: Option<PathBuf>,
+}
+
+/// How long a connection may take to open. The server is near, or it is not there.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long the server may take to answer, beside what it was asked to wait.
+const ANSWER: Duration = Duration::from_secs(30);
+/// The server waits no longer at once, whatever is asked for; the caller asks again.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+impl Connection {
+    /// Finds the server and the token. Nothing is sent yet.
+    pub(super) fn open(&self) -> anyhow::Result<Client> {
+        let dir = self.state_dir.clone().unwrap_or_else(paths::default_state_dir);
+        let url = match &self.url {
+            Some(url) => url.clone(),
+            None => read(&dir, "admin.url", "--url")?,
+        };
+        let (token, token_from) = match &self.token {
+            Some(token) => (token.clone(), "--token or WEIR_TOKEN".to_owned()),
+            None => {
+                let file = dir.join("admin.token").display().to_string();
+                (read(&dir, "admin.token", "--token")?, file)
+            }
+        };
+        let base = Url::parse(&url).ok().filter(|url| url.scheme() == "http" && url.has_host());
+        let base = base.with_context(|| {
+            format!("`{url}` is not the URL of an admin API; write it like http://127.0.0.1:8600")
+        })?;
+        // The token is for this server alone: neither a proxy of the environment nor the target of
+        // a redirect may see it.
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .context("cannot set up HTTP")?;
+        Ok(Client { http, base, token, token_from })
+    }
+}
+
+fn read(dir: &Path, name: &str, flag: &str) -> anyhow::Result<String> {
+    let file = dir.join(name);
+    let shown = file.display();
+    match fs::read_to_string(&file) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) => Err(match error.kind() {
+            io::ErrorKind::NotFound => anyhow!(
+                "no Weir has run with the state directory {}; start `weir serve`, or name the \
+                 right one by --state-dir, or the server by --url and --token",
+                dir.display()
+            ),
+            io::ErrorKind::PermissionDenied => anyhow!(
+                "no permission to read {shown}; run this as the user that runs `weir serve` \
+                 (such as by sudo), or give {flag}"
+            ),
+            _ => anyhow!("cannot read {shown}: {error}"),
+        }),
+    }
+}
+
+/// A server and the right to ask it.
+#[derive(Clone)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    token: String,
+    /// Named when the token is refused.
+    token_from: String,
+}
+
+impl Client {
+    pub(super) async fn app(&self, name: &str) -> Result<AppResource, ClientError> {
+        self.get(&["apps", name]).await
+    }
+
+    /// `None` if there is none of that name.
+    pub(super) async fn find_app(&self, name: &str) -> Result<Option<AppResource>, ClientError> {
+        match self.app(name).await {
+            Ok(app) => Ok(Some(app)),
+            Err(ClientError::Refused { problem, .. }) if problem.status == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The app once it is settled, or after `limit`.
+    pub(super) async fn app_settled(
+        &self,
+        name: &str,
+        limit: Duration,
+    ) -> Result<AppResource, ClientError> {
+        self.json(self.waiting(Method::GET, &["apps", name], limit)).await
+    }
+
+    /// The instances of one app.
+    pub(super) async fn instances_of(
+        &self,
+        app: &str,
+    ) -> Result<Vec<InstanceResource>, ClientError> {
+        let all: List<InstanceResource> = self.get(&["instances"]).await?;
+        Ok(all.items.into_iter().filter(|instance| instance.app == app).collect())
+    }
+
+    pub(super) async fn explain(&self, hostname: &str) -> Result<Explanation, ClientError> {
+        self.get(&["hostnames", hostname, "explain"]).await
+    }
+
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ClientError> {
+        self.json(self.request(Method::GET, path, &[]).timeout(ANSWER)).await
+    }
+
+    /// Acts on an app, and waits up to `limit` for what comes of it.
+    pub(super) async fn act(
+        &self,
+        app: &str,
+        action: &str,
+        body: &impl Serialize,
+        limit: Duration,
+    ) -> Result<AppResource, ClientError> {
+        let path = ["apps", app, "actions", action];
+        self.json(self.waiting(Method::POST, &path, limit).json(body)).await
+    }
+
+    /// A request that the server answers once there is something to say, or after `limit`.
+    fn waiting(&self, method: Method, path: &[&str], limit: Duration) -> RequestBuilder {
+        let limit = limit.min(LONGEST_WAIT);
+        let wait = format!("{}ms", limit.as_millis());
+        self.request(method, path, &[("wait", &wait)]).timeout(limit + ANSWER)
+    }
+
+    /// A request below `/v1`.
+    pub(super) fn request(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> RequestBuilder {
+        let mut url = self.base.clone();
+        // Only a URL without a host has no segments, and `open` has refused it.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("v1").extend(path);
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.http.request(method, url).bearer_auth(&self.token)
+    }
+
+    /// Sends a request that is answered by an object.
+    pub(super) async fn json<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<T, ClientError> {
+        let answer = self.send(request).await?;
+        let body = answer.bytes().await.map_err(ClientError::interrupted)?;
+        serde_json::from_slice(&body).map_err(|source| {
+            let url = self.base.to_string();
+            ClientError::NotUnderstood { url, why: source.to_string() }
+        })
+    }
+
+    /// Sends a request; any answer but success is an error.
+    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(source) if source.is_connect() => {
+                return Err(ClientError::NoAnswer { url: self.base.to_string(), source });
+            }
+            Err(source) => return Err(ClientError::interrupted(source)),
+        };
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let body = answer.bytes().await.map_err(ClientError::interrupted)?;
+        let Ok(problem) = serde_json::from_slice::<ProblemDetails>(&body) else {
+            let (url, why) = (self.base.to_string(), format!("status {status}"));
+            return Err(ClientError::NotUnderstood { url, why });
+        };
+        let token_from = (status == StatusCode::UNAUTHORIZED).then(|| self.token_from.clone());
+        Err(ClientError::Refused { problem: Box::new(problem), token_from })
+    }
+}
+
+/// An `ETag` for a precondition.
+pub(super) fn etag(revision: u64) -> (header::HeaderName, String) {
+    (header::IF_MATCH, format!("\"{revision}\""))
+}

@@ -1,0 +1,100 @@
+//! The commands that talk to a running server, and the two that need none.
+
+mod apply;
+mod change;
+mod check;
+mod client;
+mod client_error;
+mod completions;
+mod delete;
+mod deploy;
+mod explain;
+mod get;
+mod logs;
+mod manifests;
+mod outcome;
+mod progress;
+mod sleep;
+mod steps;
+mod table;
+
+use std::{io, process::ExitCode};
+
+use clap::Subcommand;
+
+/// The commands that talk to a running server.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Apply(apply::Apply),
+    Get(get::Get),
+    Deploy(deploy::Deploy),
+    Logs(logs::Logs),
+    Sleep(sleep::Sleep),
+    Wake(sleep::Wake),
+    Delete(delete::Delete),
+    Explain(explain::Explain),
+    Check(check::Check),
+    Completions(completions::Completions),
+}
+
+/// Runs a command to its end. `whole` is all of `weir`, from which completions are made.
+///
+/// # Errors
+/// The server cannot be reached, or refuses: exit code 2. What a command itself finds wrong is
+/// printed by it and told by its exit code.
+pub(crate) fn run(command: Command, whole: clap::Command) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(command.run(whole)) {
+        Ok(outcome) => Ok(outcome.into()),
+        // Whoever reads the output has enough of it, as in `weir get apps | head -1`.
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(error),
+    }
+}
+
+impl Command {
+    async fn run(self, whole: clap::Command) -> anyhow::Result<outcome::Outcome> {
+        match self {
+            Self::Apply(command) => command.run().await,
+            Self::Get(command) => command.run().await,
+            Self::Deploy(command) => command.run().await,
+            Self::Logs(command) => command.run().await,
+            Self::Sleep(command) => command.run().await,
+            Self::Wake(command) => command.run().await,
+            Self::Delete(command) => command.run().await,
+            Self::Explain(command) => command.run().await,
+            Self::Check(command) => command.run(),
+            Self::Completions(command) => command.run(whole),
+        }
+    }
+}
+
+/// Only standard output gives errors of this type as they are; those of the connection are wrapped.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_pipe_is_no_error_but_a_broken_connection_is() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(is_broken_pipe(&anyhow::Error::from(broken())));
+        let wrapped = client_error::ClientError::Interrupted { source: broken().into() };
+        assert!(!is_broken_pipe(&anyhow::Error::from(wrapped)));
+    }
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        let whole = Command::augment_subcommands(clap::Command::new("weir"));
+        whole.clone().debug_assert();
+        for command in whole.get_subcommands() {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name} says what it does");
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains(&format!("  weir {name}")), "{name} shows an example");
+        }
+    }
+}

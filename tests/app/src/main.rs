@@ -1,0 +1,165 @@
+//! The web app that the whole-program tests run in containers: a small HTTP/1.1 server that is
+//! slow, streams, crashes or fails its health check when asked to.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/` | one line with `NAME`, `VERSION` and the container's host name |
+//! | `/echo` | the request as it arrived, and the length of its body |
+//! | `/slow?ms=N` | after N milliseconds |
+//! | `/stream?n=N&ms=M` | N chunks, M milliseconds apart |
+//! | `/ws` | a WebSocket that sends back every message |
+//! | `/healthz` | 200, or 503 while unhealthy |
+//! | `/toggle-health` | changes what `/healthz` answers |
+//! | `/crash?code=N` | none: the process exits with code N |
+//! | `/stdout?text=T` | T is printed on standard output |
+//!
+//! Environment: `PORT` (8080), `NAME`, `VERSION`, `FAIL_HEALTH=1` (unhealthy from the start),
+//! `EXIT_AT_ONCE=N` (says why and exits with code N), `START_DELAY_MS=N` (listens only then),
+//! `IGNORE_TERM=1` (SIGTERM does nothing).
+
+mod http;
+mod websocket;
+
+use std::{
+    env, fs,
+    io::{self, BufReader, Write},
+    net::{TcpListener, TcpStream},
+    process,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use http::{Request, Response};
+use signal_hook::{consts::SIGTERM, iterator::Signals};
+
+static HEALTHY: AtomicBool = AtomicBool::new(true);
+
+fn main() -> io::Result<()> {
+    if let Some(code) = number("EXIT_AT_ONCE") {
+        eprintln!("boom: cannot start");
+        exit(code as i32);
+    }
+    if !flag("IGNORE_TERM") {
+        end_on_sigterm()?;
+    }
+    HEALTHY.store(!flag("FAIL_HEALTH"), Ordering::Relaxed);
+    thread::sleep(Duration::from_millis(number("START_DELAY_MS").unwrap_or(0)));
+
+    let port = number("PORT").unwrap_or(8080) as u16;
+    let listener = TcpListener::bind(("0.0.0.0", port))?;
+    println!("listening on {port}");
+    for stream in listener.incoming() {
+        let stream = stream?;
+        // A client that goes away or talks nonsense ends its connection, nothing else.
+        thread::spawn(move || serve(&stream));
+    }
+    Ok(())
+}
+
+/// As a container's first process it would not end by default: the kernel does not deliver there
+/// what nobody handles.
+fn end_on_sigterm() -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM])?;
+    thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            println!("ending: SIGTERM");
+            exit(0);
+        }
+    });
+    Ok(())
+}
+
+fn serve(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::new(stream);
+    while let Some(request) = Request::read(&mut reader)? {
+        if request.header("expect").is_some() {
+            (&*stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        if request.path == "/ws" {
+            return websocket::serve(&request, &mut reader, stream);
+        }
+        let body_len = request.skip_body(&mut reader)?;
+        let keeps_alive = request.keeps_alive();
+        match request.path.as_str() {
+            "/stream" => stream_chunks(&request, stream)?,
+            _ => respond(&request, body_len).write(&request, stream)?,
+        }
+        if !keeps_alive {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn respond(request: &Request, body_len: u64) -> Response {
+    match request.path.as_str() {
+        "/" => Response::ok(greeting()),
+        "/echo" => Response::ok(format!("{request}\nbody: {body_len} bytes\n")),
+        "/slow" => {
+            let ms = request.query_number("ms").unwrap_or(0);
+            thread::sleep(Duration::from_millis(ms));
+            Response::ok(format!("answered after {ms} ms\n"))
+        }
+        "/healthz" => health(HEALTHY.load(Ordering::Relaxed)),
+        "/toggle-health" => {
+            let was_healthy = HEALTHY.fetch_xor(true, Ordering::Relaxed);
+            Response::ok(format!("healthy: {}\n", !was_healthy))
+        }
+        "/crash" => {
+            let code = request.query_number("code").unwrap_or(1);
+            eprintln!("crash: asked to exit with code {code}");
+            exit(code as i32);
+        }
+        "/stdout" => {
+            println!("{}", request.query("text").unwrap_or_default());
+            Response::ok("printed\n".to_owned())
+        }
+        path => Response { status: "404 Not Found", body: format!("no such path: {path}\n") },
+    }
+}
+
+fn greeting() -> String {
+    let name = env::var("NAME").unwrap_or_else(|_| "weir-test-app".to_owned());
+    let version = env::var("VERSION").unwrap_or_else(|_| "1".to_owned());
+    let host = fs::read_to_string("/etc/hostname").unwrap_or_default();
+    format!("hello from {name}, version {version}, on {}\n", host.trim())
+}
+
+fn health(is_healthy: bool) -> Response {
+    match is_healthy {
+        true => Response::ok("healthy\n".to_owned()),
+        false => Response { status: "503 Service Unavailable", body: "unhealthy\n".to_owned() },
+    }
+}
+
+/// The first chunk comes at once, each later one `ms` after the one before.
+fn stream_chunks(request: &Request, mut stream: &TcpStream) -> io::Result<()> {
+    let count = request.query_number("n").unwrap_or(3);
+    let pause = Duration::from_millis(request.query_number("ms").unwrap_or(0));
+    stream.write_all(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n",
+    )?;
+    for i in 0..count {
+        if i > 0 {
+            thread::sleep(pause);
+        }
+        let text = format!("chunk {i}\n");
+        stream.write_all(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes())?;
+    }
+    stream.write_all(b"0\r\n\r\n")
+}
+
+fn flag(name: &str) -> bool {
+    env::var(name).is_ok_and(|value| value == "1")
+}
+
+fn number(name: &str) -> Option<u64> {
+    env::var(name).ok()?.parse().ok()
+}
+
+#[expect(clippy::exit, reason = "exit codes are what the tests look at")]
+fn exit(code: i32) -> ! {
+    process::exit(code)
+}

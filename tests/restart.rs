@@ -1,0 +1,78 @@
+//! `kill -9`, then start again: same apps, same containers, and traffic at once.
+
+mod support;
+
+use serde_json::json;
+use support::{Weir, containers, incarnation, spec, unique};
+
+#[tokio::test]
+async fn after_a_kill_the_same_containers_serve_again() {
+    let weir = Weir::start().await;
+    let (awake, asleep) = (unique("awake"), unique("asleep"));
+    weir.put_ready(&awake, spec(json!({}))).await;
+    let sleep = json!({"pause_after": "200ms", "stop_after": null, "min_awake": "0s"});
+    weir.put_ready(&asleep, spec(json!({"sleep": sleep}))).await;
+    weir.wait_for_phase(&asleep, "paused").await;
+    let before = (incarnation(&awake), incarnation(&asleep));
+
+    let weir = weir.kill_and_restart().await;
+    assert_eq!(weir.get(&awake, "/").await.0, 200);
+    weir.ready().await;
+    assert_eq!(weir.phase(&awake).await, "ready");
+    assert_eq!(weir.phase(&asleep).await, "paused", "{}", weir.log());
+    assert_eq!(weir.get(&asleep, "/").await.0, 200);
+    assert_eq!((incarnation(&awake), incarnation(&asleep)), before);
+}
+
+#[tokio::test]
+async fn traffic_is_served_from_the_last_snapshot_with_no_engine_to_ask() {
+    let weir = Weir::start().await;
+    let app = unique("alone");
+    weir.put_ready(&app, spec(json!({}))).await;
+    // What is served is kept on disk within a second.
+    support::wait_for("the snapshot on disk", async || {
+        let file = weir.state.join("last-good.json");
+        std::fs::read_to_string(file).ok()?.contains("Serving").then_some(())
+    })
+    .await;
+    let mut weir = weir;
+    weir.kill();
+    let alone = Weir::restart_with(weir, &["--docker", "/nonexistent/docker.sock"]).await;
+    assert_eq!(alone.get(&app, "/").await.0, 200);
+    let (status, problem) = alone.api("GET", "/readyz", None).await;
+    assert_eq!(status, 503);
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("/nonexistent/docker.sock"), "{detail}");
+    assert_eq!(alone.get(&app, "/").await.0, 200, "and still, now that the engine is known away");
+}
+
+/// Kills at many moments of an app's life; whatever the moment, the restart ends with one
+/// container that serves.
+#[tokio::test]
+async fn whenever_it_is_killed_nothing_is_orphaned_or_made_twice() {
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut weir = Weir::start().await;
+    let app = unique("moments");
+    weir.adopt(&app);
+    for round in 0..6u64 {
+        let spec = spec(json!({"env": {"VERSION": format!("{round}")}}));
+        let body = json!({"kind": "App", "name": app, "spec": spec});
+        let (status, answer) = weir.api("PUT", &format!("/v1/apps/{app}"), Some(body)).await;
+        assert!(status == 200 || status == 201, "{answer}");
+        // Somewhere between the first action and the last.
+        let moment = (seed.rotate_left(round as u32 * 9) % 400) + 1;
+        tokio::time::sleep(std::time::Duration::from_millis(moment)).await;
+        weir = weir.kill_and_restart().await;
+        weir.ready().await;
+        weir.wait_for_phase(&app, "ready").await;
+        let name = format!("weir-{app}-{}-0", round + 1);
+        support::wait_for("one container", async || {
+            let found = containers(&app);
+            (found.len() == 1 && found.get(&name)? == "running").then_some(())
+        })
+        .await;
+        let (status, text) = weir.get(&app, "/").await;
+        assert!(status == 200 && text.contains(&round.to_string()), "{status} {text}");
+    }
+}

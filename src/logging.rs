@@ -8,8 +8,9 @@ use weir_config::LogFormat;
 /// Begins logging to standard output. Lines are written until the guard is dropped; when more come
 /// than can be written, the newest are dropped and no one waits.
 pub(crate) fn init(format: LogFormat, level: &str) -> anyhow::Result<WorkerGuard> {
-    let filter = EnvFilter::try_new(level)
-        .with_context(|| format!("`{level}` is not a log level; write it like info or weir=debug"))?;
+    let filter = EnvFilter::try_new(level).with_context(|| {
+        format!("`{level}` is not a log level; write it like info or weir=debug")
+    })?;
     let (writer, guard) = tracing_appender::non_blocking(std::io::stdout());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match format {

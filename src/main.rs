@@ -26,6 +26,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Rustls must be told which of its providers is meant. This is the first use of it, so that
+    // there is none installed yet that could be in the way.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let done = match Weir::parse().command {
         Command::Serve(args) => serve::serve(args).map(|()| ExitCode::SUCCESS),
         Command::Client(command) => cli::run(command, Weir::command()),

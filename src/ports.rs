@@ -38,11 +38,14 @@ fn owner(port: u16) -> Option<String> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
-        .flat_map(|table| table.lines().skip(1).filter_map(|line| inode(line, port)).collect::<Vec<_>>())
+        .flat_map(|table| {
+            table.lines().skip(1).filter_map(|line| inode(line, port)).collect::<Vec<_>>()
+        })
         .collect();
     let links: Vec<_> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
     for process in fs::read_dir("/proc").ok()?.flatten() {
-        let Some(id) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+        let Some(id) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok())
+        else {
             continue;
         };
         let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { continue };

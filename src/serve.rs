@@ -19,7 +19,7 @@ use tokio::{
 use weir_config::{Activity, LogFormat, Settings, SettingsSpec, Snapshot, Span, channel};
 use weir_control::{Control, Options, StateDir};
 use weir_deploy::Docker;
-use weir_proxy::{Proxy, ProxyMetrics, ProxyOptions};
+use weir_proxy::{Proxy, ProxyOptions};
 
 use crate::{logging, paths, ports};
 
@@ -89,10 +89,6 @@ const VARIABLES: [&str; 13] = [
 pub(crate) fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let settings = args.settings()?;
     let _log = logging::init(settings.log_format, &settings.log_level)?;
-    // Two providers are compiled in, so rustls must be told which one is meant.
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .map_err(|_| anyhow!("a TLS provider is installed already"))?;
     let listeners = Listeners::bind(&settings)?;
     let dir = StateDir::open(&settings.state_dir)?;
     App::build(settings, listeners, dir)?.run()
@@ -103,7 +99,10 @@ impl ServeArgs {
         let unknown = |name: &String| name.starts_with("WEIR_") && !VARIABLES.contains(&&**name);
         let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         if let Some(name) = names.into_iter().find(unknown) {
-            bail!("the environment variable {name} is not known; known are {}", VARIABLES.join(", "));
+            bail!(
+                "the environment variable {name} is not known; known are {}",
+                VARIABLES.join(", ")
+            );
         }
         let file = match &self.config {
             Some(path) => {
@@ -173,7 +172,11 @@ struct App {
 impl App {
     fn build(settings: Settings, listeners: Listeners, dir: StateDir) -> anyhow::Result<Self> {
         let runtime = |name, threads| {
-            Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build()
+            Builder::new_multi_thread()
+                .worker_threads(threads)
+                .thread_name(name)
+                .enable_all()
+                .build()
         };
         let data_plane = runtime("weir-proxy", settings.threads)?;
         let control_plane = runtime("weir-control", 2)?;
@@ -181,7 +184,10 @@ impl App {
         let activity = Arc::new(Activity::default());
         let certificates = weir_control::wildcard(&dir, &settings.base_domain)?;
         let initial = match dir.last_good(&activity) {
-            Some(last_good) => Snapshot { certificates: certificates.clone(), ..last_good },
+            Some(mut last_good) => {
+                last_good.certificates = certificates.clone();
+                last_good
+            }
             None => Snapshot::empty(0, 0, certificates.clone()),
         };
         let (publisher, snapshots) = channel(initial);
@@ -189,7 +195,6 @@ impl App {
 
         let https_port = listeners.https.local_addr()?.port();
         let metrics = prometheus::Registry::new();
-        metrics.register(Box::new(ProxyMetrics::new(snapshots.clone(), activity.clone())))?;
         for (name, listener) in [("http", &listeners.http), ("https", &listeners.https)] {
             tracing::info!(address = %listener.local_addr()?, "{name} listens");
         }
@@ -198,6 +203,7 @@ impl App {
             let options = ProxyOptions { https_port_public: https_port };
             Proxy::new(snapshots, control.hints(), listeners.http, listeners.https, options)?
         };
+        metrics.register(Box::new(proxy.metrics(activity.clone())))?;
         let admin = {
             let _inside = control_plane.enter();
             tokio::net::TcpListener::from_std(listeners.admin)?

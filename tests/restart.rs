@@ -38,7 +38,8 @@ async fn traffic_is_served_from_the_last_snapshot_with_no_engine_to_ask() {
     let mut weir = weir;
     weir.kill();
     let alone = Weir::restart_with(weir, &["--docker", "/nonexistent/docker.sock"]).await;
-    assert_eq!(alone.get(&app, "/").await.0, 200);
+    let (status, page) = alone.get(&app, "/").await;
+    assert_eq!(status, 200, "{page}\n{}", alone.log());
     let (status, problem) = alone.api("GET", "/readyz", None).await;
     assert_eq!(status, 503);
     let detail = problem["detail"].as_str().unwrap();

@@ -94,7 +94,7 @@ impl Control {
             desired: desired.clone(),
             observed: observed.clone(),
         }));
-        let reactor = Reactor {
+        let mut reactor = Reactor {
             executor: Executor::new(provider.clone(), self.activity.clone(), &events),
             probers: Probers::new(&events),
             activity: self.activity,
@@ -104,9 +104,8 @@ impl Control {
             desired: Desired::default(),
             observed,
         };
-        let whole = Event::Desired(DesiredChange::whole(desired.clone()));
-        // The queue is empty but for hints, and holds thousands.
-        let _ = events.send(whole).await;
+        // Before the first plan: to a plan without apps, every app that is served would be gone.
+        reactor.change(DesiredChange::whole(desired.clone()), Moment::now());
         let background = [
             tokio::spawn(engine::watch(provider.clone(), events.clone())),
             tokio::spawn(feed::follow(store.clone(), desired.revision, events.clone())),

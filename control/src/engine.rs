@@ -25,11 +25,15 @@ const LOG_LIMIT: Duration = Duration::from_secs(2);
 /// Runs until the loop is gone.
 pub(crate) async fn watch(provider: Arc<dyn Provider>, events: mpsc::Sender<Event>) {
     let mut retry = FIRST_RETRY;
+    let mut last_error = None;
     while !events.is_closed() {
         match follow(&provider, &events, &mut retry).await {
             Ok(()) => tracing::warn!("the engine ended its stream of events; subscribing again"),
             Err(error) => {
-                tracing::warn!(%error, "the engine is out of reach; trying again");
+                // An engine that stays away is told once, not every few seconds.
+                if last_error.replace(error.clone()).as_ref() != Some(&error) {
+                    tracing::warn!(%error, "the engine is out of reach; trying again");
+                }
                 if events.send(Event::EngineDown(error)).await.is_err() {
                     return;
                 }

@@ -77,7 +77,7 @@ impl Reactor {
         }
     }
 
-    fn change(&mut self, change: DesiredChange, now: Moment) {
+    pub(crate) fn change(&mut self, change: DesiredChange, now: Moment) {
         if change.whole {
             let names = self.desired.apps.keys().cloned().collect::<Vec<_>>();
             let kept = |name: &AppName| change.apps.iter().any(|(app, _)| app == name);

@@ -35,6 +35,7 @@ pub(crate) struct Context {
 pub(crate) struct Connecting {
     /// How often an endpoint was tried, failed attempts and closed connections included.
     pub(crate) tries: u32,
+    /// When the first attempt began, of those without a wait in between.
     pub(crate) since: Option<Instant>,
     pub(crate) failed: Vec<InstanceId>,
 }

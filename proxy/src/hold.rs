@@ -94,6 +94,8 @@ impl Gateway {
         let begun = Instant::now();
         let outcome = self.wait(host, session, ctx).await;
         ctx.held += begun.elapsed();
+        // Waiting is not connecting.
+        ctx.connecting.since = None;
         if let (Ok(()), Some(level), Some(route)) = (&outcome, ctx.wake, &ctx.route)
             && ctx.connecting.tries == 0
         {

@@ -70,9 +70,10 @@ mod tests {
 
     #[test]
     fn what_could_not_be_a_name_is_no_host() {
-        for authority in
-            ["", ":80", ".", "a b", "a/b", "a:b", "a@b", "é.com", "a:80:80", "[::1", "<script>"]
-        {
+        for authority in [
+            "", ":80", ".", "a b", "a/b", "a:b", "a@b", "é.com", "a:80:80", "[::1", "<script>",
+            "*.a.com",
+        ] {
             check(authority, None);
         }
         check(&"a".repeat(254), None);

@@ -18,6 +18,7 @@ mod pages;
 mod peer;
 mod pick;
 mod tls;
+mod upgrade;
 
 pub use listen::{Proxy, ProxyError, ProxyOptions};
 pub use metrics::ProxyMetrics;

@@ -1,6 +1,7 @@
 //! The two listeners, and the service that Pingora runs on them.
 
 use std::{
+    fmt,
     net::{SocketAddr, TcpListener},
     os::fd::IntoRawFd,
     sync::Arc,
@@ -26,7 +27,6 @@ use crate::{
 };
 
 /// The data plane, ready to serve.
-#[expect(missing_debug_implementations, reason = "Pingora's service has none")]
 pub struct Proxy {
     snapshots: Snapshots,
     certificates: Arc<Certificates>,
@@ -131,6 +131,13 @@ impl Proxy {
             () = certificates.follow(&snapshots) => {}
         }
         stopping.send_replace(true);
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (http, https) = (self.http.address, self.https.address);
+        f.debug_struct("Proxy").field("http", &http).field("https", &https).finish_non_exhaustive()
     }
 }
 

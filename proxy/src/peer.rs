@@ -2,11 +2,14 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
     time::Duration,
 };
 
-use pingora::upstreams::peer::HttpPeer;
-use weir_config::{AppRoute, Endpoint};
+use pingora::{proxy::Session, upstreams::peer::HttpPeer};
+use weir_config::{Endpoint, Timeouts};
+
+use crate::upgrade::ConnectForUpgrade;
 
 /// A connection without a request is kept this long. Node closes its side after 5 s, and a request
 /// that meets the closing is lost if it must not be repeated; so we are first.
@@ -15,26 +18,8 @@ const IDLE: Duration = Duration::from_secs(4);
 /// How long an upgraded connection (WebSocket) may be silent.
 const TUNNEL: Duration = Duration::from_secs(60 * 60);
 
-/// How long to wait for either side.
-pub(crate) struct Patience {
-    connect: Duration,
-    pub(crate) read: Duration,
-    pub(crate) write: Duration,
-}
-
-impl Patience {
-    /// A request to upgrade has the tunnel's patience from the start, because Pingora takes one
-    /// value for all of a request.
-    pub(crate) fn of(route: &AppRoute, upgrade: bool) -> Self {
-        let timeouts = &route.timeouts;
-        match upgrade {
-            true => Self { connect: timeouts.connect, read: TUNNEL, write: TUNNEL },
-            false => Self { connect: timeouts.connect, read: timeouts.read, write: timeouts.write },
-        }
-    }
-}
-
-pub(crate) fn peer(endpoint: &Endpoint, patience: &Patience) -> HttpPeer {
+/// Sets the bounds of both sides, and says where to.
+pub(crate) fn peer(session: &mut Session, timeouts: &Timeouts, endpoint: &Endpoint) -> HttpPeer {
     let mut peer = HttpPeer::new(endpoint.address, false, String::new());
     // An address may be another instance's by now; a pooled connection is used again only for the
     // instance that it was made to.
@@ -42,10 +27,25 @@ pub(crate) fn peer(endpoint: &Endpoint, patience: &Patience) -> HttpPeer {
     endpoint.instance.hash(&mut hasher);
     peer.group_key = hasher.finish();
     let options = &mut peer.options;
-    options.connection_timeout = Some(patience.connect);
-    options.total_connection_timeout = Some(patience.connect);
-    options.read_timeout = Some(patience.read);
-    options.write_timeout = Some(patience.write);
+    options.connection_timeout = Some(timeouts.connect);
+    options.total_connection_timeout = Some(timeouts.connect);
     options.idle_timeout = Some(IDLE);
+    let (mut read, mut write) = (timeouts.read, timeouts.write);
+    if session.is_upgrade_req() {
+        // Pingora takes one value for all of a request, so an instance that does not answer the
+        // handshake either has this long.
+        (read, write) = (TUNNEL, TUNNEL);
+        if session.is_body_empty() {
+            options.custom_l4 = Some(Arc::new(ConnectForUpgrade));
+            // It is good for one request, so it shares no pool and stays in none.
+            peer.group_key ^= 1;
+            options.idle_timeout = Some(Duration::ZERO);
+        }
+    }
+    let options = &mut peer.options;
+    options.read_timeout = Some(read);
+    options.write_timeout = Some(write);
+    session.set_read_timeout(Some(read));
+    session.set_write_timeout(Some(write));
     peer
 }

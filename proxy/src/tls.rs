@@ -34,7 +34,7 @@ struct Table {
 
 impl Certificates {
     pub(crate) fn new(source: &Arc<[Certificate]>) -> Self {
-        Self(ArcSwap::from_pointee(Table::compile(source.clone(), &Table::default())))
+        Self(ArcSwap::from_pointee(Table::compile(source, &Table::default())))
     }
 
     /// Keeps to the served certificates for ever, a moment behind each publication.
@@ -45,7 +45,7 @@ impl Certificates {
             let current = self.0.load_full();
             if !Arc::ptr_eq(&source, &current.source) {
                 // Checking thousands of keys takes long enough to get in the way of requests.
-                let compile = move || Table::compile(source, &current);
+                let compile = move || Table::compile(&source, &current);
                 match tokio::task::spawn_blocking(compile).await {
                     Ok(table) => self.0.store(Arc::new(table)),
                     Err(error) => tracing::error!(%error, "certificates could not be swapped"),
@@ -83,7 +83,7 @@ impl Default for Table {
 
 impl Table {
     /// Reads every certificate that `former` has not read already.
-    fn compile(source: Arc<[Certificate]>, former: &Self) -> Self {
+    fn compile(source: &Arc<[Certificate]>, former: &Self) -> Self {
         let known: HashMap<&str, (&Certificate, &Option<Arc<CertifiedKey>>)> = former
             .source
             .iter()

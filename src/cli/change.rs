@@ -15,9 +15,14 @@ pub(super) struct Change {
 
 #[derive(Debug, PartialEq)]
 pub(super) enum ChangeKind {
-    Create { image: String },
+    Create {
+        image: String,
+    },
     /// From the revision seen, by these fields.
-    Update { revision: u64, fields: Vec<String> },
+    Update {
+        revision: u64,
+        fields: Vec<String>,
+    },
     None,
 }
 
@@ -72,7 +77,8 @@ fn compare(name: &str, before: &Value, after: &Value, found: &mut Vec<String>) {
         names.dedup();
         for key in names {
             let full = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
-            let [before, after] = [before, after].map(|value| value.get(&key).unwrap_or(&Value::Null));
+            let [before, after] =
+                [before, after].map(|value| value.get(&key).unwrap_or(&Value::Null));
             compare(&full, before, after, found);
         }
         return;

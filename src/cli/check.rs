@@ -20,7 +20,7 @@ Examples:
   weir check apps/*.yaml
 
 Exit codes: 0 no problems, 1 problems.")]
-pub(super) struct Check {
+pub(crate) struct Check {
     /// Files to check; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,

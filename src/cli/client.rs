@@ -1,7 +1,7 @@
 //! The connection to a running server.
 
 use std::{
-    fmt, fs, io,
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -10,9 +10,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use serde::{Serialize, de::DeserializeOwned};
-use weir_control::api::wire::{
-    AppResource, Explanation, InstanceResource, List, ProblemDetails,
-};
+use weir_control::api::wire::{AppResource, Explanation, InstanceResource, List, ProblemDetails};
 
 use super::client_error::ClientError;
 use crate::paths;

@@ -68,7 +68,7 @@ fn refusal(
 }
 
 /// The innermost reason: the ones around it say no more than that a request failed.
-fn root_cause(error: &(dyn Error + 'static)) -> &dyn Error {
+fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a dyn Error {
     let mut cause: &dyn Error = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;

@@ -16,7 +16,7 @@ Examples:
   weir completions bash > /etc/bash_completion.d/weir
   weir completions zsh > ~/.zfunc/_weir
   weir completions fish > ~/.config/fish/completions/weir.fish")]
-pub(super) struct Completions {
+pub(crate) struct Completions {
     /// The shell
     shell: Shell,
 }

@@ -16,7 +16,7 @@ pub(super) struct Manifests {
     pub(super) apps: Vec<AppManifest>,
     /// For each file its name and the apps found in it, valid or not.
     pub(super) files: Vec<(String, usize)>,
-    /// `FILE:LINE:COL: field: message`, in the order of the files.
+    /// `FILE:LINE:COL: field: message`, in the order in which they are written.
     pub(super) problems: Vec<String>,
     names: BTreeMap<String, String>,
     hostnames: BTreeMap<Hostname, Claim>,
@@ -99,7 +99,9 @@ impl Manifests {
     }
 
     fn tell(&mut self, file: &str, problems: &Problems) {
-        self.problems.extend(problems.0.iter().map(|problem| format!("{file}:{problem}")));
+        let mut sorted: Vec<_> = problems.0.iter().collect();
+        sorted.sort_by_key(|problem| problem.place.map(|place| (place.line, place.column)));
+        self.problems.extend(sorted.iter().map(|problem| format!("{file}:{problem}")));
     }
 }
 
@@ -112,8 +114,7 @@ fn read(file: &Path) -> io::Result<String> {
 /// The base domain is the server's to know. This one finds the same problems, but for host names
 /// under the server's own.
 fn base_domain() -> Hostname {
-    let wildcard: Result<Hostname, String> = "weir.localhost".parse();
-    wildcard.unwrap_or_else(|why| unreachable!("{why}"))
+    "weir.localhost".parse().expect("this is a host name")
 }
 
 /// Where a host name is written; the one that every app has comes of its name.
@@ -148,14 +149,15 @@ mod tests {
 
     #[test]
     fn every_problem_of_every_file_is_told_with_its_place() {
-        let a = "kind: App\nname: a\nspec:\n  imgae: x\n---\nkind: App\nname: B\nspec:\n  image: x\n";
+        let a =
+            "kind: App\nname: a\nspec:\n  imgae: x\n---\nkind: App\nname: B\nspec:\n  image: x\n";
         let b = "kind: [App";
         let c = "kind: App\nname: c\nspec: {image: x, port: 0}\n";
         let found = problems(&[("a.yaml", a), ("b.yaml", b), ("c.yaml", c)]);
         let places: Vec<_> = found.iter().map(|line| line.split(": ").next().unwrap()).collect();
         assert_eq!(
             places,
-            ["a.yaml:4:3", "a.yaml:3:1", "a.yaml:7:1", "b.yaml:1:11", "c.yaml:3:18"],
+            ["a.yaml:3:1", "a.yaml:4:3", "a.yaml:7:1", "b.yaml:2:1", "c.yaml:3:18"],
             "{found:#?}"
         );
     }

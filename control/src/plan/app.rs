@@ -60,10 +60,17 @@ impl<'a> Cast<'a> {
         !app.deployment.template.ports.is_empty() && !self.former.is_empty()
     }
 
-    fn is_at_ease(&self) -> bool {
-        self.is_ready()
-            && self.former.is_empty()
-            && self.current.iter().all(|(_, instance)| instance.doing.is_none())
+    /// Since when every instance has been ready with nothing under way, if so it is.
+    fn at_ease_since(&self) -> Option<Moment> {
+        let ready_since = |instance: &Instance| match instance.health {
+            Health::Ready { since } if instance.is_ready() && instance.doing.is_none() => {
+                Some(since)
+            }
+            _ => None,
+        };
+        let since: Option<Vec<_>> =
+            self.current.iter().map(|(_, instance)| ready_since(instance)).collect();
+        since.filter(|_| self.former.is_empty())?.into_iter().max()
     }
 }
 
@@ -77,7 +84,7 @@ pub(super) fn plan_app(
 ) -> AppRoute {
     let cast = Cast::of(app, observed);
     let state = observed.apps.get(&app.app.name).cloned().unwrap_or_default();
-    let (target, until) = sleep::target(app.app.sleep.as_ref(), &state, cast.is_at_ease(), now);
+    let (target, until) = sleep::target(app.app.sleep.as_ref(), &state, cast.at_ease_since(), now);
     if let Some(at) = until {
         plan.wake_at(at);
     }

@@ -12,18 +12,21 @@ pub(super) enum Target {
 
 /// Decides, and tells when the answer may change though nothing happens.
 ///
-/// `at_ease` is whether every instance is ready and no roll-out is under way: an app falls asleep
-/// from that state only.
+/// `at_ease_since` is since when every instance has been ready and no roll-out under way, if so it
+/// is: an app falls asleep from that state only.
 pub(super) fn target(
     policy: Option<&SleepPolicy>,
     state: &AppState,
-    at_ease: bool,
+    at_ease_since: Option<Moment>,
     now: Moment,
 ) -> (Target, Option<Moment>) {
     if state.in_flight > 0 || state.wake_wanted {
-        return (Target::Awake, None);
+        // Nothing tells when a request ends; if it ends now, this is when the app may be idle.
+        let shortest = policy.and_then(|policy| policy.pause_after.or(policy.stop_after));
+        return (Target::Awake, shortest.map(|span| now + span));
     }
-    let last_active = state.last_request.max(state.awake_since);
+    let awake_since = state.awake_since.max(at_ease_since.unwrap_or_default());
+    let last_active = state.last_request.max(awake_since);
     let idle = now.since(last_active);
     let deeper = |level: SleepLevel| {
         let after = match level {
@@ -40,10 +43,10 @@ pub(super) fn target(
         return (Target::Asleep(level), next(SleepLevel::Stopped));
     }
     let Some(policy) = policy else { return (Target::Awake, None) };
-    let may_sleep_at = state.awake_since + policy.min_awake;
+    let may_sleep_at = awake_since + policy.min_awake;
     let earliest = [next(SleepLevel::Paused), next(SleepLevel::Stopped)];
     let earliest = earliest.into_iter().flatten().min();
-    if !at_ease {
+    if at_ease_since.is_none() {
         return (Target::Awake, None);
     }
     if now < may_sleep_at {

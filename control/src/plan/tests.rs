@@ -307,6 +307,8 @@ fn an_app_sleeps_neither_in_use_nor_right_after_a_wake() {
     let request = bench.request("shop");
     bench.pass(seconds(3600));
     assert!(bench.settle().is_empty(), "a request is in flight");
+    let next = plan(&bench.desired, &bench.observed, &bench.activity, bench.now).wake_at;
+    assert_eq!(next, Some(bench.now + seconds(60)), "nothing else would tell that it ended");
     drop(request);
     // The lease ended by the real clock, which is long before the bench's: idle for an hour.
     assert_eq!(bench.settle(), ["stop shop-1-0"]);
@@ -480,4 +482,16 @@ fn a_published_port_is_given_free_before_it_is_taken() {
     bench.settle();
     bench.put("shop", "{image: b, ports: [\"5000:5000\"]}");
     assert_eq!(bench.settle(), ["remove shop-1-0", "create shop-2-0", "start shop-2-0"]);
+}
+
+#[test]
+fn the_idle_clock_of_an_app_that_was_slow_to_start_begins_when_it_is_ready() {
+    let mut bench = Bench::new();
+    bench.broken.push("a");
+    bench.put("shop", "{image: a, sleep: {pause_after: 1s, stop_after: null, min_awake: 0s}}");
+    bench.settle();
+    bench.pass(seconds(10));
+    bench.broken.clear();
+    bench.settle();
+    assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
 }

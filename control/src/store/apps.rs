@@ -131,50 +131,54 @@ impl Store {
         redeploy: bool,
         actor: &str,
     ) -> Result<Written, StoreError> {
-        let mut writing = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let former = select_app(&mut writing, &app.name).await?;
-        check(precondition, former.as_ref(), &app.name)?;
-        if let Some(former) = &former
-            && former.manifest == *manifest
-            && !redeploy
-        {
-            return Ok(Written { app: former.clone(), created: false, changed: false });
-        }
-        let revision = next_revision(&mut writing).await?;
-        claim_hostnames(&mut writing, &app.name, &app.hostnames).await?;
-        upsert_object(&mut writing, manifest, revision).await?;
-        let same_template =
-            former.as_ref().is_some_and(|former| *former.deployment.template == *app.template);
-        if redeploy || !same_template {
-            insert_deployment(&mut writing, &app.name, &app.template).await?;
-        }
-        let verb = if redeploy { "deploy" } else { "put" };
-        record(&mut writing, revision, actor, verb, &app.name).await?;
-        let stored = select_app(&mut writing, &app.name).await?;
-        let stored = stored.ok_or_else(|| StoreError::NoApp(app.name.clone()))?;
-        writing.commit().await?;
-        self.committed(revision);
-        Ok(Written { app: stored, created: former.is_none(), changed: true })
+        let written = self.write(async |writing| {
+            let former = select_app(writing, &app.name).await?;
+            check(precondition, former.as_ref(), &app.name)?;
+            if let Some(former) = &former
+                && former.manifest == *manifest
+                && !redeploy
+            {
+                return Ok(Written { app: former.clone(), created: false, changed: false });
+            }
+            let revision = next_revision(writing).await?;
+            claim_hostnames(writing, &app.name, &app.hostnames).await?;
+            upsert_object(writing, manifest, revision).await?;
+            let same_template =
+                former.as_ref().is_some_and(|former| *former.deployment.template == *app.template);
+            if redeploy || !same_template {
+                insert_deployment(writing, &app.name, &app.template).await?;
+            }
+            let verb = if redeploy { "deploy" } else { "put" };
+            record(writing, revision, actor, verb, &app.name).await?;
+            let stored = select_app(writing, &app.name).await?;
+            let stored = stored.ok_or_else(|| StoreError::NoApp(app.name.clone()))?;
+            Ok(Written { app: stored, created: former.is_none(), changed: true })
+        });
+        let written = written.await?;
+        self.committed(written.app.revision);
+        Ok(written)
     }
 
     /// Removes an app and frees its host names. Its containers go when the loop has drained them.
     pub(crate) async fn delete_app(&self, app: &AppName, actor: &str) -> Result<u64, StoreError> {
-        let mut writing = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let revision = next_revision(&mut writing).await?;
-        let deleted = sqlx::query("DELETE FROM objects WHERE kind = 'App' AND name = $1")
-            .bind(&**app)
-            .execute(&mut *writing)
-            .await?;
-        if deleted.rows_affected() == 0 {
-            return Err(StoreError::NoApp(app.clone()));
-        }
-        for statement in
-            ["DELETE FROM deployments WHERE app = $1", "DELETE FROM hostnames WHERE app = $1"]
-        {
-            sqlx::query(statement).bind(&**app).execute(&mut *writing).await?;
-        }
-        record(&mut writing, revision, actor, "delete", app).await?;
-        writing.commit().await?;
+        let deleted = self.write(async |writing| {
+            let revision = next_revision(writing).await?;
+            let deleted = sqlx::query("DELETE FROM objects WHERE kind = 'App' AND name = $1")
+                .bind(&**app)
+                .execute(&mut *writing)
+                .await?;
+            if deleted.rows_affected() == 0 {
+                return Err(StoreError::NoApp(app.clone()));
+            }
+            for statement in
+                ["DELETE FROM deployments WHERE app = $1", "DELETE FROM hostnames WHERE app = $1"]
+            {
+                sqlx::query(statement).bind(&**app).execute(&mut *writing).await?;
+            }
+            record(writing, revision, actor, "delete", app).await?;
+            Ok(revision)
+        });
+        let revision = deleted.await?;
         self.committed(revision);
         Ok(revision)
     }
@@ -182,16 +186,18 @@ impl Store {
     /// Gives every app its name under the base domain that is set now.
     pub(super) async fn rename_base_domain(&self) -> Result<(), StoreError> {
         let apps = self.desired().await?.apps;
-        let mut writing = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query("DELETE FROM hostnames").execute(&mut *writing).await?;
-        for app in apps.values() {
-            claim_hostnames(&mut writing, &app.app.name, &app.app.hostnames).await?;
-        }
-        sqlx::query("UPDATE cluster SET base_domain = $1 WHERE one = 1")
-            .bind(&*self.base_domain)
-            .execute(&mut *writing)
-            .await?;
-        Ok(writing.commit().await?)
+        let renamed = self.write(async |writing| {
+            sqlx::query("DELETE FROM hostnames").execute(&mut *writing).await?;
+            for app in apps.values() {
+                claim_hostnames(writing, &app.app.name, &app.app.hostnames).await?;
+            }
+            sqlx::query("UPDATE cluster SET base_domain = $1 WHERE one = 1")
+                .bind(&*self.base_domain)
+                .execute(&mut *writing)
+                .await?;
+            Ok(())
+        });
+        renamed.await
     }
 
     fn meant(&self, record: &AppRecord) -> Result<DesiredApp, StoreError> {

@@ -13,7 +13,7 @@ mod tokens;
 use std::{path::Path, time::Duration};
 
 use sqlx::{
-    Row, SqliteConnection, SqlitePool,
+    Connection, Row, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::watch;
@@ -90,6 +90,27 @@ impl Store {
     /// Follows the last committed revision.
     pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
+    }
+
+    /// Does some work in one transaction: all of it or nothing.
+    async fn write<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.writer.acquire().await?;
+        let result = async {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            let value = work(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok(value)
+        };
+        let result = result.await;
+        // SQLite rolls back by itself when the disk is full; what the driver believes of the
+        // transaction is wrong then, so a connection that failed is not used again.
+        if matches!(result, Err(StoreError::Full | StoreError::Database(_))) {
+            connection.close_on_drop();
+        }
+        result
     }
 
     /// Tells the followers of a commit.

@@ -1,0 +1,99 @@
+//! Clients that verify the proxy's certificate.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::harness::{Ca, DEADLINE, World};
+
+impl World {
+    pub(crate) fn h1(&self) -> reqwest::Client {
+        client(&self.ca).http1_only().build().unwrap()
+    }
+
+    pub(crate) fn h2(&self) -> reqwest::Client {
+        client(&self.ca).http2_prior_knowledge().build().unwrap()
+    }
+
+    /// A TLS connection that a test writes its own bytes to.
+    pub(crate) async fn raw(&self, server_name: &str) -> Raw {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.ca.pem().as_bytes()).unwrap()).unwrap();
+        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let tcp = TcpStream::connect(self.https).await.unwrap();
+        let name = ServerName::try_from(server_name.to_owned()).unwrap();
+        Raw(TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap())
+    }
+}
+
+fn client(ca: &Ca) -> reqwest::ClientBuilder {
+    let ca = reqwest::Certificate::from_pem(ca.pem().as_bytes()).unwrap();
+    reqwest::Client::builder()
+        .tls_certs_only([ca])
+        .dns_resolver(Arc::new(Loopback))
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .timeout(DEADLINE)
+}
+
+/// Every name is on this machine.
+struct Loopback;
+
+impl Resolve for Loopback {
+    fn resolve(&self, _name: Name) -> Resolving {
+        let addresses: Addrs = Box::new([SocketAddr::from((Ipv4Addr::LOCALHOST, 0))].into_iter());
+        Box::pin(std::future::ready(Ok(addresses)))
+    }
+}
+
+pub(crate) struct Raw(pub(crate) TlsStream<TcpStream>);
+
+impl Raw {
+    pub(crate) async fn send(&mut self, bytes: &str) {
+        self.0.write_all(bytes.as_bytes()).await.unwrap();
+        self.0.flush().await.unwrap();
+    }
+
+    /// Reads until the text ends with `end`.
+    pub(crate) async fn read_until(&mut self, end: &str) -> String {
+        read_until(&mut self.0, end).await
+    }
+
+    /// Reads to the end of the connection.
+    pub(crate) async fn read_to_end(&mut self) -> String {
+        let mut text = Vec::new();
+        // Whether it ends with a word of TLS or without does not matter here.
+        let _ = timeout(DEADLINE, self.0.read_to_end(&mut text)).await.expect("never closed");
+        String::from_utf8(text).unwrap()
+    }
+}
+
+/// Reads byte by byte, so that nothing after `end` is lost.
+pub(crate) async fn read_until(stream: &mut (impl AsyncReadExt + Unpin), end: &str) -> String {
+    let mut text = Vec::new();
+    let read = async {
+        while !text.ends_with(end.as_bytes()) {
+            match stream.read_u8().await {
+                Ok(byte) => text.push(byte),
+                Err(_) => break,
+            }
+        }
+    };
+    timeout(DEADLINE, read).await.expect("nothing more came");
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.ends_with(end), "the connection ended after {text:?}");
+    text
+}

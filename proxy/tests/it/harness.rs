@@ -1,0 +1,249 @@
+//! A proxy on ports of its own, with a scripted control loop.
+
+use std::{
+    io::{self, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::{Arc, Mutex, Once},
+    time::Duration,
+};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use serde_json::Value;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+use weir_config::{
+    Activity, AppActivity, AppName, AppRoute, Certificate, Endpoint, InFlight, InstanceId, Observe,
+    Publisher, RouteState, Snapshot, Timeouts, channel,
+};
+use weir_proxy::{Proxy, ProxyMetrics, ProxyOptions};
+
+/// Far beyond anything that works, so that what takes this long has failed.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Everything of a test but its upstreams and clients.
+pub(crate) struct World {
+    pub(crate) ca: Ca,
+    pub(crate) control: ScriptedControl,
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) hints: mpsc::UnboundedReceiver<Hint>,
+    pub(crate) metrics: ProxyMetrics,
+    pub(crate) http: SocketAddr,
+    pub(crate) https: SocketAddr,
+    pub(crate) shutdown: watch::Sender<bool>,
+    pub(crate) running: JoinHandle<()>,
+}
+
+impl World {
+    /// Serves nothing yet; shows a certificate for `*.apps.test`.
+    pub(crate) fn start() -> Self {
+        let ca = Ca::new();
+        let certificates = [ca.issue(&["*.apps.test"])].into();
+        Self::start_with(ca, certificates)
+    }
+
+    pub(crate) fn start_with(ca: Ca, certificates: Arc<[Certificate]>) -> Self {
+        install();
+        let snapshot = Snapshot::empty(1, 0, certificates);
+        let (publisher, snapshots) = channel(snapshot.clone());
+        let (heard, hints) = mpsc::unbounded_channel();
+        let (http, https) = (listener(), listener());
+        let (http_address, https_address) =
+            (http.local_addr().unwrap(), https.local_addr().unwrap());
+        let options = ProxyOptions { https_port_public: https_address.port() };
+        let proxy = Proxy::new(snapshots, Arc::new(Heard(heard)), http, https, options).unwrap();
+        let activity = Arc::new(Activity::default());
+        let metrics = proxy.metrics(activity.clone());
+        let (shutdown, stopping) = watch::channel(false);
+        Self {
+            ca,
+            control: ScriptedControl { publisher, snapshot },
+            activity,
+            hints,
+            metrics,
+            http: http_address,
+            https: https_address,
+            shutdown,
+            running: tokio::spawn(proxy.run(stopping)),
+        }
+    }
+
+    /// Publishes an app at `<name>.apps.test` in this state.
+    pub(crate) fn serve(&mut self, name: &str, state: RouteState) {
+        let route = self.route(name, state);
+        self.control.publish(|snapshot| snapshot.insert(route));
+    }
+
+    pub(crate) fn route(&self, name: &str, state: RouteState) -> AppRoute {
+        let app: AppName = name.parse().unwrap();
+        AppRoute {
+            hostnames: vec![format!("{name}.apps.test").parse().unwrap()],
+            state,
+            timeouts: Timeouts { connect: Duration::from_secs(3), read: DEADLINE, write: DEADLINE },
+            wake_timeout: DEADLINE,
+            queue: 1000,
+            activity: self.activity.app(&app),
+            app,
+        }
+    }
+
+    pub(crate) fn endpoint(&self, app: &str, ordinal: u16, address: SocketAddr) -> Endpoint {
+        let instance = instance(app, ordinal);
+        Endpoint { in_flight: self.activity.instance(&instance), instance, address }
+    }
+
+    /// The state of an app with one endpoint.
+    pub(crate) fn serving(&self, app: &str, address: SocketAddr) -> RouteState {
+        RouteState::Serving(vec![self.endpoint(app, 0, address)])
+    }
+
+    pub(crate) fn app(&self, name: &str) -> Arc<AppActivity> {
+        self.activity.app(&name.parse().unwrap())
+    }
+
+    pub(crate) fn in_flight_on(&self, app: &str, ordinal: u16) -> Arc<InFlight> {
+        self.activity.instance(&instance(app, ordinal))
+    }
+
+    pub(crate) fn url(&self, app: &str, path: &str) -> String {
+        format!("https://{app}.apps.test:{}{path}", self.https.port())
+    }
+
+    pub(crate) async fn hint(&mut self) -> Hint {
+        timeout(DEADLINE, self.hints.recv()).await.expect("no hint came").unwrap()
+    }
+}
+
+/// Publishes what a test says, as the control loop would.
+pub(crate) struct ScriptedControl {
+    publisher: Publisher,
+    snapshot: Snapshot,
+}
+
+impl ScriptedControl {
+    pub(crate) fn publish(&mut self, change: impl FnOnce(&mut Snapshot)) -> u64 {
+        change(&mut self.snapshot);
+        self.snapshot.generation += 1;
+        self.publisher.publish(Arc::new(self.snapshot.clone())).unwrap();
+        self.snapshot.generation
+    }
+}
+
+/// What the proxy told the control loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hint {
+    WakeWanted(AppName),
+    ConnectFailed(InstanceId),
+}
+
+impl Hint {
+    pub(crate) fn wake(app: &str) -> Self {
+        Self::WakeWanted(app.parse().unwrap())
+    }
+
+    pub(crate) fn connect_failed(app: &str, ordinal: u16) -> Self {
+        Self::ConnectFailed(instance(app, ordinal))
+    }
+}
+
+struct Heard(mpsc::UnboundedSender<Hint>);
+
+impl Observe for Heard {
+    fn wake_wanted(&self, app: &AppName) {
+        let _ = self.0.send(Hint::WakeWanted(app.clone()));
+    }
+
+    fn connect_failed(&self, instance: &InstanceId) {
+        let _ = self.0.send(Hint::ConnectFailed(instance.clone()));
+    }
+}
+
+/// A certificate authority that the clients of a test trust.
+pub(crate) struct Ca(CertifiedIssuer<'static, KeyPair>);
+
+impl Ca {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    pub(crate) fn issue(&self, names: &[&str]) -> Certificate {
+        let key = KeyPair::generate().unwrap();
+        let sans: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let issued = CertificateParams::new(sans).unwrap().signed_by(&key, &self.0).unwrap();
+        Certificate {
+            names: names.iter().map(|name| name.parse().unwrap()).collect(),
+            chain_pem: issued.pem(),
+            key_pem: key.serialize_pem(),
+        }
+    }
+}
+
+/// Waits for something that nothing announces.
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("never came true: {what}"));
+}
+
+pub(crate) fn instance(app: &str, ordinal: u16) -> InstanceId {
+    InstanceId { app: app.parse().unwrap(), deployment: 1, ordinal }
+}
+
+fn listener() -> TcpListener {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
+}
+
+/// Once for each test binary.
+fn install() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Two providers are compiled in; without a choice the first use of TLS panics.
+        rustls::crypto::ring::default_provider().install_default().unwrap();
+        tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_env_filter("access=info")
+            .with_writer(|| Log)
+            .init();
+    });
+}
+
+/// The lines logged by all tests of this process.
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        LINES.lock().unwrap().push(String::from_utf8_lossy(line).into_owned());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The access log's entry of the request to a path that no other test asks for.
+pub(crate) async fn logged(path: &str) -> Value {
+    let mut found = None;
+    eventually("the request is logged", || {
+        let lines = LINES.lock().unwrap();
+        let entries = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        found = entries.into_iter().find(|entry| entry["path"] == path);
+        found.is_some()
+    })
+    .await;
+    found.unwrap()
+}

@@ -1,0 +1,116 @@
+//! What the proxy answers by itself.
+
+use std::time::Duration;
+
+use reqwest::{Method, header};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use weir_config::RouteState;
+
+use crate::{
+    clients::read_until,
+    harness::{Ca, World},
+    upstreams::Echo,
+};
+
+async fn plain(world: &World, request: &str) -> String {
+    let mut stream = TcpStream::connect(world.http).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    read_until(&mut stream, "\r\n\r\n").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_http_is_sent_to_https_and_wakes_nothing() {
+    let mut world = World::start();
+    world.serve("blog", RouteState::Asleep(weir_config::SleepLevel::Stopped));
+    let port = world.https.port();
+    for (host, target, location) in [
+        ("Blog.apps.test:80", "/a?b=c", format!("https://blog.apps.test:{port}/a?b=c")),
+        ("nobody.apps.test", "/", format!("https://nobody.apps.test:{port}/")),
+        (
+            "blog.apps.test",
+            "http://blog.apps.test/whole",
+            format!("https://blog.apps.test:{port}/whole"),
+        ),
+        ("blog.apps.test", "//evil.test/", format!("https://blog.apps.test:{port}//evil.test/")),
+    ] {
+        let answer =
+            plain(&world, &format!("POST {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 308 Permanent Redirect\r\n"), "{answer}");
+        let line = format!("\r\nlocation: {location}\r\n");
+        assert!(answer.to_lowercase().contains(&line), "{line} is not in {answer}");
+    }
+    for request in ["GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n"] {
+        let answer = plain(&world, request).await;
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+    }
+    assert!(world.hints.is_empty());
+    assert_eq!((world.app("blog").held(), world.app("blog").last_request().0), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_host_gets_a_page_that_says_so_in_the_format_it_accepts() {
+    let world = World::start();
+    for client in [world.h1(), world.h2()] {
+        for (accept, content_type) in [
+            ("text/html,*/*;q=0.8", "text/html; charset=utf-8"),
+            ("application/json", "application/json"),
+            ("*/*", "text/plain; charset=utf-8"),
+        ] {
+            let request = client.get(world.url("nobody", "/")).header(header::ACCEPT, accept);
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), 404);
+            assert_eq!(response.headers()[header::CONTENT_TYPE], content_type);
+            let request_id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+            let page = response.text().await.unwrap();
+            assert!(page.contains("No app is served at nobody.apps.test"), "{page}");
+            assert!(page.contains(&request_id), "{page}");
+        }
+        let head = client.request(Method::HEAD, world.url("nobody", "/")).send().await.unwrap();
+        assert_eq!(head.status(), 404);
+        // The connection is still good.
+        assert_eq!(client.get(world.url("nobody", "/")).send().await.unwrap().status(), 404);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_without_a_host_is_a_bad_request() {
+    let world = World::start();
+    let mut raw = world.raw("blog.apps.test").await;
+    raw.send("GET / HTTP/1.1\r\nConnection: close\r\n\r\n").await;
+    let answer = raw.read_to_end().await;
+    assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unavailable_app_says_why_and_when_to_come_again() {
+    let mut world = World::start();
+    let (reason, retry_after) = ("The image cannot be pulled.".into(), Duration::from_secs(7));
+    world.serve("blog", RouteState::Unavailable { reason, retry_after });
+    for client in [world.h1(), world.h2()] {
+        let response = client.get(world.url("blog", "/")).send().await.unwrap();
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "7");
+        assert!(response.text().await.unwrap().contains("The image cannot be pulled."));
+    }
+    assert_eq!(world.app("blog").statuses(), [0, 0, 0, 0, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_for_one_certificate_carries_no_requests_for_another() {
+    let ca = Ca::new();
+    let certificates =
+        [ca.issue(&["a.apps.test", "b.apps.test"]), ca.issue(&["c.apps.test"])].into();
+    let mut world = World::start_with(ca, certificates);
+    let echo = Echo::start("any").await;
+    for app in ["a", "b", "c"] {
+        world.serve(app, world.serving(app, echo.address));
+    }
+    for (host, status) in
+        [("a.apps.test", "200 OK"), ("b.apps.test", "200 OK"), ("c.apps.test", "421 ")]
+    {
+        let mut raw = world.raw("a.apps.test").await;
+        raw.send(&format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
+        let answer = raw.read_to_end().await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{host}: {answer}");
+    }
+}

@@ -1,0 +1,102 @@
+//! Connections that stay open: WebSockets.
+
+use weir_config::{RouteState, SleepLevel};
+
+use crate::{
+    clients::Raw,
+    harness::{Hint, World, eventually},
+    upstreams::{Echo, Refusing, web_socket},
+};
+
+const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nHost: chat.apps.test\r\nConnection: Upgrade\r\n\
+                         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+async fn check_both_ways(raw: &mut Raw) {
+    let head = raw.read_until("\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
+    assert_eq!(raw.read_until("\n").await, "hello\n");
+    for message in ["one\n", "two\n"] {
+        raw.send(message).await;
+        assert_eq!(raw.read_until("\n").await, format!(">{message}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_socket_goes_both_ways_and_is_in_flight_until_it_is_closed() {
+    let mut world = World::start();
+    world.serve("chat", world.serving("chat", web_socket().await));
+    let (app, endpoint) = (world.app("chat"), world.in_flight_on("chat", 0));
+    let mut raw = world.raw("chat.apps.test").await;
+    raw.send(HANDSHAKE).await;
+    check_both_ways(&mut raw).await;
+    assert_eq!((app.in_flight(), endpoint.count()), (1, 1));
+
+    // What is published later does not cut it.
+    world.serve("chat", RouteState::Asleep(SleepLevel::Paused));
+    raw.send("still\n").await;
+    assert_eq!(raw.read_until("\n").await, ">still\n");
+    assert_eq!((app.in_flight(), endpoint.count()), (1, 1));
+
+    drop(raw);
+    eventually("the tunnel ends", || (app.in_flight(), endpoint.count()) == (0, 0)).await;
+    assert_eq!(app.statuses(), [1, 0, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_socket_wakes_its_app() {
+    let mut world = World::start();
+    world.serve("chat", RouteState::Asleep(SleepLevel::Paused));
+    let mut raw = world.raw("chat.apps.test").await;
+    raw.send(HANDSHAKE).await;
+    let app = world.app("chat");
+    eventually("held", || app.held() == 1).await;
+    world.serve("chat", world.serving("chat", web_socket().await));
+    check_both_ways(&mut raw).await;
+}
+
+/// Pingora's own race made one in some of them fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn web_sockets_survive_an_instance_that_answers_at_once() {
+    let mut world = World::start();
+    world.serve("chat", world.serving("chat", web_socket().await));
+    let app = world.app("chat");
+    for _ in 0..200 {
+        let mut raw = world.raw("chat.apps.test").await;
+        raw.send(HANDSHAKE).await;
+        check_both_ways(&mut raw).await;
+    }
+    eventually("all are closed", || app.in_flight() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_does_not_speak_web_socket_may_say_so() {
+    let mut world = World::start();
+    let echo = Echo::start("plain").await;
+    world.serve("chat", world.serving("chat", echo.address));
+    for _ in 0..3 {
+        let mut raw = world.raw("chat.apps.test").await;
+        raw.send(HANDSHAKE).await;
+        let head = raw.read_until("\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        raw.read_until("}").await;
+        // The connection is an ordinary one still.
+        raw.send("GET /next HTTP/1.1\r\nHost: chat.apps.test\r\n\r\n").await;
+        assert!(raw.read_until("}").await.contains("/next"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_goes_to_another_endpoint_when_one_refuses() {
+    let mut world = World::start();
+    let dead = Refusing::start();
+    let alive = world.endpoint("chat", 1, web_socket().await);
+    let busy = alive.in_flight.begin();
+    let endpoints = vec![world.endpoint("chat", 0, dead.address()), alive];
+    world.serve("chat", RouteState::Serving(endpoints));
+    let mut raw = world.raw("chat.apps.test").await;
+    raw.send(HANDSHAKE).await;
+    check_both_ways(&mut raw).await;
+    assert_eq!(world.hint().await, Hint::connect_failed("chat", 0));
+    drop(busy);
+}

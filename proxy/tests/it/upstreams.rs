@@ -1,0 +1,184 @@
+//! Servers as apps run them.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, Method, Uri, Version},
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket},
+    sync::watch,
+};
+
+use crate::clients::read_until;
+
+/// An HTTP server that answers with what it was asked.
+#[derive(Clone)]
+pub(crate) struct Echo {
+    pub(crate) address: SocketAddr,
+    name: &'static str,
+    hits: Arc<AtomicU64>,
+    open: watch::Sender<bool>,
+}
+
+impl Echo {
+    pub(crate) async fn start(name: &'static str) -> Self {
+        Self::with_gate(name, true).await
+    }
+
+    /// Receives requests, and answers none before [`Echo::open`].
+    pub(crate) async fn start_closed(name: &'static str) -> Self {
+        Self::with_gate(name, false).await
+    }
+
+    async fn with_gate(name: &'static str, open: bool) -> Self {
+        let (listener, address) = bind().await;
+        let (open, _) = watch::channel(open);
+        let echo = Self { address, name, hits: Arc::default(), open };
+        let app = Router::new().fallback(Self::answer).with_state(echo.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        echo
+    }
+
+    async fn answer(
+        State(echo): State<Self>,
+        version: Version,
+        method: Method,
+        uri: Uri,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Json<Value> {
+        echo.hits.fetch_add(1, SeqCst);
+        let _ = echo.open.subscribe().wait_for(|open| *open).await;
+        let headers: Vec<(&str, &str)> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap_or_default()))
+            .collect();
+        Json(json!({
+            "name": echo.name,
+            "version": format!("{version:?}"),
+            "method": method.as_str(),
+            "path": uri.to_string(),
+            "headers": headers,
+            "body": String::from_utf8_lossy(&body),
+        }))
+    }
+
+    pub(crate) fn open(&self) {
+        self.open.send_replace(true);
+    }
+
+    pub(crate) fn hits(&self) -> u64 {
+        self.hits.load(SeqCst)
+    }
+}
+
+/// All values of a header that an [`Echo`] received.
+pub(crate) fn received<'a>(echoed: &'a Value, name: &str) -> Vec<&'a str> {
+    let headers = echoed["headers"].as_array().unwrap();
+    headers.iter().filter(|h| h[0] == name).map(|h| h[1].as_str().unwrap()).collect()
+}
+
+/// Refuses connections, and keeps the port from being anyone else's.
+pub(crate) struct Refusing(TcpSocket);
+
+impl Refusing {
+    pub(crate) fn start() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        Self(socket)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+}
+
+/// Reads a request and closes the connection without an answer.
+pub(crate) async fn hangs_up() -> SocketAddr {
+    let (listener, address) = bind().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move { read_until(&mut stream, "\r\n\r\n").await });
+        }
+    });
+    address
+}
+
+/// Answers each request with the first line of it, and takes a body to end where it ends: what
+/// comes after is the next request.
+pub(crate) async fn strict() -> SocketAddr {
+    let (listener, address) = bind().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                loop {
+                    let head = read_until(&mut stream, "\r\n\r\n").await;
+                    if head.contains("chunked") {
+                        read_until(&mut stream, "\r\n0\r\n\r\n").await;
+                    }
+                    let first = head.lines().next().unwrap_or_default();
+                    let answer = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{first}",
+                        first.len()
+                    );
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Answers with a body whose length it does not say.
+pub(crate) async fn chunked() -> SocketAddr {
+    let (listener, address) = bind().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            read_until(&mut stream, "\r\n\r\n").await;
+            let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                          4\r\nsome\r\n4\r\nmore\r\n0\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    address
+}
+
+/// Switches protocols, greets, and then sends back what comes, each line after a `>`.
+pub(crate) async fn web_socket() -> SocketAddr {
+    let (listener, address) = bind().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let head = read_until(&mut stream, "\r\n\r\n").await;
+                assert!(head.to_lowercase().contains("upgrade: websocket"), "{head}");
+                let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\
+                              Upgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\nhello\n";
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                let mut buffer = [0; 1024];
+                while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+                    let line = [b">", &buffer[..n]].concat();
+                    stream.write_all(&line).await.unwrap();
+                }
+            });
+        }
+    });
+    address
+}
+
+async fn bind() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}

@@ -26,8 +26,9 @@ say() {
     printf '%s\n' "$*"
 }
 
+# One line for each argument.
 warn() {
-    printf '%s\n' "$*" >&2
+    printf '%s\n' "$@" >&2
 }
 
 die() {
@@ -39,16 +40,16 @@ have() {
     command -v "$1" >/dev/null 2>&1
 }
 
+# Whether `as_root` can do anything; to be asked where its complaint would not be seen.
+check_root() {
+    [[ $EUID -eq 0 ]] || have sudo ||
+        die "This needs root, and there is no sudo here: run it once as root, then again as yourself."
+}
+
 # Runs a command as root: directly, or through sudo.
 as_root() {
-    if [[ $EUID -eq 0 ]]; then
-        "$@"
-    elif have sudo; then
-        sudo -- "$@"
-    else
-        die "this needs root, and there is no sudo here: $*" \
-            "Run it once as root, then again as yourself."
-    fi
+    check_root
+    if [[ $EUID -eq 0 ]]; then "$@"; else sudo -- "$@"; fi
 }
 
 # A busybox that runs in an image where nothing else is.

@@ -29,7 +29,11 @@ fn main() -> ExitCode {
     // Rustls must be told which of its providers is meant. This is the first use of it, so that
     // there is none installed yet that could be in the way.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let done = match Weir::parse().command {
+    let command = match Weir::try_parse() {
+        Ok(weir) => weir.command,
+        Err(error) => return usage(&error),
+    };
+    let done = match command {
         Command::Serve(args) => serve::serve(args).map(|()| ExitCode::SUCCESS),
         Command::Client(command) => cli::run(command, Weir::command()),
     };
@@ -37,4 +41,12 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::from(2)
     })
+}
+
+/// Prints clap's help or its complaint. A mistake in the call is 1, so that 2 is free for what
+/// failed though it was asked rightly.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Only fails when nobody reads.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -103,11 +103,12 @@ async fn a_request_in_flight_and_an_open_websocket_keep_an_app_awake() {
 async fn a_thousand_requests_at_once_wake_an_app_with_one_start() {
     let weir = Weir::start().await;
     let app = unique("herd");
-    let sleep =
-        json!({"pause_after": null, "stop_after": "300ms", "min_awake": "0s", "queue": 1000});
     // The web app has a thread for each connection.
     let resources = json!({"pids": 4096});
-    weir.put_ready(&app, spec(json!({"sleep": sleep, "resources": resources, "health": {}}))).await;
+    weir.put_ready(&app, spec(json!({"resources": resources, "health": {}}))).await;
+    // Told to, so that it does not fall asleep again while the last of the herd is on its way.
+    let level = json!({"level": "stopped"});
+    weir.api("POST", &format!("/v1/apps/{app}/actions/sleep"), Some(level)).await;
     weir.wait_for_phase(&app, "stopped").await;
 
     let since = support::docker(&["info", "--format", "{{.SystemTime}}"]);

@@ -3,10 +3,11 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     AppManifest, AppName, AppSpec, HealthSpec, Hostname, Memory, ProbeKind, Problem, Problems,
-    RolloutSpec, Template,
+    RolloutSpec, Template, decode::decode_partly,
 };
 
 /// A valid app. Made from an [`AppManifest`] only, so that what is here has been checked.
@@ -127,6 +128,24 @@ const MIN_MEMORY: u64 = 6 << 20;
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 impl App {
+    /// Reads a manifest and checks it.
+    ///
+    /// # Errors
+    /// Every problem of reading it and every problem of what could be read.
+    pub fn read(value: Value, base_domain: &Hostname) -> Result<(AppManifest, Self), Problems> {
+        let (manifest, mut problems) = decode_partly::<AppManifest>(value);
+        let Some(manifest) = manifest else { return Err(problems) };
+        match Self::from_manifest(&manifest, base_domain) {
+            Ok(app) => problems.or_value((manifest, app)),
+            Err(found) => {
+                // What stands in for a field that could not be read is nobody's problem.
+                let known: Vec<_> = problems.0.iter().map(|p| p.pointer.clone()).collect();
+                problems.0.extend(found.0.into_iter().filter(|p| !known.contains(&p.pointer)));
+                Err(problems)
+            }
+        }
+    }
+
     /// Checks a manifest.
     ///
     /// # Errors

@@ -11,46 +11,83 @@ const MAX_PROBLEMS: usize = 100;
 
 /// Reads `value` as a `T`.
 ///
-/// Serde stops at the first problem; so the field that it names is cut out and the rest is read
-/// again, until nothing more is found.
-///
 /// # Errors
 /// Every unknown field (with the likeliest right one), every value of the wrong type, and the
 /// missing fields that are not the consequence of another problem.
-pub fn decode<T: DeserializeOwned>(mut value: Value) -> Result<T, Problems> {
+pub fn decode<T: DeserializeOwned>(value: Value) -> Result<T, Problems> {
+    let (decoded, problems) = decode_partly(value);
+    match decoded {
+        Some(decoded) => problems.or_value(decoded),
+        None => Err(problems),
+    }
+}
+
+/// Reads `value` as a `T` as far as that goes: what could not be read is left at its default, if it
+/// has one.
+///
+/// Serde stops at the first problem; so the field that it names is cut out and the rest is read
+/// again, until nothing more is found.
+pub(crate) fn decode_partly<T: DeserializeOwned>(mut value: Value) -> (Option<T>, Problems) {
     let mut problems = Problems::default();
+    if !value.is_object() {
+        problems.push(Problem::new("", "invalid_value", "write a mapping: `field: value` lines"));
+        return (None, problems);
+    }
     let mut cut: Vec<String> = Vec::new();
     while problems.0.len() < MAX_PROBLEMS {
         let mut track = Track::new();
         let tracked = serde_path_to_error::Deserializer::new(value.clone(), &mut track);
         let error = match T::deserialize(tracked) {
-            Ok(decoded) => return problems.or_value(decoded),
+            Ok(decoded) => return (Some(decoded), problems),
             Err(error) => error.to_string(),
         };
-        let mut pointer = pointer_of(&track.path());
-        let (code, message) = if let Some(field) = quoted_after(&error, "unknown field ") {
-            if !pointer.ends_with(&format!("/{}", escape(field))) {
-                pointer = format!("{pointer}/{}", escape(field));
-            }
-            ("unknown_field", unknown_field(field, &error))
-        } else if let Some(field) = quoted_after(&error, "missing field ") {
-            let missing = format!("{pointer}/{}", escape(field));
-            if !cut.contains(&missing) {
-                let message = format!("`{field}` is required");
-                problems.push(Problem::new(missing.clone(), "required", message));
-            }
-            // Nothing to cut: what is missing hides no other problem that could still be found.
-            return Err(problems);
-        } else {
-            ("invalid_value", error)
-        };
-        problems.push(Problem::new(pointer.clone(), code, message));
-        if !remove(&mut value, &pointer) {
+        let problem = problem(&pointer_of(&track.path()), error);
+        let pointer = problem.pointer.clone();
+        let is_missing = problem.code == "required";
+        if !(is_missing && cut.contains(&pointer)) {
+            problems.push(problem);
+        }
+        // What is missing cannot be cut out.
+        if is_missing || !remove(&mut value, &pointer) {
             break;
         }
         cut.push(pointer);
     }
-    Err(problems)
+    (None, problems)
+}
+
+/// What serde's error at `pointer` means to whoever wrote the value.
+fn problem(pointer: &str, error: String) -> Problem {
+    if let Some(field) = quoted_after(&error, "unknown field ") {
+        let own = format!("/{}", escape(field));
+        let pointer = pointer.strip_suffix(&own).unwrap_or(pointer);
+        Problem::new(format!("{pointer}{own}"), "unknown_field", unknown_field(field, &error))
+    } else if let Some(field) = quoted_after(&error, "missing field ") {
+        let message = format!("`{field}` is required");
+        Problem::new(format!("{pointer}/{}", escape(field)), "required", message)
+    } else {
+        Problem::new(pointer, "invalid_value", in_plain_words(error))
+    }
+}
+
+/// Serde names types as Rust does.
+fn in_plain_words(error: String) -> String {
+    const WORDS: [(&str, &str); 8] = [
+        ("expected u16", "expected a whole number from 0 to 65535"),
+        ("expected u32", "expected a whole number"),
+        ("expected u64", "expected a whole number"),
+        ("expected usize", "expected a whole number"),
+        ("expected f64", "expected a number"),
+        ("expected a string", "expected text"),
+        ("expected a sequence", "expected a list"),
+        ("expected a map", "expected a mapping"),
+    ];
+    let found = WORDS.iter().find(|(rust, _)| error.ends_with(rust));
+    match (found, error.split_once("expected struct ")) {
+        (Some((rust, plain)), _) => error.replace(rust, plain),
+        (None, Some((before, _))) => format!("{before}expected a mapping"),
+        (None, None) => error,
+    }
 }
 
 fn pointer_of(path: &Path) -> String {

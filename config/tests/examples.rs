@@ -69,13 +69,9 @@ fn apps(file: &Path) -> Result<Vec<(AppManifest, App)>, Problems> {
     let mut apps = Vec::new();
     let mut problems = Problems::default();
     for document in parse_documents(&read(file))? {
-        let app = document.decode::<AppManifest>().and_then(|manifest| {
-            let app = App::from_manifest(&manifest, &base);
-            Ok((manifest, app.map_err(|problems| document.locate(problems))?))
-        });
-        match app {
+        match App::read(document.value.clone(), &base) {
             Ok(app) => apps.push(app),
-            Err(found) => problems.0.extend(found.0),
+            Err(found) => problems.0.extend(document.locate(found).0),
         }
     }
     problems.or_value(apps)

@@ -97,7 +97,7 @@ impl Control {
         let mut reactor = Reactor {
             executor: Executor::new(provider.clone(), self.activity.clone(), &events),
             probers: Probers::new(&events),
-            activity: self.activity,
+            activity: self.activity.clone(),
             publisher: self.publisher,
             events: received,
             worlds,
@@ -116,6 +116,7 @@ impl Control {
         let state = ApiState {
             store,
             world,
+            activity: self.activity,
             events: events.clone(),
             provider,
             base_domain,

@@ -17,6 +17,9 @@ const FIRST_PACE: Duration = Duration::from_millis(2);
 /// And never slower than this until it is ready.
 const STARTING_PACE: Duration = Duration::from_millis(250);
 
+/// Two probes of an instance that was ready are at least this far apart.
+const LEAST_PACE: Duration = Duration::from_secs(1);
+
 /// The probes under way: one task for each instance that runs.
 #[derive(Debug)]
 pub(crate) struct Probers {
@@ -103,8 +106,15 @@ async fn run(
             pace = (pace.mul_f64(1.3)).min(STARTING_PACE).min(target.check.interval);
         }
         // Asked for or not, it is probed.
-        let _ = timeout(pace, now.notified()).await;
+        let _ = timeout(pace, asked(&now)).await;
     }
+}
+
+/// Being asked only brings the next probe forward, and not by more than this allows: a burst of
+/// requests that an instance cannot take must not use up its failures in a moment.
+async fn asked(now: &Notify) {
+    tokio::time::sleep(LEAST_PACE).await;
+    now.notified().await;
 }
 
 /// What a row of outcomes means: passes in a row make an instance ready, failures in a row unready.

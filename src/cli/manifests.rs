@@ -60,9 +60,8 @@ impl Manifests {
     }
 
     fn add(&mut self, file: &str, document: &Document) -> Result<(), Problems> {
-        let manifest: AppManifest = document.decode()?;
-        let app = App::from_manifest(&manifest, &base_domain());
-        let app = app.map_err(|problems| document.locate(problems))?;
+        let read = App::read(document.value.clone(), &base_domain());
+        let (manifest, app) = read.map_err(|problems| document.locate(problems))?;
         let taken = self.claim(file, document, &manifest, &app);
         document.locate(taken).or_value(())?;
         self.apps.push(manifest);

@@ -1,7 +1,7 @@
 //! Drives the real program against the real engine.
 
 // Each test binary uses its own part of this.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 pub mod websocket;
 

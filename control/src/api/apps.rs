@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use weir_config::{App, AppManifest, AppName, Problem, Problems, SleepLevel, decode};
 
 use super::{
@@ -55,8 +56,8 @@ pub(crate) async fn create(
     Query(query): Query<WaitQuery>,
     body: Bytes,
 ) -> Answer {
-    let manifest: AppManifest = parse(&body)?;
-    write(&state, &token, &query, &manifest, Precondition::New).await
+    let (manifest, app) = App::read(json(&body)?, &state.base_domain)?;
+    write(&state, &token, &query, &manifest, &app, Precondition::New).await
 }
 
 /// Makes an app what is written here, new or not.
@@ -72,12 +73,12 @@ pub(crate) async fn put(
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    let manifest: AppManifest = parse(&body)?;
+    let (manifest, app) = App::read(json(&body)?, &state.base_domain)?;
     if manifest.name != name {
         let message = format!("the path says `{name}`, the object `{}`", manifest.name);
         return Err(Problems(vec![Problem::new("/name", "mismatch", message)]).into());
     }
-    write(&state, &token, &query, &manifest, precondition(&headers)?).await
+    write(&state, &token, &query, &manifest, &app, precondition(&headers)?).await
 }
 
 async fn write(
@@ -85,11 +86,11 @@ async fn write(
     token: &Token,
     query: &WaitQuery,
     manifest: &AppManifest,
+    app: &App,
     precondition: Precondition,
 ) -> Answer {
-    let app = App::from_manifest(manifest, &state.base_domain)?;
     let Written { app, created, .. } =
-        state.store.put_app(manifest, &app, precondition, false, &token.id).await?;
+        state.store.put_app(manifest, app, precondition, false, &token.id).await?;
     let resource = state.settle(app, query, |status| status.phase.is_settled()).await?;
     Ok(answer(if created { StatusCode::CREATED } else { StatusCode::OK }, resource))
 }
@@ -216,12 +217,11 @@ pub(super) fn parse_name(name: &str) -> Result<AppName, ApiProblem> {
     name.parse().map_err(|why: String| ApiProblem::not_found(&why))
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiProblem> {
-    let value = serde_json::from_slice(body)
-        .map_err(|error| ApiProblem::bad_request("bad_json", format!("not valid JSON: {error}")))?;
-    Ok(decode(value)?)
+fn json(body: &[u8]) -> Result<Value, ApiProblem> {
+    serde_json::from_slice(body)
+        .map_err(|error| ApiProblem::bad_request("bad_json", format!("not valid JSON: {error}")))
 }
 
 fn parse_or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, ApiProblem> {
-    if body.is_empty() { Ok(T::default()) } else { parse(body) }
+    if body.is_empty() { Ok(T::default()) } else { Ok(decode(json(body)?)?) }
 }

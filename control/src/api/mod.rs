@@ -20,7 +20,7 @@ use axum::{
     routing::{get, post},
 };
 use tokio::sync::{mpsc, watch};
-use weir_config::Hostname;
+use weir_config::{Activity, Hostname};
 use weir_deploy::Provider;
 
 use crate::{
@@ -41,6 +41,7 @@ const MAX_BODY: usize = 1 << 20;
 pub(crate) struct ApiState {
     pub(crate) store: Store,
     pub(crate) world: watch::Receiver<Arc<World>>,
+    pub(crate) activity: Arc<Activity>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) base_domain: Hostname,
@@ -49,8 +50,11 @@ pub(crate) struct ApiState {
 }
 
 impl ApiState {
-    fn world(&self) -> Arc<World> {
-        self.world.borrow().clone()
+    /// The world as the loop left it, with the counters of this moment.
+    fn world(&self) -> World {
+        let mut world = World::clone(&self.world.borrow());
+        world.observed.sample(&self.activity);
+        world
     }
 }
 

@@ -12,7 +12,8 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -36,6 +37,30 @@ impl World {
         let tcp = TcpStream::connect(self.https).await.unwrap();
         let name = ServerName::try_from(server_name.to_owned()).unwrap();
         Raw(TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap())
+    }
+}
+
+/// A wire between clients and the proxy, which a test can cut.
+pub(crate) struct Wire {
+    pub(crate) port: u16,
+    carrying: JoinHandle<()>,
+}
+
+impl Wire {
+    pub(crate) async fn to(proxy: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let carrying = tokio::spawn(async move {
+            // One connection; what holds it ends with this task.
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut proxy = TcpStream::connect(proxy).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut proxy).await;
+        });
+        Self { port, carrying }
+    }
+
+    pub(crate) fn cut(&self) {
+        self.carrying.abort();
     }
 }
 

@@ -1,6 +1,8 @@
 //! A running proxy, real TLS clients before it, real servers behind it; the control loop's side is
 //! scripted by the tests.
 
+#![expect(clippy::unwrap_used, reason = "a panic in a test is a failure with a place")]
+
 mod access_log;
 mod certificates;
 mod clients;

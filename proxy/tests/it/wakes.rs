@@ -6,6 +6,7 @@ use reqwest::header::RETRY_AFTER;
 use weir_config::{RouteState, SleepLevel};
 
 use crate::{
+    clients::Wire,
     harness::{Hint, World, eventually},
     upstreams::Echo,
 };
@@ -102,6 +103,22 @@ async fn a_client_that_leaves_frees_its_place() {
     sent.abort();
     eventually("free after HTTP/2", || (app.held(), app.in_flight()) == (0, 0)).await;
     assert_eq!(app.statuses(), [0, 0, 0, 2, 0], "they count as 499");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_connection_breaks_frees_its_place() {
+    let mut world = World::start();
+    world.serve("blog", RouteState::Asleep(SleepLevel::Stopped));
+    let app = world.app("blog");
+    for client in [world.h1(), world.h2()] {
+        let wire = Wire::to(world.https).await;
+        let url = format!("https://blog.apps.test:{}/", wire.port);
+        let sent = tokio::spawn(client.get(url).send());
+        eventually("held", || app.held() == 1).await;
+        wire.cut();
+        eventually("free", || (app.held(), app.in_flight()) == (0, 0)).await;
+        assert!(sent.await.unwrap().is_err());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

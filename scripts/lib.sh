@@ -57,7 +57,8 @@ static_busybox() {
     local candidate path
     for candidate in busybox busybox-static busybox.static; do
         path=$(command -v "$candidate") || continue
-        if ! ldd "$path" >/dev/null 2>&1 && "$path" --list 2>/dev/null | grep -qx httpd; then
+        if ldd "$path" >/dev/null 2>&1; then continue; fi
+        if [[ $'\n'$("$path" --list)$'\n' == *$'\nhttpd\n'* ]]; then
             printf '%s\n' "$path"
             return
         fi

@@ -8,7 +8,7 @@ use std::{
 
 use pingora::proxy::Session;
 use tokio::time::{interval, sleep_until};
-use weir_config::{Admission, AppRoute, Decision, Held, RouteState};
+use weir_config::{Admission, AppRoute, Decision, Held, Moment, RouteState};
 
 use crate::{context::Context, gateway::Gateway, host::host_of, pages::Refusal, pick::pick};
 
@@ -82,7 +82,7 @@ impl Gateway {
             }
         };
         if ctx.route.is_none() {
-            route.activity.touch(weir_config::Moment::now());
+            route.activity.touch(Moment::now());
         }
         ctx.route = Some(route);
         step

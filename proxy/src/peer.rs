@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use http::header;
 use pingora::{proxy::Session, upstreams::peer::HttpPeer};
 use weir_config::{Endpoint, Timeouts};
 
@@ -31,7 +32,7 @@ pub(crate) fn peer(session: &mut Session, timeouts: &Timeouts, endpoint: &Endpoi
     options.total_connection_timeout = Some(timeouts.connect);
     options.idle_timeout = Some(IDLE);
     let (mut read, mut write) = (timeouts.read, timeouts.write);
-    if session.is_upgrade_req() {
+    if is_web_socket(session) {
         // Pingora takes one value for all of a request, so an instance that does not answer the
         // handshake either has this long.
         (read, write) = (TUNNEL, TUNNEL);
@@ -48,4 +49,11 @@ pub(crate) fn peer(session: &mut Session, timeouts: &Timeouts, endpoint: &Endpoi
     session.set_read_timeout(Some(read));
     session.set_write_timeout(Some(write));
     peer
+}
+
+/// The one upgrade that is passed on. Of others, Pingora forwards the plain request.
+fn is_web_socket(session: &Session) -> bool {
+    let upgrade = session.req_header().headers.get(header::UPGRADE);
+    session.is_upgrade_req()
+        && upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }

@@ -31,7 +31,8 @@ bench:
 	@scripts/setup demo
 	@scripts/engine
 	@scripts/test-image
-	cargo run --release -p weir-bench
+	cargo build --release -p weir -p weir-bench
+	"$$(. scripts/lib.sh && cargo_target_dir)/release/weir-bench"
 
 fmt:
 	cargo fmt --all

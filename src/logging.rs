@@ -1,18 +1,27 @@
 //! Log lines, written by a thread of their own: no request waits for a terminal or a disk.
 
+use std::io::IsTerminal;
+
 use anyhow::Context;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 use weir_config::LogFormat;
 
+/// What libraries say that an operator has no use for, unless asked for by name: every failed TLS
+/// handshake of a scanner as an error, and the bodies of calls to the engine, environment included.
+const QUIET: &str = "pingora_core=off,bollard=info";
+
 /// Begins logging to standard output. Lines are written until the guard is dropped; when more come
 /// than can be written, the newest are dropped and no one waits.
 pub(crate) fn init(format: LogFormat, level: &str) -> anyhow::Result<WorkerGuard> {
-    let filter = EnvFilter::try_new(level).with_context(|| {
+    let filter = EnvFilter::try_new(format!("{QUIET},{level}")).with_context(|| {
         format!("`{level}` is not a log level; write it like info or weir=debug")
     })?;
     let (writer, guard) = tracing_appender::non_blocking(std::io::stdout());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stdout().is_terminal())
+        .with_writer(writer);
     match format {
         LogFormat::Json => log.json().flatten_event(true).with_current_span(false).init(),
         LogFormat::Text => log.with_target(false).compact().init(),

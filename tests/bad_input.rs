@@ -1,5 +1,8 @@
 //! Whatever is wrong, the answer says what it is and what to do, and nothing is half done.
 
+// A panic here is a failed test with a place.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::{
@@ -9,7 +12,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{Weir, command, image, spec, unique, wait_for};
+use support::{Weir, command, image, relay::Relay, spec, unique, wait_for};
 
 async fn refused(weir: &Weir, name: &str, spec: Value) -> Value {
     let body = json!({"kind": "App", "name": name, "spec": spec});
@@ -144,7 +147,7 @@ async fn a_broken_deployment_leaves_the_former_one_serving() {
 
 #[tokio::test]
 async fn an_engine_that_is_not_there_is_told_and_its_return_is_noticed() {
-    let relay = relay::Relay::new();
+    let relay = Relay::new();
     let socket = relay.socket.display().to_string();
     let weir = Weir::start_with(&["--docker", &socket]).await;
     let (status, problem) = weir.api("GET", "/readyz", None).await;
@@ -245,61 +248,4 @@ async fn a_full_disk_refuses_writes_and_lets_traffic_be() {
 
     fs::remove_file(&filler).unwrap();
     weir.put_ready(&name, spec(json!({"env": {"VERSION": "after"}}))).await;
-}
-
-/// A socket in front of the engine's own that can be taken away: the engine's stand-in for going
-/// away, since the real one is shared with other tests.
-mod relay {
-    use std::{path::PathBuf, process::Command, sync::Mutex};
-
-    use tokio::{
-        io::copy_bidirectional,
-        net::{UnixListener, UnixStream},
-        task::JoinHandle,
-    };
-
-    pub struct Relay {
-        pub socket: PathBuf,
-        _dir: tempfile::TempDir,
-        serving: Mutex<Option<JoinHandle<()>>>,
-    }
-
-    impl Relay {
-        pub fn new() -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            Self { socket: dir.path().join("docker.sock"), _dir: dir, serving: Mutex::default() }
-        }
-
-        pub fn open(&self) {
-            let _ = std::fs::remove_file(&self.socket);
-            let listener = UnixListener::bind(&self.socket).unwrap();
-            let engine = engine();
-            let serving = tokio::spawn(async move {
-                // Dropped with this task, and with them the connections through it.
-                let mut connections = tokio::task::JoinSet::new();
-                while let Ok((mut near, _)) = listener.accept().await {
-                    let engine = engine.clone();
-                    connections.spawn(async move {
-                        let mut far = UnixStream::connect(engine).await.unwrap();
-                        let _ = copy_bidirectional(&mut near, &mut far).await;
-                    });
-                }
-            });
-            *self.serving.lock().unwrap() = Some(serving);
-        }
-
-        pub fn close(&self) {
-            std::fs::remove_file(&self.socket).unwrap();
-            if let Some(serving) = self.serving.lock().unwrap().take() {
-                serving.abort();
-            }
-        }
-    }
-
-    fn engine() -> PathBuf {
-        let args = ["context", "inspect", "--format", "{{.Endpoints.docker.Host}}"];
-        let output = Command::new("docker").args(args).output().unwrap();
-        let host = String::from_utf8(output.stdout).unwrap();
-        PathBuf::from(host.trim().trim_start_matches("unix://"))
-    }
 }

@@ -1,5 +1,8 @@
 //! The command line, talking to a running server.
 
+// A panic here is a failed test with a place.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::{

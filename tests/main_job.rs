@@ -1,6 +1,9 @@
 //! The main job, end to end: a container behind its own HTTPS subdomain, asleep when idle, awake on
 //! request.
 
+// A panic here is a failed test with a place.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::time::Duration;

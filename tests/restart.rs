@@ -1,5 +1,8 @@
 //! `kill -9`, then start again: same apps, same containers, and traffic at once.
 
+// A panic here is a failed test with a place.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use serde_json::json;

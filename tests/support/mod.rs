@@ -1,8 +1,9 @@
 //! Drives the real program against the real engine.
 
-// Each test binary uses its own part of this.
-#![allow(dead_code, unreachable_pub)]
+// Each test binary uses its own part of this, and a panic is a failed test with a place.
+#![allow(dead_code, unreachable_pub, clippy::needless_pass_by_value, clippy::unwrap_used)]
 
+pub mod relay;
 pub mod websocket;
 
 use std::{

@@ -80,3 +80,24 @@ async fn whenever_it_is_killed_nothing_is_orphaned_or_made_twice() {
         assert!(status == 200 && text.contains(&round.to_string()), "{status} {text}");
     }
 }
+
+#[tokio::test]
+async fn asked_to_stop_it_finishes_the_requests_in_flight_and_leaves_the_containers() {
+    let weir = Weir::start().await;
+    let app = unique("stop");
+    weir.put_ready(&app, spec(json!({}))).await;
+    let before = incarnation(&app);
+    let request = tokio::spawn({
+        let request = weir.client().get(weir.url(&app, "/slow?ms=1500"));
+        async move { request.send().await.unwrap().status() }
+    });
+    support::wait_for("the request to be in flight", async || {
+        let (_, shown) = weir.api("GET", &format!("/v1/apps/{app}"), None).await;
+        (shown["status"]["requests_in_flight"] == 1).then_some(())
+    })
+    .await;
+    let mut weir = weir;
+    assert!(weir.terminate().success(), "{}", weir.log());
+    assert_eq!(request.await.unwrap(), 200);
+    assert_eq!(incarnation(&app), before);
+}

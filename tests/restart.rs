@@ -101,3 +101,22 @@ async fn asked_to_stop_it_finishes_the_requests_in_flight_and_leaves_the_contain
     assert_eq!(request.await.unwrap(), 200);
     assert_eq!(incarnation(&app), before);
 }
+
+#[tokio::test]
+async fn an_app_deleted_just_before_a_kill_leaves_nothing_behind() {
+    let weir = Weir::start().await;
+    let app = unique("ghost");
+    weir.put_ready(&app, spec(json!({}))).await;
+    weir.api("POST", &format!("/v1/apps/{app}/actions/sleep?wait=10s"), None).await;
+    support::wait_for("the sleep on disk", async || {
+        let file = weir.state.join("last-good.json");
+        std::fs::read_to_string(file).ok()?.contains("Asleep").then_some(())
+    })
+    .await;
+    weir.api("DELETE", &format!("/v1/apps/{app}"), None).await;
+    // What is on disk still has it.
+    let weir = weir.kill_and_restart().await;
+    weir.ready().await;
+    let shown = weir.put_ready(&app, spec(json!({}))).await;
+    assert_eq!(shown["status"]["phase"], "ready", "{shown:#}");
+}

@@ -109,7 +109,7 @@ impl Control {
         let background = [
             tokio::spawn(engine::watch(provider.clone(), events.clone())),
             tokio::spawn(feed::follow(store.clone(), desired.revision, events.clone())),
-            tokio::spawn(saver::keep_last_good(self.snapshots, dir.last_good_file())),
+            tokio::spawn(saver::keep_last_good(self.snapshots.clone(), dir.last_good_file())),
         ];
         let reactor = tokio::spawn(reactor.run());
 
@@ -136,6 +136,10 @@ impl Control {
         }
         drop(events);
         reactor.abort();
+        // The saver takes its time between two writes; nothing is published any more.
+        if let Err(error) = saver::save(&self.snapshots.current(), &dir.last_good_file()) {
+            tracing::error!(%error, "the last snapshot could not be kept");
+        }
         Ok(())
     }
 }
@@ -151,7 +155,11 @@ async fn open_store(
     has_traffic: bool,
 ) -> Result<Store, StoreError> {
     loop {
-        match Store::open(&dir.database(), base_domain).await {
+        let opened = match dir.database() {
+            Ok(file) => Store::open(&file, base_domain).await,
+            Err(error) => Err(StoreError::Database(error.into())),
+        };
+        match opened {
             Err(error) if has_traffic => {
                 tracing::error!(%error, "serving from the last snapshot without the store");
                 tokio::time::sleep(STORE_RETRY).await;

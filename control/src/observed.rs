@@ -308,7 +308,8 @@ impl Observed {
     /// while its app slept was stopped by us.
     fn find_sleepers(&mut self) {
         for (id, instance) in &self.instances {
-            let state = self.apps.entry(id.app.clone()).or_default();
+            // Not of an app that is gone: its containers only wait to be removed.
+            let Some(state) = self.apps.get_mut(&id.app) else { continue };
             if instance.state() == Some(ContainerState::Paused) && state.asleep.is_none() {
                 state.asleep = Some(SleepLevel::Paused);
             }

@@ -1,12 +1,12 @@
 //! The loop: events in, one plan over the whole world, a snapshot and actions out.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::{
     sync::{mpsc, watch},
     time::{Duration, sleep},
 };
-use weir_config::{Activity, AppName, Desired, Moment, Publisher};
+use weir_config::{Activity, Desired, Moment, Publisher};
 
 use crate::{
     event::{DesiredChange, Event},
@@ -79,11 +79,14 @@ impl Reactor {
 
     pub(crate) fn change(&mut self, change: DesiredChange, now: Moment) {
         if change.whole {
-            let names = self.desired.apps.keys().cloned().collect::<Vec<_>>();
-            let kept = |name: &AppName| change.apps.iter().any(|(app, _)| app == name);
-            for gone in names.iter().filter(|name| !kept(name)) {
-                self.desired.apps.remove(gone);
-                self.observed.app_removed(gone);
+            // The observed ones too: the snapshot that was served last may hold one that was
+            // deleted since.
+            let known = self.desired.apps.keys().chain(self.observed.apps.keys());
+            let kept: BTreeSet<_> = change.apps.iter().map(|(name, _)| name).collect();
+            let gone: Vec<_> = known.filter(|name| !kept.contains(name)).cloned().collect();
+            for name in gone {
+                self.desired.apps.remove(&name);
+                self.observed.app_removed(&name);
             }
         }
         for (name, app) in change.apps {

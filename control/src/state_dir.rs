@@ -63,8 +63,12 @@ impl StateDir {
         self.path.join(name)
     }
 
-    pub fn database(&self) -> PathBuf {
-        self.file("weir.db")
+    /// The database's file. It is there when this returns, since SQLite would make it readable by
+    /// everyone; the files that SQLite makes beside it are as private as it is.
+    pub(crate) fn database(&self) -> io::Result<PathBuf> {
+        let file = self.file("weir.db");
+        OpenOptions::new().append(true).create(true).mode(0o600).open(&file)?;
+        Ok(file)
     }
 
     /// The snapshot that was served last, or an empty one if there is none that can be read.

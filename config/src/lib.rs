@@ -11,6 +11,7 @@ mod clock;
 mod decode;
 mod deployment;
 mod document;
+mod host_table;
 mod instance;
 mod last_good;
 mod name;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AppActivity, AppName, Hostname, InFlight, InstanceId, SleepLevel, SleepPolicy, Timeouts,
+    host_table::HostTable,
 };
 
 /// What is served from one moment to the next. Cloning is cheap and shares structure: a change
@@ -19,7 +20,9 @@ pub struct Snapshot {
     /// In the order of preference; names of a certificate may be wildcards of one label.
     pub certificates: Arc<[Certificate]>,
     apps: imbl::OrdMap<AppName, Arc<AppRoute>>,
-    hosts: imbl::HashMap<Hostname, Arc<AppRoute>>,
+    hosts: HostTable,
+    /// Apart from `hosts`, because they are few, and most names are not below one.
+    wildcards: HostTable,
 }
 
 impl Snapshot {
@@ -32,13 +35,13 @@ impl Snapshot {
     ///
     /// `host` must be lowercase and without a port.
     pub fn route(&self, host: &str) -> Option<&Arc<AppRoute>> {
-        if let Some(route) = self.hosts.get(host) {
-            return Some(route);
-        }
-        self.wildcard(host)
+        self.hosts.get(host).or_else(|| self.wildcard(host))
     }
 
     fn wildcard(&self, host: &str) -> Option<&Arc<AppRoute>> {
+        if self.wildcards.len() == 0 {
+            return None;
+        }
         // `*.` and the rest of the name, built in place: a look-up allocates nothing.
         let mut pattern = [0u8; 255];
         pattern[0] = b'*';
@@ -47,7 +50,7 @@ impl Snapshot {
             let suffix = &rest.as_bytes()[dot..];
             pattern.get_mut(1..=suffix.len())?.copy_from_slice(suffix);
             let key = std::str::from_utf8(&pattern[..=suffix.len()]).ok()?;
-            if let Some(route) = self.hosts.get(key) {
+            if let Some(route) = self.wildcards.get(key) {
                 return Some(route);
             }
             rest = &rest[dot + 1..];
@@ -64,7 +67,7 @@ impl Snapshot {
     }
 
     pub fn host_count(&self) -> usize {
-        self.hosts.len()
+        self.hosts.len() + self.wildcards.len()
     }
 
     /// Puts an app's route in the place of its former one, names included.
@@ -72,7 +75,7 @@ impl Snapshot {
         self.remove(&route.app);
         let route = Arc::new(route);
         for hostname in &route.hostnames {
-            self.hosts.insert(hostname.clone(), route.clone());
+            self.table(hostname).insert(hostname.clone(), route.clone());
         }
         self.apps.insert(route.app.clone(), route);
     }
@@ -81,10 +84,15 @@ impl Snapshot {
         let Some(former) = self.apps.remove(app) else { return };
         for hostname in &former.hostnames {
             // A name that moved to another app meanwhile is that app's.
-            if self.hosts.get(hostname).is_some_and(|route| route.app == *app) {
-                self.hosts.remove(hostname);
+            let table = self.table(hostname);
+            if table.get(hostname).is_some_and(|route| route.app == *app) {
+                table.remove(hostname);
             }
         }
+    }
+
+    fn table(&mut self, hostname: &Hostname) -> &mut HostTable {
+        if hostname.starts_with('*') { &mut self.wildcards } else { &mut self.hosts }
     }
 }
 

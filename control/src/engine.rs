@@ -11,7 +11,7 @@ use tokio::{
 use weir_config::{InstanceId, Moment};
 use weir_deploy::{ContainerEvent, Provider, ProviderError};
 
-use crate::event::Event;
+use crate::event::{Death, Event};
 
 /// How often everything is listed though the events flow.
 const RESYNC: Duration = Duration::from_secs(30);
@@ -83,8 +83,9 @@ fn look(provider: Arc<dyn Provider>, change: ContainerEvent, events: mpsc::Sende
         }
         if let Some(exit_code) = change.exit_code {
             let log_tail = log_tail(&*provider, &instance).await;
+            let death = Death { at: change.at, exit_code, log_tail };
             // Only fails when the loop is gone.
-            let _ = events.send(Event::Died { instance, exit_code, log_tail }).await;
+            let _ = events.send(Event::Died { instance, death }).await;
         }
     });
 }

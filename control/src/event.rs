@@ -27,8 +27,7 @@ pub(crate) enum Event {
     /// A container's process has ended.
     Died {
         instance: InstanceId,
-        exit_code: i64,
-        log_tail: Vec<String>,
+        death: Death,
     },
     /// An action has ended; with the container as it is now.
     Done {
@@ -47,6 +46,16 @@ pub(crate) enum Event {
     SleepWanted(AppName, SleepLevel),
     /// The proxy could not connect to an instance that should be ready.
     ConnectFailed(InstanceId),
+}
+
+/// How a process ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Death {
+    /// By the engine's clock, as [`Container::started_at`].
+    pub(crate) at: i128,
+    pub(crate) exit_code: i64,
+    /// The last lines that it wrote.
+    pub(crate) log_tail: Vec<String>,
 }
 
 /// Apps that have changed, up to a revision of the store; `None` for one that is gone.

@@ -13,7 +13,7 @@ use weir_deploy::{Container, ContainerState, EngineInfo, ProviderError};
 
 use crate::{
     action::{Action, StopReason},
-    event::Event,
+    event::{Death, Event},
     failure::{Failure, FailureReason},
 };
 
@@ -55,6 +55,12 @@ pub(crate) struct Instance {
     pub(crate) epoch: u64,
     /// Weir stopped it itself, so that its exit is no failure and a wake may start it.
     pub(crate) stopped_by_us: bool,
+    /// When Weir last started it, or it was first seen, by the engine's clock. What died before
+    /// that was another process.
+    pub(crate) begun_at: i128,
+    /// A death that came to be known while it is being started: which process it was is known
+    /// when the start has ended.
+    pub(crate) unplaced_death: Option<Death>,
     /// Whether its process has been ready since Weir last started it.
     pub(crate) was_ready: bool,
     /// Failures in a row since it was last ready.
@@ -134,8 +140,10 @@ impl Observed {
             Event::ContainerSeen { instance, container, began } => {
                 self.seen(&instance, container, began, now);
             }
-            Event::Died { instance, exit_code, log_tail } => {
-                self.died(&instance, exit_code, log_tail, now);
+            Event::Died { instance, death } => {
+                if let Some(instance) = self.instances.get_mut(&instance) {
+                    instance.died(death, now);
+                }
             }
             Event::Done { action, result } => self.done(&action, result, now),
             Event::Probed { instance, epoch, outcome } => {
@@ -377,25 +385,6 @@ impl Observed {
         }
     }
 
-    fn died(&mut self, id: &InstanceId, code: i64, log_tail: Vec<String>, now: Moment) {
-        let Some(instance) = self.instances.get_mut(id) else { return };
-        if instance.stopped_by_us {
-            return;
-        }
-        let failure = Failure {
-            reason: FailureReason::InstanceExited,
-            message: format!("the process exited with code {code}"),
-            exit_code: Some(code),
-            log_tail,
-        };
-        instance.fail(failure, now);
-        // One that was ready is started again by the engine at once; one that never was would only
-        // fail again.
-        if std::mem::take(&mut instance.was_ready) {
-            instance.retry_at = None;
-        }
-    }
-
     fn done(
         &mut self,
         action: &Action,
@@ -407,9 +396,17 @@ impl Observed {
         instance.doing = None;
         instance.changed_at = now;
         match result {
-            Ok(container) => instance.look(container, now),
+            Ok(container) => {
+                if let (Action::Start(_), Some(started)) = (action, &container) {
+                    instance.begun_at = started.started_at;
+                }
+                instance.look(container, now);
+            }
             Err(ProviderError::NoContainer(_)) => instance.look(None, now),
             Err(error) => instance.fail(Failure::of_action(action, &error), now),
+        }
+        if let Some(death) = instance.unplaced_death.take() {
+            instance.died(death, now);
         }
         if instance.container.is_none() && matches!(action, Action::Remove { .. }) {
             self.instances.remove(id);
@@ -470,7 +467,32 @@ impl Instance {
         if !(same_process && stays_up) {
             self.restarted(now);
         }
+        if let (None, Some(first_seen)) = (&self.container, &container) {
+            self.begun_at = first_seen.started_at;
+        }
         self.container = container;
+    }
+
+    fn died(&mut self, death: Death, now: Moment) {
+        if matches!(self.doing, Some(Action::Start(_))) {
+            self.unplaced_death = Some(death);
+            return;
+        }
+        if self.stopped_by_us || death.at < self.begun_at {
+            return;
+        }
+        let failure = Failure {
+            reason: FailureReason::InstanceExited,
+            message: format!("the process exited with code {}", death.exit_code),
+            exit_code: Some(death.exit_code),
+            log_tail: death.log_tail,
+        };
+        self.fail(failure, now);
+        // One that was ready is started again by the engine at once; one that never was would only
+        // fail again.
+        if std::mem::take(&mut self.was_ready) {
+            self.retry_at = None;
+        }
     }
 
     /// Another process than before: what was known of the former one's health is void.

@@ -78,6 +78,9 @@ pub struct Container {
     /// The engine's own identity of it: another one means that it was made anew.
     pub id: String,
     pub state: ContainerState,
+    /// When its process was last started, in nanoseconds since the Unix epoch by the engine's
+    /// clock; 0 if it never was.
+    pub started_at: i128,
     /// Where it is reached from this host while it runs.
     pub address: Option<IpAddr>,
     /// The port on which its app listens: of its template, which it outlives (label `weir.port`).
@@ -108,6 +111,8 @@ pub enum ContainerState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerEvent {
     pub instance: InstanceId,
+    /// By the engine's clock, as [`Container::started_at`]: tells which of its processes it was.
+    pub at: i128,
     /// Set when its process ended.
     pub exit_code: Option<i64>,
 }

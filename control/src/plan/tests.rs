@@ -10,7 +10,7 @@ use weir_deploy::{Container, ContainerState, EngineInfo, ProviderError};
 
 use crate::{
     action::Action,
-    event::Event,
+    event::{Death, Event},
     observed::{Health, Observed},
     plan::plan,
 };
@@ -156,6 +156,7 @@ impl Bench {
                     instance: id.clone(),
                     id: format!("container-{id}"),
                     state: ContainerState::Created,
+                    started_at: 0,
                     address: None,
                     port: spec.template.port,
                     restarts: 0,
@@ -165,6 +166,8 @@ impl Bench {
             Action::Start(_) => {
                 let address = IpAddr::from([10, 0, 0, 1 + self.engine.len() as u8]);
                 self.change(&id, ContainerState::Running, Some(address));
+                let now = self.engine_time();
+                self.engine.get_mut(&id).unwrap().started_at = now;
             }
             Action::Pause(_) => {
                 assert_eq!(self.observed.instances[&id].in_flight, 0, "{id} paused while in use");
@@ -196,9 +199,16 @@ impl Bench {
         let container = self.engine.get(&id).cloned();
         let seen = Event::ContainerSeen { instance: id.clone(), container, began: self.now };
         self.observed.apply(seen, self.now);
-        let log_tail = vec!["boom".to_owned()];
-        let died = Event::Died { instance: id, exit_code: code, log_tail };
-        self.observed.apply(died, self.now);
+        self.die(id, self.engine_time(), code);
+    }
+
+    fn die(&mut self, instance: InstanceId, at: i128, exit_code: i64) {
+        let death = Death { at, exit_code, log_tail: vec!["boom".to_owned()] };
+        self.observed.apply(Event::Died { instance, death }, self.now);
+    }
+
+    fn engine_time(&self) -> i128 {
+        i128::from(self.now.0)
     }
 
     fn instance(&self, text: &str) -> InstanceId {
@@ -493,5 +503,20 @@ fn the_idle_clock_of_an_app_that_was_slow_to_start_begins_when_it_is_ready() {
     bench.pass(seconds(10));
     bench.broken.clear();
     bench.settle();
+    assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
+}
+
+#[test]
+fn a_death_that_is_told_late_is_not_the_next_process_s() {
+    let mut bench = awake_bench();
+    bench.pass(seconds(700));
+    bench.settle();
+    let id = bench.instance("shop-1-0");
+    let stopped_at = bench.engine_time();
+    bench.pass(seconds(1));
+    bench.wake("shop");
+    bench.settle();
+    bench.die(id, stopped_at, 143);
+    assert!(bench.settle().is_empty());
     assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
 }

@@ -87,10 +87,11 @@ async fn forward(
 
 /// An event names its container's labels among its attributes.
 fn event(message: EventMessage) -> Option<ContainerEvent> {
+    let at = i128::from(message.time_nano.unwrap_or_default());
     let attributes = message.actor?.attributes?;
     let died = message.action.as_deref() == Some("die");
     let exit_code = attributes.get("exitCode").filter(|_| died).and_then(|code| code.parse().ok());
-    Some(ContainerEvent { instance: labels::instance(&attributes)?, exit_code })
+    Some(ContainerEvent { instance: labels::instance(&attributes)?, at, exit_code })
 }
 
 /// A time of the engine's, in the form that it takes times in: `<seconds>.<nanoseconds>`.

@@ -118,6 +118,7 @@ pub(crate) fn container(raw: &ContainerInspectResponse) -> Option<Container> {
             instance: labels::instance(labels)?,
             id: raw.id.clone()?,
             state,
+            started_at: raw.state.as_ref().and_then(started_at).unwrap_or_default(),
             address: raw.network_settings.as_ref().filter(|_| awake).and_then(address),
             port: labels::port(labels)?,
             restarts: raw.restart_count.unwrap_or_default().max(0) as u64,
@@ -129,6 +130,12 @@ pub(crate) fn container(raw: &ContainerInspectResponse) -> Option<Container> {
         tracing::warn!(name, id = raw.id, "this container has our label but not our others");
     }
     container
+}
+
+/// The engine writes the year 1 for a container that was never started.
+fn started_at(raw: &bollard::models::ContainerState) -> Option<i128> {
+    let time: jiff::Timestamp = raw.started_at.as_deref()?.parse().ok()?;
+    Some(time.as_nanosecond().max(0))
 }
 
 fn state(raw: &bollard::models::ContainerState) -> Option<ContainerState> {

@@ -41,6 +41,11 @@ impl Activity {
         lock(&self.instances).entry(instance.clone()).or_default().clone()
     }
 
+    /// Requests in flight on an instance; none on one that has no entry.
+    pub fn in_flight_on(&self, instance: &InstanceId) -> u64 {
+        lock(&self.instances).get(instance).map_or(0, |in_flight| in_flight.count())
+    }
+
     pub fn remove_app(&self, app: &AppName) {
         lock(&self.apps).remove(app);
     }

@@ -305,6 +305,14 @@ fn sleep(spec: &AppSpec, problems: &mut Problems) -> Option<SleepPolicy> {
         let message = format!("must be longer than pause_after ({pause})");
         problems.push(Problem::new("/spec/sleep/stop_after", "conflict", message));
     }
+    for (pointer, span) in [
+        ("/spec/sleep/pause_after", written.pause_after),
+        ("/spec/sleep/stop_after", written.stop_after),
+    ] {
+        if span.is_some_and(|span| span.0 < MIN_INTERVAL) {
+            problems.push(Problem::new(pointer, "out_of_range", "at least 100ms"));
+        }
+    }
     if written.queue == 0 {
         let message = "at least 1 request must be able to wait for the wake";
         problems.push(Problem::new("/spec/sleep/queue", "out_of_range", message));

@@ -1,6 +1,9 @@
 //! What should run: the desired state that the loop converges to.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,4 +45,14 @@ pub struct DesiredApp {
 pub struct Desired {
     pub revision: u64,
     pub apps: imbl::OrdMap<AppName, Arc<DesiredApp>>,
+    /// Apps whose specs cannot be read, as after a step back to an older Weir. What runs of them is
+    /// left alone: to be unreadable is not to be deleted.
+    pub unreadable: BTreeSet<AppName>,
+}
+
+impl Desired {
+    /// Whether an app that is there should not be.
+    pub fn has_gone(&self, app: &AppName) -> bool {
+        !self.apps.contains_key(app) && !self.unreadable.contains(app)
+    }
 }

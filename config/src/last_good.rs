@@ -13,6 +13,9 @@ use crate::{
 /// A [`Snapshot`] without its counters. It holds private keys: write it for its owner's eyes only.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LastGood {
+    /// The boot of the machine that it was served in: after another one, instances have other
+    /// addresses, and theirs may be another app's.
+    boot: String,
     generation: u64,
     revision: u64,
     certificates: Vec<Certificate>,
@@ -38,8 +41,9 @@ enum SavedState {
 }
 
 impl LastGood {
-    pub fn of(snapshot: &Snapshot) -> Self {
+    pub fn of(snapshot: &Snapshot, boot: &str) -> Self {
         Self {
+            boot: boot.to_owned(),
             generation: snapshot.generation,
             revision: snapshot.revision,
             certificates: snapshot.certificates.to_vec(),
@@ -47,12 +51,18 @@ impl LastGood {
         }
     }
 
-    /// The snapshot, with its counters joined to `activity`.
-    pub fn restore(self, activity: &Activity) -> Snapshot {
+    /// The snapshot, with its counters joined to `activity`. In another boot than `boot`, what was
+    /// serving is starting: its requests wait until its instances have been found.
+    pub fn restore(self, activity: &Activity, boot: &str) -> Snapshot {
+        let same_boot = self.boot == boot;
         let mut snapshot =
             Snapshot::empty(self.generation, self.revision, self.certificates.into());
         for saved in self.apps {
-            snapshot.insert(restore(saved, activity));
+            let mut route = restore(saved, activity);
+            if !same_boot && matches!(route.state, RouteState::Serving(_)) {
+                route.state = RouteState::Starting;
+            }
+            snapshot.insert(route);
         }
         snapshot
     }

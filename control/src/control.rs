@@ -4,7 +4,8 @@ use std::{future::Future, io, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
 };
 use weir_config::{Activity, Certificate, Desired, Hostname, Moment, Publisher, Snapshots};
 use weir_deploy::Provider;
@@ -57,6 +58,8 @@ pub enum ControlError {
     File { file: PathBuf, error: io::Error },
     #[error("the admin API stopped: {0}")]
     Api(io::Error),
+    #[error("a part of the control loop ended: {0}")]
+    Loop(String),
 }
 
 impl Control {
@@ -101,17 +104,19 @@ impl Control {
             publisher: self.publisher,
             events: received,
             worlds,
+            turns: 0,
             desired: Desired::default(),
             observed,
         };
         // Before the first plan: to a plan without apps, every app that is served would be gone.
         reactor.change(DesiredChange::whole(desired.clone()), Moment::now());
-        let background = [
-            tokio::spawn(engine::watch(provider.clone(), events.clone())),
-            tokio::spawn(feed::follow(store.clone(), desired.revision, events.clone())),
-            tokio::spawn(saver::keep_last_good(self.snapshots.clone(), dir.last_good_file())),
-        ];
-        let reactor = tokio::spawn(reactor.run());
+        let (stop, stopping) = oneshot::channel();
+        let saver = saver::keep_last_good(self.snapshots, dir.last_good_file(), stopping);
+        let saver = tokio::spawn(saver);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(engine::watch(provider.clone(), events.clone()));
+        tasks.spawn(feed::follow(store.clone(), desired.revision, events.clone()));
+        tasks.spawn(reactor.run());
 
         let state = ApiState {
             store,
@@ -124,23 +129,26 @@ impl Control {
             https_port,
         };
         let address = admin.local_addr().map_err(ControlError::Api)?;
-        api::write_url(&dir, address)?;
+        // Only the command line's convenience: no reason to end with traffic to carry.
+        if let Err(error) = api::write_url(&dir, address) {
+            tracing::warn!(%error, "the command line will need --url");
+        }
         tracing::info!(%address, "the admin API listens");
         let serving = axum::serve(admin, api::router(state)).into_future();
-        tokio::select! {
-            served = serving => served.map_err(ControlError::Api)?,
-            () = shutdown => {}
-        }
-        for task in background {
-            task.abort();
-        }
-        drop(events);
-        reactor.abort();
-        // The saver takes its time between two writes; nothing is published any more.
-        if let Err(error) = saver::save(&self.snapshots.current(), &dir.last_good_file()) {
+        let ended = tokio::select! {
+            served = serving => served.map_err(ControlError::Api),
+            () = shutdown => Ok(()),
+            // None of them ends by itself. Without one of them nothing would be seen or done any
+            // more, and nobody would know: better to end, and to be started again.
+            ended = tasks.join_next() => Err(ControlError::Loop(format!("{ended:?}"))),
+        };
+        tasks.shutdown().await;
+        // Nothing is published any more; what is served last is written before this returns.
+        let _ = stop.send(());
+        if let Err(error) = saver.await {
             tracing::error!(%error, "the last snapshot could not be kept");
         }
-        Ok(())
+        ended
     }
 }
 

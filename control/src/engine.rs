@@ -15,9 +15,10 @@ use crate::event::{Death, Event};
 
 /// How often everything is listed though the events flow.
 const RESYNC: Duration = Duration::from_secs(30);
-/// Between two tries to reach an engine that is down.
+/// Between two tries to reach an engine that is down: asking a socket costs next to nothing, and
+/// after a restart of the engine its containers may have other addresses.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
-const LONGEST_RETRY: Duration = Duration::from_secs(5);
+const LONGEST_RETRY: Duration = Duration::from_millis(500);
 /// The last lines of a process that died, for whoever has to find out why.
 const LOG_TAIL: usize = 20;
 const LOG_LIMIT: Duration = Duration::from_secs(2);

@@ -1,6 +1,6 @@
 //! Everything that can move the loop, on one screen.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use weir_config::{AppName, Desired, DesiredApp, InstanceId, Moment, SleepLevel};
 use weir_deploy::{Container, EngineInfo, ProviderError};
@@ -65,12 +65,14 @@ pub(crate) struct DesiredChange {
     /// Whether these are all apps there are.
     pub(crate) whole: bool,
     pub(crate) apps: Vec<(AppName, Option<Arc<DesiredApp>>)>,
+    /// See [`Desired::unreadable`].
+    pub(crate) unreadable: BTreeSet<AppName>,
 }
 
 impl DesiredChange {
     /// All apps there are.
     pub(crate) fn whole(desired: Desired) -> Self {
         let apps = desired.apps.into_iter().map(|(name, app)| (name, Some(app))).collect();
-        Self { revision: desired.revision, whole: true, apps }
+        Self { revision: desired.revision, whole: true, apps, unreadable: desired.unreadable }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use weir_config::{Activity, Moment};
 use weir_deploy::{Container, ContainerState, Provider, ProviderError};
 
@@ -11,19 +11,33 @@ use crate::{
     event::Event,
 };
 
-/// Slow work on the engine at once. A start of a container loads two cores fully with four.
-const BULK: usize = 4;
-/// Wakes at once: they are short, and somebody waits for each.
-const WAKES: usize = 16;
+/// Images that are pulled and containers that are made, at once.
+const CREATES: usize = 4;
+/// Containers that are ended or removed at once; each may take its grace.
+const ENDS: usize = 8;
+/// Starts at once: four of them load two cores fully.
+const STARTS: usize = 8;
+/// Freezes and thaws at once: they are short, and somebody waits for each thaw.
+const THAWS: usize = 32;
 
+/// Has room for so much at once, and keeps nothing waiting: an action that cannot begin now is
+/// planned again when there is room, if it is still right then.
 #[derive(Clone, Debug)]
 pub(crate) struct Executor {
     provider: Arc<dyn Provider>,
     activity: Arc<Activity>,
     events: mpsc::WeakSender<Event>,
-    bulk: Arc<Semaphore>,
-    wakes: Arc<Semaphore>,
+    creates: Arc<Semaphore>,
+    ends: Arc<Semaphore>,
+    starts: Arc<Semaphore>,
+    thaws: Arc<Semaphore>,
 }
+
+/// Leave to begin one action.
+#[derive(Debug)]
+pub(crate) struct Room(
+    #[expect(dead_code, reason = "held, and given back when dropped")] OwnedSemaphorePermit,
+);
 
 impl Executor {
     pub(crate) fn new(
@@ -31,20 +45,33 @@ impl Executor {
         activity: Arc<Activity>,
         events: &mpsc::Sender<Event>,
     ) -> Self {
-        let (bulk, wakes) = (Arc::new(Semaphore::new(BULK)), Arc::new(Semaphore::new(WAKES)));
-        Self { provider, activity, events: events.downgrade(), bulk, wakes }
+        let lane = |size| Arc::new(Semaphore::new(size));
+        Self {
+            provider,
+            activity,
+            events: events.downgrade(),
+            creates: lane(CREATES),
+            ends: lane(ENDS),
+            starts: lane(STARTS),
+            thaws: lane(THAWS),
+        }
+    }
+
+    /// Room for this action, if there is any now.
+    pub(crate) fn room_for(&self, action: &Action) -> Option<Room> {
+        let lane = match action {
+            Action::Create(_) => &self.creates,
+            Action::Stop { .. } | Action::Remove { .. } => &self.ends,
+            Action::Start(_) => &self.starts,
+            Action::Pause(_) | Action::Unpause(_) => &self.thaws,
+        };
+        lane.clone().try_acquire_owned().ok().map(Room)
     }
 
     /// Begins an action; its end is an event. `container` is what it acts on, as last seen.
-    pub(crate) fn perform(&self, action: Action, container: Option<Container>) {
+    pub(crate) fn perform(&self, action: Action, container: Option<Container>, room: Room) {
         let this = self.clone();
         tokio::spawn(async move {
-            let lane = match action {
-                Action::Start(_) | Action::Pause(_) | Action::Unpause(_) => &this.wakes,
-                Action::Create(_) | Action::Stop { .. } | Action::Remove { .. } => &this.bulk,
-            };
-            // The semaphores are never closed; without a permit the work would only be unbounded.
-            let _permit = lane.acquire().await.ok();
             let began = Moment::now();
             let result = this.run(&action, container).await;
             let took_ms = Moment::now().since(began).as_millis() as u64;
@@ -52,6 +79,8 @@ impl Executor {
                 Ok(_) => tracing::info!(%action, took_ms, "done"),
                 Err(error) => tracing::warn!(%action, took_ms, %error, "failed"),
             }
+            // Before the event, so that the turn that follows it finds the room.
+            drop(room);
             if let Some(events) = this.events.upgrade() {
                 // Only fails when the loop is gone, and then nobody asks.
                 let _ = events.send(Event::Done { action, result }).await;

@@ -1,6 +1,6 @@
 //! From commits in the store to events of the loop.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
@@ -41,11 +41,18 @@ async fn change_since(store: &Store, seen: u64) -> Result<DesiredChange, StoreEr
     match store.changes_since(seen).await? {
         Some((revision, names)) => {
             let mut apps = Vec::with_capacity(names.len());
+            let mut unreadable = BTreeSet::new();
             for name in names {
-                let app = store.desired_app(&name).await?.map(Arc::new);
-                apps.push((name, app));
+                match store.desired_app(&name).await {
+                    Ok(app) => apps.push((name, app.map(Arc::new))),
+                    Err(error @ StoreError::Corrupt(_)) => {
+                        tracing::error!(%error, "a change cannot be read and is left out");
+                        unreadable.insert(name);
+                    }
+                    Err(error) => return Err(error),
+                }
             }
-            Ok(DesiredChange { revision, whole: false, apps })
+            Ok(DesiredChange { revision, whole: false, apps, unreadable })
         }
         None => Ok(DesiredChange::whole(store.desired().await?)),
     }

@@ -2,7 +2,7 @@
 //!
 //! The store keeps what operators want. The reactor takes in events, `plan` decides, and what
 //! follows is a snapshot for the data plane and actions for a host's engine. The admin API writes
-//! to the store and reads copies of the world; it never waits for the loop, nor the loop for it.
+//! to the store and reads copies of the world; the loop never waits for it.
 
 mod action;
 pub mod api;

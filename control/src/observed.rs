@@ -51,6 +51,8 @@ pub(crate) struct Instance {
     pub(crate) doing: Option<Action>,
     /// When an action last began or ended here: what was seen before that is out of date.
     pub(crate) changed_at: Moment,
+    /// When the look began that was taken in last: they may end in another order.
+    pub(crate) looked_at: Moment,
     /// Grows with every start of the process, so that a late probe of a former one is known.
     pub(crate) epoch: u64,
     /// Weir stopped it itself, so that its exit is no failure and a wake may start it.
@@ -63,6 +65,8 @@ pub(crate) struct Instance {
     pub(crate) unplaced_death: Option<Death>,
     /// Whether its process has been ready since Weir last started it.
     pub(crate) was_ready: bool,
+    /// Whether any process of it was ever ready: then it can serve again.
+    pub(crate) proven: bool,
     /// Failures in a row since it was last ready.
     pub(crate) failures: u32,
     pub(crate) failure: Option<Failure>,
@@ -151,8 +155,9 @@ impl Observed {
             }
             Event::WakeWanted(app) => self.wake_wanted(app),
             Event::SleepWanted(app, level) => {
-                let state = self.apps.entry(app).or_default();
-                (state.asleep, state.wake_wanted) = (Some(level), false);
+                if let Some(state) = self.apps.get_mut(&app) {
+                    (state.asleep, state.wake_wanted) = (Some(level), false);
+                }
             }
             Event::ConnectFailed(_) | Event::Desired(_) => {}
         }
@@ -166,7 +171,8 @@ impl Observed {
         now: Moment,
     ) {
         let state = self.apps.entry(app.app.name.clone()).or_default();
-        if former.is_none_or(|former| former.generation == app.generation) {
+        let version = |app: &DesiredApp| (app.generation, app.deployment.number);
+        if former.is_none_or(|former| version(former) == version(app)) {
             state.awake_since = state.awake_since.max(now);
             return;
         }
@@ -188,12 +194,24 @@ impl Observed {
 
     /// Reads the levels that the data plane writes.
     pub(crate) fn sample(&mut self, activity: &Activity) {
+        let served = self.served.clone();
+        let serves = |app: &AppName| {
+            served.app(app).is_some_and(|route| matches!(route.state, RouteState::Serving(_)))
+        };
         for (app, live) in activity.apps() {
-            let Some(state) = self.apps.get_mut(&app) else { continue };
-            state.in_flight = live.in_flight();
-            state.last_request = live.last_request();
+            let level = (live.in_flight(), live.last_request());
+            let Some(state) = self.apps.get(&app) else { continue };
+            // Told to sleep, but a request came first.
+            let disturbed = level.0 > 0 && state.asleep.is_some() && serves(&app);
+            if (state.in_flight, state.last_request) == level && !disturbed {
+                continue;
+            }
+            if let Some(state) = self.apps.get_mut(&app) {
+                (state.in_flight, state.last_request) = level;
+                state.asleep = state.asleep.filter(|_| !disturbed);
+            }
         }
-        let count = |id: &InstanceId| activity.instance(id).count();
+        let count = |id: &InstanceId| activity.in_flight_on(id);
         self.change_where(
             |id, instance| instance.in_flight != count(id),
             |id, instance| instance.in_flight = count(id),
@@ -207,7 +225,6 @@ impl Observed {
         instance.changed_at = now;
         match action {
             Action::Start(_) => {
-                instance.stopped_by_us = false;
                 instance.was_ready = false;
                 instance.retry_at = None;
                 instance.restarted(now);
@@ -287,6 +304,7 @@ impl Observed {
             if let Some(health) = adopted {
                 let instance = self.instances.entry(id).or_default();
                 instance.was_ready = matches!(health, Health::Ready { .. });
+                instance.proven = instance.was_ready;
                 instance.health = health;
             }
         }
@@ -328,7 +346,7 @@ impl Observed {
             |id, instance| {
                 matches!(instance.state(), Some(ContainerState::Exited { .. })) && slept(id)
             },
-            |_, instance| instance.stopped_by_us = true,
+            |_, instance| (instance.stopped_by_us, instance.proven) = (true, true),
         );
     }
 
@@ -375,9 +393,10 @@ impl Observed {
         }
         let instance = self.instances.entry(id.clone()).or_default();
         // What an action is changing, or has changed since the look began, is not to be unlearnt.
-        if instance.doing.is_some() || instance.changed_at >= began {
+        if instance.doing.is_some() || instance.changed_at >= began || instance.looked_at > began {
             return;
         }
+        instance.looked_at = began;
         instance.look(container, now);
         // One that could not be made keeps its failure, and with it the wait before the next try.
         if instance.container.is_none() && instance.failure.is_none() {
@@ -399,6 +418,7 @@ impl Observed {
             Ok(container) => {
                 if let (Action::Start(_), Some(started)) = (action, &container) {
                     instance.begun_at = started.started_at;
+                    instance.stopped_by_us = false;
                 }
                 instance.look(container, now);
             }
@@ -415,13 +435,14 @@ impl Observed {
 
     fn probed(&mut self, id: &InstanceId, epoch: u64, outcome: Result<(), String>, now: Moment) {
         let Some(instance) = self.instances.get_mut(id) else { return };
-        if instance.epoch != epoch {
+        // Nor is a verdict on a process that is being frozen or ended of any worth.
+        if instance.epoch != epoch || instance.is_leaving() {
             return;
         }
         match outcome {
             Ok(()) => {
                 instance.health = Health::Ready { since: now };
-                instance.was_ready = true;
+                (instance.was_ready, instance.proven) = (true, true);
                 (instance.failures, instance.failure, instance.retry_at) = (0, None, None);
             }
             Err(error) => match &mut instance.health {
@@ -441,7 +462,14 @@ impl Instance {
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        self.state() == Some(ContainerState::Running) && matches!(self.health, Health::Ready { .. })
+        self.state() == Some(ContainerState::Running)
+            && matches!(self.health, Health::Ready { .. })
+            && !self.is_leaving()
+    }
+
+    /// Whether it is being frozen or ended: it takes no request from then on, though it runs.
+    fn is_leaving(&self) -> bool {
+        matches!(self.doing, Some(Action::Pause(_) | Action::Stop { .. } | Action::Remove { .. }))
     }
 
     pub(crate) fn is_backing_off(&self, now: Moment) -> bool {
@@ -478,7 +506,11 @@ impl Instance {
             self.unplaced_death = Some(death);
             return;
         }
-        if self.stopped_by_us || death.at < self.begun_at {
+        // Told late: of a process before the one that Weir started, or before the one that the
+        // engine has started since and that is ready.
+        let former = |container: &Container| death.at < container.started_at;
+        let outlived = self.is_ready() && self.container.as_ref().is_some_and(former);
+        if self.stopped_by_us || death.at < self.begun_at || outlived {
             return;
         }
         let failure = Failure {

@@ -6,7 +6,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Duration, sleep},
 };
-use weir_config::{Activity, Desired, Moment, Publisher};
+use weir_config::{Activity, AppName, Desired, Moment, Publisher};
 
 use crate::{
     event::{DesiredChange, Event},
@@ -42,6 +42,8 @@ pub(crate) struct Reactor {
     pub(crate) probers: Probers,
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) worlds: watch::Sender<Arc<World>>,
+    /// Turns in which something was to be done.
+    pub(crate) turns: usize,
 }
 
 impl Reactor {
@@ -84,12 +86,12 @@ impl Reactor {
             let known = self.desired.apps.keys().chain(self.observed.apps.keys());
             let kept: BTreeSet<_> = change.apps.iter().map(|(name, _)| name).collect();
             let gone: Vec<_> = known.filter(|name| !kept.contains(name)).cloned().collect();
-            for name in gone {
-                self.desired.apps.remove(&name);
-                self.observed.app_removed(&name);
+            for name in gone.iter().filter(|name| !change.unreadable.contains(*name)) {
+                self.remove(name);
             }
         }
         for (name, app) in change.apps {
+            self.desired.unreadable.remove(&name);
             match app {
                 Some(app) => {
                     let former = self.desired.apps.get(&name).map(Arc::as_ref);
@@ -97,12 +99,18 @@ impl Reactor {
                     self.desired.apps.insert(name, app);
                 }
                 None => {
-                    self.desired.apps.remove(&name);
-                    self.observed.app_removed(&name);
+                    self.remove(&name);
                 }
             }
         }
         self.desired.revision = change.revision;
+        self.desired.unreadable.extend(change.unreadable);
+    }
+
+    fn remove(&mut self, app: &AppName) {
+        self.desired.apps.remove(app);
+        self.observed.app_removed(app);
+        self.activity.remove_app(app);
     }
 
     /// Plans until nothing more follows, and returns when to plan again though nothing happens.
@@ -113,11 +121,19 @@ impl Reactor {
             self.observed.sample(&self.activity);
             let plan = plan(&self.desired, &self.observed, &self.activity, now);
             wake_at = plan.wake_at;
-            for action in plan.actions {
+            let mut actions = plan.actions;
+            if !actions.is_empty() {
+                // What found no room comes first in some later turn, whatever its name.
+                let first = self.turns % actions.len();
+                actions.rotate_left(first);
+                self.turns = self.turns.wrapping_add(1);
+            }
+            for action in actions {
+                let Some(room) = self.executor.room_for(&action) else { continue };
                 tracing::info!(%action, "begins");
                 let container = self.observed.container(action.instance());
                 self.observed.begun(&action, now);
-                self.executor.perform(action, container);
+                self.executor.perform(action, container, room);
             }
             self.observed.fell_asleep(plan.asleep);
             self.probers.keep(plan.probes);

@@ -54,8 +54,8 @@ impl StateDir {
             }
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
-        lock.set_len(0).map_err(unusable)?;
-        write!(lock, "{}", std::process::id()).map_err(unusable)?;
+        // Only for another process's message; a full disk is no reason not to serve.
+        let _ = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
@@ -71,7 +71,7 @@ impl StateDir {
         Ok(file)
     }
 
-    /// The snapshot that was served last, or an empty one if there is none that can be read.
+    /// The snapshot that was served last, if there is one that can be read.
     pub fn last_good(&self, activity: &Activity) -> Option<Snapshot> {
         let file = self.file(LAST_GOOD);
         let bytes = match fs::read(&file) {
@@ -83,7 +83,7 @@ impl StateDir {
             }
         };
         match serde_json::from_slice::<LastGood>(&bytes) {
-            Ok(saved) => Some(saved.restore(activity)),
+            Ok(saved) => Some(saved.restore(activity, &boot_id())),
             Err(error) => {
                 tracing::warn!(file = %file.display(), %error, "the last snapshot is damaged");
                 None
@@ -98,6 +98,12 @@ impl StateDir {
 }
 
 const LAST_GOOD: &str = "last-good.json";
+
+/// What tells one boot of this machine from another (`random(4)`); empty if the system does not
+/// tell.
+pub(crate) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
 
 /// Replaces a file whole or not at all, readable by its owner only.
 pub(crate) fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {

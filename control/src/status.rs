@@ -9,7 +9,7 @@ use crate::{
     observed::{Engine, Health, Instance, Observed},
 };
 
-/// The status of an app, if the loop has taken it in.
+/// The status of an app that the loop has taken in.
 pub(crate) fn app_status(
     app: &DesiredApp,
     observed: &Observed,

@@ -28,7 +28,8 @@ type Answer = Result<Response, ApiProblem>;
 #[utoipa::path(get, path = "/v1/apps", responses((status = 200, body = List<AppResource>)))]
 pub(crate) async fn list(State(state): State<ApiState>) -> Answer {
     let records = state.store.apps().await?;
-    let items = records.into_iter().map(|record| state.resource(record)).collect();
+    let world = state.world();
+    let items = records.into_iter().map(|record| state.resource(&world, record)).collect();
     Ok(Json(List::<AppResource> { items }).into_response())
 }
 
@@ -146,7 +147,7 @@ pub(crate) async fn sleep(
     let level = request.level.unwrap_or(SleepLevel::Paused);
     let name = parse_name(&name)?;
     let record = state.store.app(&name).await?.ok_or_else(|| StoreError::NoApp(name.clone()))?;
-    let status = state.resource(record.clone()).status;
+    let status = state.resource(&state.world(), record.clone()).status;
     if let Some(why) = cannot_sleep(&status) {
         return Err(ApiProblem::conflict(
             "cannot_sleep",

@@ -65,12 +65,11 @@ impl ApiState {
             };
             let _ = tokio::time::timeout(limit, world.wait_for(is_done)).await;
         }
-        Ok(self.resource(record))
+        Ok(self.resource(&self.world(), record))
     }
 
-    /// An app with its status of this moment.
-    pub(crate) fn resource(&self, record: AppRecord) -> AppResource {
-        let world = self.world();
+    /// An app with its status in this world.
+    pub(crate) fn resource(&self, world: &World, record: AppRecord) -> AppResource {
         let known = record.manifest.name.parse::<AppName>().ok();
         let known = known.and_then(|name| world.desired.apps.get(&name).cloned());
         let status = match known {

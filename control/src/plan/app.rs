@@ -54,10 +54,23 @@ impl<'a> Cast<'a> {
         self.current.iter().all(|(_, instance)| instance.is_ready())
     }
 
-    /// Whether the former ones must go first: a published port can be held by one container at a
-    /// time.
-    pub(super) fn makes_room(&self, app: &DesiredApp) -> bool {
+    /// Whether the former ones must go before the new ones start: a published port can be held by
+    /// one running container at a time.
+    fn takes_turns(&self, app: &DesiredApp) -> bool {
         !app.deployment.template.ports.is_empty() && !self.former.is_empty()
+    }
+
+    /// Whether it is their time to go: the new ones are made, so their image is known to be there.
+    pub(super) fn makes_room(&self, app: &DesiredApp) -> bool {
+        let is_made = |(_, instance): &(_, Instance)| instance.container.is_some();
+        self.takes_turns(app) && self.current.iter().all(is_made)
+    }
+
+    /// The latest of the former deployments that has ever been ready: it serves for as long as the
+    /// new one is not.
+    fn fallback(&self, app: &DesiredApp) -> Option<u64> {
+        let proven = self.former.iter().filter(|(_, instance)| instance.proven);
+        proven.map(|(id, _)| id.deployment).filter(|n| *n < app.deployment.number).max()
     }
 
     /// Since when every instance has been ready with nothing under way, if so it is.
@@ -93,34 +106,37 @@ pub(super) fn plan_app(
     {
         plan.asleep.push((app.app.name.clone(), level));
     }
-    let makes_room = cast.makes_room(app);
+    let takes_turns = cast.takes_turns(app);
     for (id, instance) in &cast.current {
         plan.probe(id, instance, &app.app.health);
-        if !(makes_room && instance.container.is_none()) {
+        if !(takes_turns && instance.container.is_some()) {
             plan_current(app, id, instance, target, observed, now, plan);
         }
     }
+    let fallback = cast.fallback(app);
     for (id, instance) in &cast.former {
         plan.probe(id, instance, &app.app.health);
-        let of_use = instance.is_ready()
-            || instance.state() == Some(ContainerState::Paused)
-            || matches!(instance.state(), Some(ContainerState::Exited { .. }))
-                && instance.stopped_by_us
-                && instance.failure.is_none();
-        if cast.is_ready() || makes_room || !of_use {
+        let stands_in = instance.proven
+            && (Some(id.deployment) == fallback || id.deployment == app.deployment.number);
+        if cast.is_ready() || cast.makes_room(app) || !stands_in {
             retire(id, instance, observed, &app.app.rollout, now, plan);
-        } else if instance.doing.is_none() && target == Target::Awake {
-            // The new deployment is not ready, so the former one serves for as long as it takes.
-            match instance.state() {
-                Some(ContainerState::Paused) => plan.actions.push(Action::Unpause((*id).clone())),
-                Some(ContainerState::Exited { .. }) => {
-                    plan.actions.push(Action::Start((*id).clone()));
-                }
-                _ => {}
-            }
+        } else if target == Target::Awake && instance.doing.is_none() {
+            plan_stand_in(id, instance, now, plan);
         }
     }
     route::route(app, &cast, target, observed, activity, now)
+}
+
+/// The next step of a former instance that serves while the new deployment is not ready.
+fn plan_stand_in(id: &InstanceId, instance: &Instance, now: Moment, plan: &mut Plan) {
+    match instance.state() {
+        Some(ContainerState::Paused) => plan.actions.push(Action::Unpause(id.clone())),
+        Some(ContainerState::Exited { .. }) => match instance.retry_at.filter(|at| now < *at) {
+            Some(at) => plan.wake_at(at),
+            None => plan.actions.push(Action::Start(id.clone())),
+        },
+        _ => {}
+    }
 }
 
 /// The next step of an instance that should be.
@@ -147,7 +163,10 @@ fn plan_current(
             // Only when the data plane holds new requests and none that it let through is left.
             let held_off = !serves(&observed.served, id) && instance.in_flight == 0;
             match level {
-                _ if !held_off => None,
+                _ if !held_off => {
+                    plan.wake_at(now + DRAIN_POLL);
+                    None
+                }
                 SleepLevel::Paused => Some(Action::Pause(id.clone())),
                 SleepLevel::Stopped => Some(stop(StopReason::Sleep)),
             }
@@ -155,7 +174,7 @@ fn plan_current(
         (Some(ContainerState::Paused), Target::Asleep(SleepLevel::Stopped)) => {
             Some(stop(StopReason::Sleep))
         }
-        // A crash loop is ended whatever the target; a failed one is not tried before its time.
+        // A crash loop is ended; a failed one is not tried before its time.
         (Some(ContainerState::Running | ContainerState::Restarting), _) if backing_off => {
             (!instance.is_ready()).then(|| stop(StopReason::CrashLoop))
         }
@@ -170,7 +189,9 @@ fn plan_current(
                 RestartPolicy::OnFailure => code != 0,
                 RestartPolicy::Never => false,
             };
-            (instance.stopped_by_us || restarts).then(|| Action::Start(id.clone()))
+            // A wake starts whatever has ended.
+            let wanted = observed.apps.get(&id.app).is_some_and(|state| state.wake_wanted);
+            (instance.stopped_by_us || restarts || wanted).then(|| Action::Start(id.clone()))
         }
         (Some(ContainerState::Created), Target::Awake) => Some(Action::Start(id.clone())),
         (Some(ContainerState::Dead), _) => {

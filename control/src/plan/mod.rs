@@ -76,14 +76,14 @@ pub(crate) fn plan(
     let gone: Vec<_> = snapshot
         .apps()
         .map(|route| route.app.clone())
-        .filter(|app| !desired.apps.contains_key(app))
+        .filter(|app| desired.has_gone(app))
         .collect();
     for app in gone {
         snapshot.remove(&app);
         changed = true;
     }
     for (id, instance) in &observed.instances {
-        if !desired.apps.contains_key(&id.app) {
+        if desired.has_gone(&id.app) {
             app::retire(id, instance, observed, &Rollout::default(), now, &mut plan);
         }
     }

@@ -38,7 +38,7 @@ pub(super) fn unseen(
 ) -> Option<AppRoute> {
     let served = observed.served.app(&app.app.name).map(|route| &route.state);
     match (served, error) {
-        (Some(RouteState::Serving(_)), _) | (Some(_), None) => None,
+        (Some(RouteState::Serving(_) | RouteState::Asleep(_)), _) | (Some(_), None) => None,
         (None, None) => Some(with_state(app, RouteState::Starting, activity)),
         (_, Some(_)) => Some(with_state(app, engine_gone(), activity)),
     }
@@ -74,8 +74,13 @@ fn awake(
         return RouteState::Serving(endpoints);
     }
     let everyone = || cast.current.iter().map(|(_, instance)| instance);
+    let served = observed.served.app(&app.app.name).map(|route| &route.state);
     if matches!(observed.engine, Engine::Down { .. }) {
-        return engine_gone();
+        // An engine that is only restarted is worth a wait.
+        return match served {
+            Some(RouteState::Asleep(level)) => RouteState::Asleep(*level),
+            _ => engine_gone(),
+        };
     }
     if everyone().all(|instance| instance.is_backing_off(now) || ended(app, instance)) {
         let message = |instance: &Instance| Some(instance.failure.as_ref()?.message.clone());
@@ -88,7 +93,7 @@ fn awake(
         return RouteState::Unavailable { reason, retry_after: RETRY_AFTER };
     }
     // A wake is told from a first start by what was served before it.
-    match observed.served.app(&app.app.name).map(|route| &route.state) {
+    match served {
         Some(RouteState::Asleep(level)) => RouteState::Asleep(*level),
         _ => depth(cast).map_or(RouteState::Starting, RouteState::Asleep),
     }
@@ -110,7 +115,14 @@ fn endpoints(app: &DesiredApp, cast: &Cast<'_>, activity: &Activity) -> Vec<Endp
     }
     let former: Vec<_> =
         cast.former.iter().filter_map(|(id, instance)| endpoint(id, instance)).collect();
-    if former.is_empty() { current.collect() } else { former }
+    // Two deployments never answer side by side.
+    let latest = former.iter().map(|endpoint| endpoint.instance.deployment).max();
+    match latest {
+        Some(latest) => {
+            former.into_iter().filter(|endpoint| endpoint.instance.deployment == latest).collect()
+        }
+        None => current.collect(),
+    }
 }
 
 /// How deep the app sleeps, by its containers; `None` when none is asleep.
@@ -125,10 +137,12 @@ fn depth(cast: &Cast<'_>) -> Option<SleepLevel> {
     cast.current.iter().filter_map(|(_, instance)| level(instance)).max()
 }
 
-/// Whether its process has ended by itself and nothing will start it again.
+/// Whether its process has ended by itself and nothing will start it again. What may sleep may also
+/// be woken, whoever ended it.
 fn ended(app: &DesiredApp, instance: &Instance) -> bool {
     use weir_config::RestartPolicy::{Always, Never, OnFailure};
     match (instance.state(), app.deployment.template.restart) {
+        _ if app.app.sleep.is_some() => false,
         (Some(ContainerState::Exited { code, .. }), OnFailure) => {
             code == 0 && !instance.stopped_by_us
         }

@@ -1,5 +1,7 @@
 //! Whether an app should be awake.
 
+use std::time::Duration;
+
 use weir_config::{Moment, SleepLevel, SleepPolicy};
 
 use crate::observed::AppState;
@@ -9,6 +11,9 @@ pub(super) enum Target {
     Awake,
     Asleep(SleepLevel),
 }
+
+/// However soon an app sleeps, it is not looked at more often than this.
+const LEAST_LOOK: Duration = Duration::from_millis(100);
 
 /// Decides, and tells when the answer may change though nothing happens.
 ///
@@ -23,7 +28,7 @@ pub(super) fn target(
     if state.in_flight > 0 || state.wake_wanted {
         // Nothing tells when a request ends; if it ends now, this is when the app may be idle.
         let shortest = policy.and_then(|policy| policy.pause_after.or(policy.stop_after));
-        return (Target::Awake, shortest.map(|span| now + span));
+        return (Target::Awake, shortest.map(|span| now + span.max(LEAST_LOOK)));
     }
     let awake_since = state.awake_since.max(at_ease_since.unwrap_or_default());
     let last_active = state.last_request.max(awake_since);

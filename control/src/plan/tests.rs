@@ -9,7 +9,7 @@ use weir_config::{
 use weir_deploy::{Container, ContainerState, EngineInfo, ProviderError};
 
 use crate::{
-    action::Action,
+    action::{Action, StopReason},
     event::{Death, Event},
     observed::{Health, Observed},
     plan::plan,
@@ -491,7 +491,7 @@ fn a_published_port_is_given_free_before_it_is_taken() {
     bench.put("shop", "{image: a, ports: [\"5000:5000\"]}");
     bench.settle();
     bench.put("shop", "{image: b, ports: [\"5000:5000\"]}");
-    assert_eq!(bench.settle(), ["remove shop-1-0", "create shop-2-0", "start shop-2-0"]);
+    assert_eq!(bench.settle(), ["create shop-2-0", "remove shop-1-0", "start shop-2-0"]);
 }
 
 #[test]
@@ -517,6 +517,43 @@ fn a_death_that_is_told_late_is_not_the_next_process_s() {
     bench.wake("shop");
     bench.settle();
     bench.die(id, stopped_at, 143);
+    assert!(bench.settle().is_empty());
+    assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
+}
+
+#[test]
+fn an_instance_that_is_being_stopped_takes_no_request() {
+    let mut bench = awake_bench();
+    let instance = bench.instance("shop-1-0");
+    let stop = Action::Stop { instance, grace: seconds(10), why: StopReason::Sleep };
+    bench.observed.begun(&stop, bench.now);
+    let _request = bench.request("shop");
+    bench.settle();
+    assert_ne!(bench.served_by("shop"), ["shop-1-0"]);
+}
+
+#[test]
+fn a_former_deployment_that_crashes_once_still_stands_in_for_one_that_never_got_ready() {
+    let mut bench = awake_bench();
+    bench.broken.push("b");
+    bench.put("shop", "{image: b}");
+    bench.settle();
+    bench.crash("shop-1-0", 9);
+    assert!(bench.settle().is_empty(), "the engine starts it again");
+    let id = bench.instance("shop-1-0");
+    bench.change(&id, ContainerState::Running, Some([10, 0, 0, 9].into()));
+    bench.list();
+    bench.settle();
+    assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
+}
+
+#[test]
+fn an_app_that_cannot_be_read_is_left_alone() {
+    let mut bench = awake_bench();
+    let app = bench.app("shop");
+    bench.desired.apps.remove(&app);
+    bench.desired.unreadable.insert(app);
+    bench.desired.revision += 1;
     assert!(bench.settle().is_empty());
     assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
 }

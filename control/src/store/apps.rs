@@ -66,7 +66,10 @@ impl Store {
                 Ok(app) => {
                     desired.apps.insert(app.app.name.clone(), Arc::new(app));
                 }
-                Err(error) => tracing::error!(%error, "an app was left out"),
+                Err(error) => {
+                    tracing::error!(%error, "an app cannot be read; what runs of it is left alone");
+                    desired.unreadable.insert(parse_name(row)?);
+                }
             }
         }
         Ok(desired)
@@ -114,7 +117,8 @@ impl Store {
     pub(crate) async fn apps(&self) -> Result<Vec<AppRecord>, StoreError> {
         let select = format!("{SELECT_APP} ORDER BY o.name");
         let rows = sqlx::query(sqlx::AssertSqlSafe(select)).fetch_all(&self.readers).await?;
-        rows.iter().map(app_record).collect()
+        // One that cannot be read is no reason not to see the others.
+        Ok(rows.iter().filter_map(|row| app_record(row).ok()).collect())
     }
 
     /// Makes an app, or makes it what is written. With `redeploy` it gets a new deployment even if

@@ -27,7 +27,7 @@ pub(crate) use tokens::Token;
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     readers: SqlitePool,
-    /// One connection: SQLite has one writer, and waiting for it here is fair and has no time-out.
+    /// One connection: SQLite has one writer, and waiting for it here is fair.
     writer: SqlitePool,
     cluster_id: String,
     base_domain: Hostname,

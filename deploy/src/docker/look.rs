@@ -114,8 +114,13 @@ pub(crate) fn container(raw: &ContainerInspectResponse) -> Option<Container> {
         let labels = labels_of(raw)?;
         let state = state(raw.state.as_ref()?)?;
         let awake = matches!(state, ContainerState::Running | ContainerState::Paused);
+        let instance = labels::instance(labels)?;
+        // An image made from a container keeps its labels, and so does what is run from that image.
+        if raw.name.as_deref()?.trim_start_matches('/') != instance.container_name() {
+            return None;
+        }
         Some(Container {
-            instance: labels::instance(labels)?,
+            instance,
             id: raw.id.clone()?,
             state,
             started_at: raw.state.as_ref().and_then(started_at).unwrap_or_default(),
@@ -127,7 +132,11 @@ pub(crate) fn container(raw: &ContainerInspectResponse) -> Option<Container> {
     let container = seen();
     if container.is_none() {
         let name = raw.name.as_deref().unwrap_or_default();
-        tracing::warn!(name, id = raw.id, "this container has our label but not our others");
+        tracing::warn!(
+            name,
+            id = raw.id,
+            "this container has our label, but not our other labels or not their name"
+        );
     }
     container
 }

@@ -58,6 +58,8 @@ pub enum ControlError {
     File { file: PathBuf, error: io::Error },
     #[error("the admin API stopped: {0}")]
     Api(io::Error),
+    #[error("a metric cannot be registered: {0}")]
+    Metrics(prometheus::Error),
     #[error("a part of the control loop ended: {0}")]
     Loop(String),
 }
@@ -86,6 +88,7 @@ impl Control {
     ) -> Result<(), ControlError> {
         let Options { dir, base_domain, certificates, admin, metrics, https_port } = options;
         let has_traffic = self.snapshots.current().apps().next().is_some();
+        metrics.register(self.hints.metric()).map_err(ControlError::Metrics)?;
         let store = open_store(&dir, &base_domain, has_traffic).await?;
         token::ensure_admin(&dir, &store).await?;
         let desired = store.desired().await?;

@@ -1,7 +1,6 @@
 //! The data plane's hints, on their way into the loop.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
+use prometheus::IntCounter;
 use tokio::sync::mpsc;
 use weir_config::{AppName, InstanceId, Observe};
 
@@ -11,23 +10,27 @@ use crate::event::Event;
 #[derive(Debug)]
 pub struct Hints {
     events: mpsc::WeakSender<Event>,
-    dropped: AtomicU64,
+    /// Hints that found the loop's queue full.
+    dropped: IntCounter,
 }
 
 impl Hints {
     pub(crate) fn new(events: &mpsc::Sender<Event>) -> Self {
-        Self { events: events.downgrade(), dropped: AtomicU64::new(0) }
+        let (name, help) =
+            ("weir_hints_dropped_total", "Hints of requests that the loop had no room for.");
+        let dropped = IntCounter::new(name, help).expect("a valid name of a metric");
+        Self { events: events.downgrade(), dropped }
     }
 
-    /// Hints that found the loop's queue full.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Relaxed)
+    /// Counts the hints that were dropped.
+    pub(crate) fn metric(&self) -> Box<IntCounter> {
+        Box::new(self.dropped.clone())
     }
 
     fn send(&self, event: Event) {
         let Some(events) = self.events.upgrade() else { return };
         if events.try_send(event).is_err() {
-            self.dropped.fetch_add(1, Relaxed);
+            self.dropped.inc();
         }
     }
 }

@@ -14,6 +14,7 @@ mod executor;
 mod failure;
 mod feed;
 mod hints;
+mod instance;
 mod observed;
 mod plan;
 mod prober;

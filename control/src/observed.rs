@@ -3,7 +3,7 @@
 //! Nothing here decides or does anything: [`crate::plan`] reads it, the reactor feeds it. An
 //! action in flight is part of it, so that nothing is started twice.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use weir_config::{
     Activity, AppName, AppRoute, Certificate, DesiredApp, InstanceId, Moment, RouteState,
@@ -13,8 +13,9 @@ use weir_deploy::{Container, ContainerState, EngineInfo, ProviderError};
 
 use crate::{
     action::{Action, StopReason},
-    event::{Death, Event},
+    event::Event,
     failure::{Failure, FailureReason},
+    instance::{Health, Instance},
 };
 
 /// Everything seen. Cheap to clone, so that the API reads a copy and never waits for the loop.
@@ -42,56 +43,6 @@ pub(crate) enum Engine {
     },
 }
 
-/// One instance: its container, its health and what is being done to it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Instance {
-    pub(crate) container: Option<Container>,
-    pub(crate) health: Health,
-    /// The action in flight, if any.
-    pub(crate) doing: Option<Action>,
-    /// When an action last began or ended here: what was seen before that is out of date.
-    pub(crate) changed_at: Moment,
-    /// When the look began that was taken in last: they may end in another order.
-    pub(crate) looked_at: Moment,
-    /// Grows with every start of the process, so that a late probe of a former one is known.
-    pub(crate) epoch: u64,
-    /// Weir stopped it itself, so that its exit is no failure and a wake may start it.
-    pub(crate) stopped_by_us: bool,
-    /// When Weir last started it, or it was first seen, by the engine's clock. What died before
-    /// that was another process.
-    pub(crate) begun_at: i128,
-    /// A death that came to be known while it is being started: which process it was is known
-    /// when the start has ended.
-    pub(crate) unplaced_death: Option<Death>,
-    /// Whether its process has been ready since Weir last started it.
-    pub(crate) was_ready: bool,
-    /// Whether any process of it was ever ready: then it can serve again.
-    pub(crate) proven: bool,
-    /// Failures in a row since it was last ready.
-    pub(crate) failures: u32,
-    pub(crate) failure: Option<Failure>,
-    /// Nothing is tried again before this.
-    pub(crate) retry_at: Option<Moment>,
-    /// When it left the served snapshot.
-    pub(crate) left_at: Option<Moment>,
-    /// Requests in flight on it, as sampled before the plan.
-    pub(crate) in_flight: u64,
-}
-
-/// What the probes say. Kept while an instance is paused: its process does not change meanwhile.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Health {
-    Starting { since: Moment, error: Option<String> },
-    Ready { since: Moment },
-    Unhealthy { since: Moment, error: String },
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        Self::Starting { since: Moment(0), error: None }
-    }
-}
-
 /// One app's sleep and traffic.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AppState {
@@ -104,10 +55,6 @@ pub(crate) struct AppState {
     pub(crate) asleep: Option<SleepLevel>,
     pub(crate) awake_since: Moment,
 }
-
-/// The wait before a failed instance is tried again: doubles from one to the other.
-const FIRST_RETRY: Duration = Duration::from_secs(5);
-const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 impl Observed {
     /// What is known at the start: the snapshot that was served last, and nothing of the engine.
@@ -453,91 +400,6 @@ impl Observed {
                 Health::Unhealthy { error: last, .. } => *last = error,
             },
         }
-    }
-}
-
-impl Instance {
-    pub(crate) fn state(&self) -> Option<ContainerState> {
-        self.container.as_ref().map(|container| container.state)
-    }
-
-    pub(crate) fn is_ready(&self) -> bool {
-        self.state() == Some(ContainerState::Running)
-            && matches!(self.health, Health::Ready { .. })
-            && !self.is_leaving()
-    }
-
-    /// Whether it is being frozen or ended: it takes no request from then on, though it runs.
-    fn is_leaving(&self) -> bool {
-        matches!(self.doing, Some(Action::Pause(_) | Action::Stop { .. } | Action::Remove { .. }))
-    }
-
-    pub(crate) fn is_backing_off(&self, now: Moment) -> bool {
-        self.retry_at.is_some_and(|at| now < at)
-    }
-
-    fn failed_by(&self, reason: FailureReason) -> bool {
-        self.failure.as_ref().is_some_and(|failure| failure.reason == reason)
-    }
-
-    /// Takes in the container as the engine has it.
-    fn look(&mut self, container: Option<Container>, now: Moment) {
-        let process = |container: &Container| (container.id.clone(), container.restarts);
-        let same_process = match (&self.container, &container) {
-            (Some(former), Some(latter)) => {
-                process(former) == process(latter) && former.address == latter.address
-            }
-            _ => false,
-        };
-        let stays_up = container.as_ref().is_some_and(|container| {
-            matches!(container.state, ContainerState::Running | ContainerState::Paused)
-        });
-        if !(same_process && stays_up) {
-            self.restarted(now);
-        }
-        if let (None, Some(first_seen)) = (&self.container, &container) {
-            self.begun_at = first_seen.started_at;
-        }
-        self.container = container;
-    }
-
-    fn died(&mut self, death: Death, now: Moment) {
-        if matches!(self.doing, Some(Action::Start(_))) {
-            self.unplaced_death = Some(death);
-            return;
-        }
-        // Told late: of a process before the one that Weir started, or before the one that the
-        // engine has started since and that is ready.
-        let former = |container: &Container| death.at < container.started_at;
-        let outlived = self.is_ready() && self.container.as_ref().is_some_and(former);
-        if self.stopped_by_us || death.at < self.begun_at || outlived {
-            return;
-        }
-        let failure = Failure {
-            reason: FailureReason::InstanceExited,
-            message: format!("the process exited with code {}", death.exit_code),
-            exit_code: Some(death.exit_code),
-            log_tail: death.log_tail,
-        };
-        self.fail(failure, now);
-        // One that was ready is started again by the engine at once; one that never was would only
-        // fail again.
-        if std::mem::take(&mut self.was_ready) {
-            self.retry_at = None;
-        }
-    }
-
-    /// Another process than before: what was known of the former one's health is void.
-    fn restarted(&mut self, now: Moment) {
-        self.epoch += 1;
-        self.health = Health::Starting { since: now, error: None };
-    }
-
-    fn fail(&mut self, failure: Failure, now: Moment) {
-        let wait = FIRST_RETRY.saturating_mul(1 << self.failures.min(10)).min(LONGEST_RETRY);
-        self.failures += 1;
-        self.failure = Some(failure);
-        self.retry_at = Some(now + wait);
     }
 }
 

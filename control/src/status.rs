@@ -6,7 +6,8 @@ use weir_deploy::ContainerState;
 
 use crate::{
     api::wire::{AppStatus, Condition, FailureDetails, HostResource, InstanceResource, Phase},
-    observed::{Engine, Health, Instance, Observed},
+    instance::{Health, Instance},
+    observed::{Engine, Observed},
 };
 
 /// The status of an app that the loop has taken in.

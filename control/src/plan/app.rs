@@ -11,7 +11,8 @@ use super::{Plan, route, sleep, sleep::Target};
 use crate::{
     action::{Action, StopReason},
     failure::Failure,
-    observed::{Health, Instance, Observed, serves},
+    instance::{Health, Instance},
+    observed::{Observed, serves},
 };
 
 /// While requests end on an instance that leaves, this often is often enough to look.

@@ -18,7 +18,8 @@ use weir_config::{
 
 use crate::{
     action::Action,
-    observed::{Engine, Health, Instance, Observed},
+    instance::{Health, Instance},
+    observed::{Engine, Observed},
 };
 
 /// What follows from the world as it is at one moment.

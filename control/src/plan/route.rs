@@ -8,7 +8,10 @@ use weir_config::{
 use weir_deploy::ContainerState;
 
 use super::{app::Cast, sleep::Target};
-use crate::observed::{Engine, Health, Instance, Observed};
+use crate::{
+    instance::{Health, Instance},
+    observed::{Engine, Observed},
+};
 
 /// What a client is told to wait. A constant: a count-down would be a new snapshot every second.
 const RETRY_AFTER: Duration = Duration::from_secs(5);

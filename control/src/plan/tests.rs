@@ -11,7 +11,8 @@ use weir_deploy::{Container, ContainerState, EngineInfo, ProviderError};
 use crate::{
     action::{Action, StopReason},
     event::{Death, Event},
-    observed::{Health, Observed},
+    instance::Health,
+    observed::Observed,
     plan::plan,
 };
 

@@ -55,8 +55,8 @@ async fn follow(
     *retry = FIRST_RETRY;
     loop {
         let began = Moment::now();
-        let containers = provider.list().await?;
-        let listed = Event::EngineListed { info: info.clone(), containers, began };
+        let listing = provider.list().await?;
+        let listed = Event::EngineListed { info: info.clone(), listing, began };
         if events.send(listed).await.is_err() {
             return Ok(());
         }

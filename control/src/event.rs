@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use weir_config::{AppName, Desired, DesiredApp, InstanceId, Moment, SleepLevel};
-use weir_deploy::{Container, EngineInfo, ProviderError};
+use weir_deploy::{Container, EngineInfo, Listing, ProviderError};
 
 use crate::action::Action;
 
@@ -14,7 +14,7 @@ pub(crate) enum Event {
     /// Every container there is, from a look that began at `began`.
     EngineListed {
         info: EngineInfo,
-        containers: Vec<Container>,
+        listing: Listing,
         began: Moment,
     },
     EngineDown(ProviderError),

@@ -3,13 +3,13 @@
 //! Nothing here decides or does anything: [`crate::plan`] reads it, the reactor feeds it. An
 //! action in flight is part of it, so that nothing is started twice.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use weir_config::{
     Activity, AppName, AppRoute, Certificate, DesiredApp, InstanceId, Moment, RouteState,
     SleepLevel, Snapshot,
 };
-use weir_deploy::{Container, ContainerState, EngineInfo, ProviderError};
+use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
 use crate::{
     action::{Action, StopReason},
@@ -84,8 +84,8 @@ impl Observed {
     /// Takes in one event.
     pub(crate) fn apply(&mut self, event: Event, now: Moment) {
         match event {
-            Event::EngineListed { info, containers, began } => {
-                self.listed(info, containers, began, now);
+            Event::EngineListed { info, listing, began } => {
+                self.listed(info, listing, began, now);
             }
             Event::EngineDown(error) => self.engine_down(&error),
             Event::ContainerSeen { instance, container, began } => {
@@ -226,7 +226,7 @@ impl Observed {
         of_app.map(|(id, _)| id.clone()).collect()
     }
 
-    fn listed(&mut self, info: EngineInfo, found: Vec<Container>, began: Moment, now: Moment) {
+    fn listed(&mut self, info: EngineInfo, listing: Listing, began: Moment, now: Moment) {
         let first_time = !self.is_complete();
         self.engine = Engine::Up(info);
         self.change_where(
@@ -235,16 +235,14 @@ impl Observed {
                 (instance.failures, instance.failure, instance.retry_at) = (0, None, None);
             },
         );
-        let missing: Vec<_> = self
-            .instances
-            .keys()
-            .filter(|id| !found.iter().any(|container| container.instance == **id))
-            .cloned()
-            .collect();
+        let found = listing.containers.iter().map(|container| &container.instance);
+        let there: BTreeSet<_> = found.chain(&listing.unknown).collect();
+        let ids = self.instances.keys();
+        let missing: Vec<_> = ids.filter(|id| !there.contains(id)).cloned().collect();
         for id in missing {
             self.seen(&id, None, began, now);
         }
-        for container in found {
+        for container in listing.containers {
             let id = container.instance.clone();
             let adopted = first_time.then(|| self.adopt(&container, now));
             self.seen(&id, Some(container), began, now);

@@ -9,6 +9,6 @@ mod provider;
 
 pub use docker::Docker;
 pub use provider::{
-    Container, ContainerEvent, ContainerSpec, ContainerState, EngineInfo, ExecOutput, LogLine,
-    LogStream, Provider, ProviderError, Stats, Stream,
+    Container, ContainerEvent, ContainerSpec, ContainerState, EngineInfo, ExecOutput, Listing,
+    LogLine, LogStream, Provider, ProviderError, Stats, Stream,
 };

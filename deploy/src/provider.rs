@@ -18,7 +18,7 @@ pub trait Provider: std::fmt::Debug + Send + Sync + 'static {
     async fn info(&self) -> Result<EngineInfo, ProviderError>;
 
     /// Every container of this Weir, running or not.
-    async fn list(&self) -> Result<Vec<Container>, ProviderError>;
+    async fn list(&self) -> Result<Listing, ProviderError>;
 
     /// One container as it is now; `None` if there is none of that instance.
     async fn inspect(&self, instance: &InstanceId) -> Result<Option<Container>, ProviderError>;
@@ -69,6 +69,15 @@ pub trait Provider: std::fmt::Debug + Send + Sync + 'static {
 pub struct ContainerSpec {
     pub instance: InstanceId,
     pub template: Arc<Template>,
+}
+
+/// Every container there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    pub containers: Vec<Container>,
+    /// Those that are there but could not be looked at, as one that the engine hangs on: they must
+    /// not be taken for gone, and are no reason to know nothing of the others.
+    pub unknown: Vec<InstanceId>,
 }
 
 /// A container as the engine has it.

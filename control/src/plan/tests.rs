@@ -6,7 +6,7 @@ use weir_config::{
     Activity, App, AppManifest, AppName, Deployment, Desired, DesiredApp, InstanceId, Moment,
     RouteState, SleepLevel, Snapshot,
 };
-use weir_deploy::{Container, ContainerState, EngineInfo, ProviderError};
+use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
 use crate::{
     action::{Action, StopReason},
@@ -66,10 +66,13 @@ impl Bench {
     }
 
     fn list(&mut self) {
-        let containers = self.engine.values().cloned().collect();
-        let event = Event::EngineListed { info: info(), containers, began: self.now };
+        let event = Event::EngineListed { info: info(), listing: self.listing(), began: self.now };
         self.pass(Duration::from_millis(1));
         self.observed.apply(event, self.now);
+    }
+
+    fn listing(&self) -> Listing {
+        Listing { containers: self.engine.values().cloned().collect(), unknown: Vec::new() }
     }
 
     /// Makes an app what this spec says; another image is another deployment.
@@ -477,11 +480,11 @@ fn while_the_engine_is_away_nothing_is_done_and_what_serves_serves_on() {
 #[test]
 fn a_look_that_began_before_an_action_ended_does_not_undo_it() {
     let mut bench = awake_bench();
-    let containers: Vec<_> = bench.engine.values().cloned().collect();
+    let listing = bench.listing();
     let began = bench.now;
     bench.pass(seconds(61));
     bench.settle();
-    let late = Event::EngineListed { info: info(), containers, began };
+    let late = Event::EngineListed { info: info(), listing, began };
     bench.observed.apply(late, bench.now);
     assert!(bench.settle().is_empty(), "it is still known to be paused");
 }
@@ -555,6 +558,18 @@ fn an_app_that_cannot_be_read_is_left_alone() {
     bench.desired.apps.remove(&app);
     bench.desired.unreadable.insert(app);
     bench.desired.revision += 1;
+    assert!(bench.settle().is_empty());
+    assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
+}
+
+#[test]
+fn a_container_that_cannot_be_looked_at_is_not_taken_for_gone() {
+    let mut bench = awake_bench();
+    let unknown = vec![bench.instance("shop-1-0")];
+    let listing = Listing { containers: Vec::new(), unknown };
+    bench.pass(seconds(1));
+    let event = Event::EngineListed { info: info(), listing, began: bench.now };
+    bench.observed.apply(event, bench.now);
     assert!(bench.settle().is_empty());
     assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
 }

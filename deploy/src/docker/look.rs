@@ -9,7 +9,7 @@ use bollard::{
     },
     query_parameters::{InspectContainerOptions, ListContainersOptions, StatsOptions},
 };
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use weir_config::InstanceId;
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     errors::Failure,
     labels::{self, Labels},
 };
-use crate::provider::{Container, ContainerState, EngineInfo, ProviderError, Stats};
+use crate::provider::{Container, ContainerState, EngineInfo, Listing, ProviderError, Stats};
 
 /// Containers that are inspected at once; more would only queue up in the engine.
 const INSPECTIONS: usize = 8;
@@ -39,7 +39,7 @@ impl Docker {
 
     /// The summaries of a list have neither exit codes nor counts of restarts, so each container is
     /// inspected too.
-    pub(crate) async fn list_ours(&self) -> Result<Vec<Container>, Failure> {
+    pub(crate) async fn list_ours(&self) -> Result<Listing, Failure> {
         let label = format!("{}={}", labels::CLUSTER, self.cluster);
         let options = ListContainersOptions {
             all: true,
@@ -48,14 +48,23 @@ impl Docker {
         };
         let request = async |client: bollard::Docker| client.list_containers(Some(options)).await;
         let summaries = self.call("list", CALL, request).await?;
-        let ids = summaries.into_iter().filter_map(|summary| summary.id);
-        stream::iter(ids)
-            .map(async |id| self.inspect_raw(&id).await)
-            .buffer_unordered(INSPECTIONS)
-            // One that was removed in between is not listed.
-            .try_filter_map(async |raw| Ok(raw.as_ref().and_then(container)))
-            .try_collect()
-            .await
+        let looks = stream::iter(summaries).map(async |summary| {
+            let id = summary.id.unwrap_or_default();
+            (self.inspect_raw(&id).await, labels::instance(&summary.labels.unwrap_or_default()))
+        });
+        let mut looks = looks.buffer_unordered(INSPECTIONS);
+        let mut listing = Listing::default();
+        while let Some((look, instance)) = looks.next().await {
+            match look {
+                // One that was removed in between is not listed.
+                Ok(raw) => listing.containers.extend(raw.as_ref().and_then(container)),
+                Err(failure @ Failure::Known(ProviderError::Unreachable { .. })) => {
+                    return Err(failure);
+                }
+                Err(_) => listing.unknown.extend(instance),
+            }
+        }
+        Ok(listing)
     }
 
     /// A container by name or identity, whoever made it.

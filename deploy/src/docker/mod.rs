@@ -28,8 +28,8 @@ use weir_config::InstanceId;
 
 use self::errors::Failure;
 use crate::provider::{
-    Container, ContainerEvent, ContainerSpec, ContainerState, EngineInfo, ExecOutput, LogLine,
-    Provider, ProviderError, Stats, Stream,
+    Container, ContainerEvent, ContainerSpec, ContainerState, EngineInfo, ExecOutput, Listing,
+    LogLine, Provider, ProviderError, Stats, Stream,
 };
 
 /// Longer than an engine under load needs for anything it does itself.
@@ -106,7 +106,7 @@ impl Provider for Docker {
         Ok(self.engine_info().await?)
     }
 
-    async fn list(&self) -> Result<Vec<Container>, ProviderError> {
+    async fn list(&self) -> Result<Listing, ProviderError> {
         Ok(self.list_ours().await?)
     }
 

@@ -24,7 +24,7 @@ async fn what_was_made_before_a_crash_is_adopted() {
     docker.create(&world.spec(1, world.template(SERVE))).await.unwrap();
 
     assert_eq!(world.container(&instance).await, before);
-    assert_eq!(docker.list().await.unwrap(), [before]);
+    assert_eq!(docker.list().await.unwrap().containers, [before]);
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn two_weirs_on_one_engine_do_not_touch_each_other() {
     assert!(text.contains(&format!("another Weir (cluster {})", world.cluster)), "{text}");
     assert_eq!(other.inspect(&instance).await.unwrap(), None);
     other.remove(&instance).await.unwrap();
-    let listed = other.list().await.unwrap();
+    let listed = other.list().await.unwrap().containers;
     assert!(listed.iter().all(|container| container.instance != instance));
 
     assert_eq!(world.container(&instance).await, before);

@@ -87,9 +87,9 @@ async fn another_weirs_containers_are_neither_listed_nor_told_of() {
     let not_ours = theirs.run(theirs.template(SERVE)).await;
     let instance = ours.run(ours.template(SERVE)).await;
 
-    let listed = ours.docker.list().await.unwrap();
+    let listed = ours.docker.list().await.unwrap().containers;
     assert_eq!(listed, [ours.container(&instance).await]);
-    assert_eq!(theirs.docker.list().await.unwrap(), [theirs.container(&not_ours).await]);
+    assert_eq!(theirs.docker.list().await.unwrap().containers, [theirs.container(&not_ours).await]);
     assert_eq!(next(&mut events).await.instance, instance);
 }
 
@@ -108,6 +108,7 @@ async fn all_of_a_weirs_containers_are_listed_running_or_not() {
         .list()
         .await
         .unwrap()
+        .containers
         .into_iter()
         .map(|container| container.instance)
         .collect();
@@ -141,7 +142,7 @@ async fn an_engine_that_comes_goes_and_comes_again_is_used_when_it_is_there() {
         let relay = relay(path.clone());
         docker.info().await.unwrap();
         docker.create(&world.spec(1, world.template(SERVE))).await.unwrap();
-        assert_eq!(docker.list().await.unwrap().len(), 1);
+        assert_eq!(docker.list().await.unwrap().containers.len(), 1);
         let mut events = docker.events().await.unwrap();
 
         relay.abort();

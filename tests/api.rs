@@ -26,6 +26,8 @@ async fn the_description_of_the_api_is_true() {
     }
     let (status, problem) = weir.api("GET", "/v1/nothing", None).await;
     assert_eq!((status, &problem["code"]), (404, &json!("not_found")));
+    let (status, problem) = weir.api("GET", "/v1/apps/x?wiat=1s", None).await;
+    assert_eq!((status, &problem["code"]), (400, &json!("bad_query")), "{problem:#}");
     let (status, problem) = weir.api("PATCH", "/v1/apps", None).await;
     assert_eq!((status, &problem["code"]), (405, &json!("method_not_allowed")));
 }

@@ -2,16 +2,20 @@
 //!
 //! It is for the operator's own machines: they trust `ca.pem`, nobody else does.
 
-use std::{fs, io, path::PathBuf, sync::Arc};
+use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use tokio::sync::mpsc;
 use weir_config::{Certificate, Hostname};
 
-use crate::state_dir::{StateDir, write_private};
+use crate::{
+    event::Event,
+    state_dir::{StateDir, write_private},
+};
 
 /// The authority is asked to be trusted once.
 const AUTHORITY_DAYS: i64 = 3650;
@@ -19,6 +23,8 @@ const AUTHORITY_DAYS: i64 = 3650;
 const LEAF_DAYS: i64 = 397;
 /// A leaf is made anew when less than this is left.
 const RENEW_BEFORE_DAYS: i64 = 30;
+
+const RENEWAL_LOOK: Duration = Duration::from_secs(12 * 3600);
 
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
@@ -54,6 +60,30 @@ pub fn wildcard(dir: &StateDir, base: &Hostname) -> Result<Arc<[Certificate]>, A
     write(&key, &key_pem)?;
     write(&chain, &chain_pem)?;
     Ok(Arc::new([Certificate { names, chain_pem, key_pem }]))
+}
+
+/// Looks now and then whether the certificate is to be renewed, until the loop is gone.
+pub(crate) async fn keep_renewed(
+    dir: Arc<StateDir>,
+    base: Hostname,
+    mut current: Arc<[Certificate]>,
+    events: mpsc::Sender<Event>,
+) {
+    loop {
+        tokio::time::sleep(RENEWAL_LOOK).await;
+        let (dir, base) = (dir.clone(), base.clone());
+        match tokio::task::spawn_blocking(move || wildcard(&dir, &base)).await {
+            Ok(Ok(renewed)) if renewed != current => {
+                current = renewed.clone();
+                if events.send(Event::CertificatesRenewed(renewed)).await.is_err() {
+                    return;
+                }
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the certificate could not be renewed"),
+            Err(error) => tracing::error!(%error, "looking at the certificate failed"),
+        }
+    }
 }
 
 /// The kept authority, or a fresh one: then what its predecessor signed is of no use.

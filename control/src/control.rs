@@ -12,7 +12,7 @@ use weir_deploy::Provider;
 
 use crate::{
     api::{self, ApiState},
-    engine,
+    authority, engine,
     event::{DesiredChange, Event},
     executor::Executor,
     feed,
@@ -95,7 +95,8 @@ impl Control {
         let provider: Arc<dyn Provider> = Arc::new(provider(store.cluster_id()));
         let (events, received) = self.events;
 
-        let observed = Observed::new(self.snapshots.current(), certificates, Moment::now());
+        let served = self.snapshots.current();
+        let observed = Observed::new(served, certificates.clone(), Moment::now());
         let (worlds, world) = watch::channel(Arc::new(World {
             desired: desired.clone(),
             observed: observed.clone(),
@@ -120,6 +121,10 @@ impl Control {
         tasks.spawn(engine::watch(provider.clone(), events.clone()));
         tasks.spawn(feed::follow(store.clone(), desired.revision, events.clone()));
         tasks.spawn(reactor.run());
+        let dir = Arc::new(dir);
+        let renewal =
+            authority::keep_renewed(dir.clone(), base_domain.clone(), certificates, events.clone());
+        tasks.spawn(renewal);
 
         let state = ApiState {
             store,

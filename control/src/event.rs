@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use weir_config::{AppName, Desired, DesiredApp, InstanceId, Moment, SleepLevel};
+use weir_config::{AppName, Certificate, Desired, DesiredApp, InstanceId, Moment, SleepLevel};
 use weir_deploy::{Container, EngineInfo, Listing, ProviderError};
 
 use crate::action::Action;
@@ -44,6 +44,7 @@ pub(crate) enum Event {
     WakeWanted(AppName),
     /// An operator wants the app asleep.
     SleepWanted(AppName, SleepLevel),
+    CertificatesRenewed(Arc<[Certificate]>),
     /// The proxy could not connect to an instance that should be ready.
     ConnectFailed(InstanceId),
 }

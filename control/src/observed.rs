@@ -106,6 +106,7 @@ impl Observed {
                     (state.asleep, state.wake_wanted) = (Some(level), false);
                 }
             }
+            Event::CertificatesRenewed(certificates) => self.certificates = certificates,
             Event::ConnectFailed(_) | Event::Desired(_) => {}
         }
     }

@@ -3,7 +3,7 @@
 use axum::{
     Extension, Json,
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -14,6 +14,7 @@ use weir_config::{App, AppManifest, AppName, Problem, Problems, SleepLevel, deco
 use super::{
     ApiState,
     problem::ApiProblem,
+    query::Params,
     wait::WaitQuery,
     wire::{AppResource, AppStatus, DeployRequest, List, Phase, ProblemDetails, SleepRequest},
 };
@@ -39,7 +40,7 @@ pub(crate) async fn list(State(state): State<ApiState>) -> Answer {
 pub(crate) async fn read(
     State(state): State<ApiState>,
     Path(name): Path<String>,
-    Query(query): Query<WaitQuery>,
+    Params(query): Params<WaitQuery>,
 ) -> Answer {
     let name = parse_name(&name)?;
     let record = state.store.app(&name).await?.ok_or(StoreError::NoApp(name))?;
@@ -54,7 +55,7 @@ pub(crate) async fn read(
 pub(crate) async fn create(
     State(state): State<ApiState>,
     Extension(token): Extension<Token>,
-    Query(query): Query<WaitQuery>,
+    Params(query): Params<WaitQuery>,
     body: Bytes,
 ) -> Answer {
     let (manifest, app) = App::read(json(&body)?, &state.base_domain)?;
@@ -70,7 +71,7 @@ pub(crate) async fn put(
     State(state): State<ApiState>,
     Extension(token): Extension<Token>,
     Path(name): Path<String>,
-    Query(query): Query<WaitQuery>,
+    Params(query): Params<WaitQuery>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
@@ -116,7 +117,7 @@ pub(crate) async fn deploy(
     State(state): State<ApiState>,
     Extension(token): Extension<Token>,
     Path(name): Path<String>,
-    Query(query): Query<WaitQuery>,
+    Params(query): Params<WaitQuery>,
     body: Bytes,
 ) -> Answer {
     let request: DeployRequest = parse_or_default(&body)?;
@@ -140,7 +141,7 @@ pub(crate) async fn deploy(
 pub(crate) async fn sleep(
     State(state): State<ApiState>,
     Path(name): Path<String>,
-    Query(query): Query<WaitQuery>,
+    Params(query): Params<WaitQuery>,
     body: Bytes,
 ) -> Answer {
     let request: SleepRequest = parse_or_default(&body)?;
@@ -179,7 +180,7 @@ fn cannot_sleep(status: &AppStatus) -> Option<String> {
 pub(crate) async fn wake(
     State(state): State<ApiState>,
     Path(name): Path<String>,
-    Query(query): Query<WaitQuery>,
+    Params(query): Params<WaitQuery>,
 ) -> Answer {
     let name = parse_name(&name)?;
     let record = state.store.app(&name).await?.ok_or_else(|| StoreError::NoApp(name.clone()))?;

@@ -2,7 +2,7 @@
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Path, Query, State},
+    extract::{Path, State},
     http::header,
     response::{IntoResponse, Response},
 };
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use weir_config::InstanceId;
 use weir_deploy::{LogLine, LogStream};
 
-use super::{ApiState, apps::parse_name, problem::ApiProblem, wire::LogRecord};
+use super::{ApiState, apps::parse_name, problem::ApiProblem, query::Params, wire::LogRecord};
 use crate::store::StoreError;
 
 /// Lines shown of each instance when nothing else is asked for.
@@ -33,7 +33,7 @@ pub(crate) struct LogsQuery {
 pub(crate) async fn logs(
     State(state): State<ApiState>,
     Path(name): Path<String>,
-    Query(query): Query<LogsQuery>,
+    Params(query): Params<LogsQuery>,
 ) -> Result<Response, ApiProblem> {
     let name = parse_name(&name)?;
     if state.store.app(&name).await?.is_none() {

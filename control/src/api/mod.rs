@@ -7,6 +7,7 @@ mod instances;
 mod logs;
 mod openapi;
 mod problem;
+mod query;
 mod wait;
 pub mod wire;
 

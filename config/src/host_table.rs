@@ -52,8 +52,10 @@ impl HostTable {
     }
 
     fn shard(&self, host: &str) -> usize {
-        // The high bits: the low ones choose the place within the part.
-        (self.hasher.hash_one(host) >> (u64::BITS - SHARDS.ilog2())) as usize
+        // Bits from the middle: within a part, the low ones choose the place and the high ones tell
+        // its neighbours apart. Were they the same in all of a part, each look-up would compare
+        // with many names.
+        (self.hasher.hash_one(host) >> 32) as usize % SHARDS
     }
 
     fn shard_mut(&mut self, host: &str) -> &mut Shard {

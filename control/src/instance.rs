@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_config::Moment;
+use weir_config::{Moment, SleepLevel};
 use weir_deploy::{Container, ContainerState};
 
 use crate::{
@@ -79,6 +79,17 @@ impl Instance {
     /// Whether it is being frozen or ended: it takes no request from then on, though it runs.
     pub(crate) fn is_leaving(&self) -> bool {
         matches!(self.doing, Some(Action::Pause(_) | Action::Stop { .. } | Action::Remove { .. }))
+    }
+
+    /// How deep it sleeps, if it does.
+    pub(crate) fn sleeps(&self) -> Option<SleepLevel> {
+        match self.state()? {
+            ContainerState::Paused => Some(SleepLevel::Paused),
+            ContainerState::Exited { .. } if self.stopped_by_us && self.failure.is_none() => {
+                Some(SleepLevel::Stopped)
+            }
+            _ => None,
+        }
     }
 
     pub(crate) fn is_backing_off(&self, now: Moment) -> bool {

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use weir_config::{
-    Activity, AppRoute, DesiredApp, InstanceId, Moment, RestartPolicy, Rollout, SleepLevel,
-};
+use weir_config::{Activity, AppRoute, DesiredApp, InstanceId, Moment, Rollout, SleepLevel};
 use weir_deploy::{ContainerSpec, ContainerState};
 
 use super::{Plan, route, sleep, sleep::Target};
@@ -185,11 +183,7 @@ fn plan_current(
         }
         (Some(ContainerState::Paused), Target::Awake) => Some(Action::Unpause(id.clone())),
         (Some(ContainerState::Exited { code, .. }), Target::Awake) => {
-            let restarts = match app.deployment.template.restart {
-                RestartPolicy::Always => true,
-                RestartPolicy::OnFailure => code != 0,
-                RestartPolicy::Never => false,
-            };
+            let restarts = app.deployment.template.restart.restarts(code);
             // A wake starts whatever has ended.
             let wanted = observed.apps.get(&id.app).is_some_and(|state| state.wake_wanted);
             (instance.stopped_by_us || restarts || wanted).then(|| Action::Start(id.clone()))

@@ -130,26 +130,18 @@ fn endpoints(app: &DesiredApp, cast: &Cast<'_>, activity: &Activity) -> Vec<Endp
 
 /// How deep the app sleeps, by its containers; `None` when none is asleep.
 fn depth(cast: &Cast<'_>) -> Option<SleepLevel> {
-    let level = |instance: &Instance| match instance.state()? {
-        ContainerState::Paused => Some(SleepLevel::Paused),
-        ContainerState::Exited { .. } if instance.stopped_by_us && instance.failure.is_none() => {
-            Some(SleepLevel::Stopped)
-        }
-        _ => None,
-    };
-    cast.current.iter().filter_map(|(_, instance)| level(instance)).max()
+    cast.current.iter().filter_map(|(_, instance)| instance.sleeps()).max()
 }
 
 /// Whether its process has ended by itself and nothing will start it again. What may sleep may also
 /// be woken, whoever ended it.
 fn ended(app: &DesiredApp, instance: &Instance) -> bool {
-    use weir_config::RestartPolicy::{Always, Never, OnFailure};
-    match (instance.state(), app.deployment.template.restart) {
-        _ if app.app.sleep.is_some() => false,
-        (Some(ContainerState::Exited { code, .. }), OnFailure) => {
-            code == 0 && !instance.stopped_by_us
+    match instance.state() {
+        Some(ContainerState::Exited { code, .. }) => {
+            app.app.sleep.is_none()
+                && !instance.stopped_by_us
+                && !app.deployment.template.restart.restarts(code)
         }
-        (Some(ContainerState::Exited { .. }), Never) => !instance.stopped_by_us,
-        (_, Always | Never | OnFailure) => false,
+        _ => false,
     }
 }

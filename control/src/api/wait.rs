@@ -64,6 +64,10 @@ impl ApiState {
                 None => world.desired.revision >= record.revision,
             };
             let _ = tokio::time::timeout(limit, world.wait_for(is_done)).await;
+            // Somebody else may have changed it meanwhile; its status is of what it is now.
+            if let Some(now) = self.store.app(&name).await? {
+                return Ok(self.resource(&self.world(), now));
+            }
         }
         Ok(self.resource(&self.world(), record))
     }

@@ -1,6 +1,6 @@
 //! One app: which of its instances to make, start, put to sleep, wake, stop and remove.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use weir_config::{Activity, AppRoute, DesiredApp, InstanceId, Moment, Rollout, SleepLevel};
 use weir_deploy::{ContainerSpec, ContainerState};
@@ -16,10 +16,13 @@ use crate::{
 /// While requests end on an instance that leaves, this often is often enough to look.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
 
+/// An instance that nothing is known of yet.
+static UNSEEN: LazyLock<Instance> = LazyLock::new(Instance::default);
+
 /// The instances of one app, as they stand to its deployment.
 pub(super) struct Cast<'a> {
-    /// The ones that should be, in order; one that nothing is known of yet has its default.
-    pub(super) current: Vec<(InstanceId, Instance)>,
+    /// The ones that should be, in order.
+    pub(super) current: Vec<(InstanceId, &'a Instance)>,
     /// The ones of former deployments and those that are one too many.
     pub(super) former: Vec<(&'a InstanceId, &'a Instance)>,
 }
@@ -34,7 +37,7 @@ impl<'a> Cast<'a> {
         let current: Vec<_> = (0..app.app.instances)
             .map(|ordinal| {
                 let id = id(ordinal);
-                let instance = observed.instances.get(&id).cloned().unwrap_or_default();
+                let instance = observed.instances.get(&id).unwrap_or(&UNSEEN);
                 (id, instance)
             })
             .collect();
@@ -61,7 +64,7 @@ impl<'a> Cast<'a> {
 
     /// Whether it is their time to go: the new ones are made, so their image is known to be there.
     pub(super) fn makes_room(&self, app: &DesiredApp) -> bool {
-        let is_made = |(_, instance): &(_, Instance)| instance.container.is_some();
+        let is_made = |(_, instance): &(_, &Instance)| instance.container.is_some();
         self.takes_turns(app) && self.current.iter().all(is_made)
     }
 

@@ -76,7 +76,7 @@ fn awake(
     if !endpoints.is_empty() {
         return RouteState::Serving(endpoints);
     }
-    let everyone = || cast.current.iter().map(|(_, instance)| instance);
+    let everyone = || cast.current.iter().map(|(_, instance)| *instance);
     let served = observed.served.app(&app.app.name).map(|route| &route.state);
     if matches!(observed.engine, Engine::Down { .. }) {
         // An engine that is only restarted is worth a wait.

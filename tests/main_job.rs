@@ -226,3 +226,29 @@ async fn a_crashed_process_is_started_again_and_serves() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_request_that_meets_an_app_on_its_way_to_sleep_is_answered() {
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let weir = Weir::start().await;
+    let app = unique("dozing");
+    weir.put_ready(&app, spec(json!({}))).await;
+    let client = weir.client();
+    for round in 0..8u32 {
+        let level = if round % 2 == 0 { "stopped" } else { "paused" };
+        let path = format!("/v1/apps/{app}/actions/sleep");
+        let (status, answer) = weir.api("POST", &path, Some(json!({"level": level}))).await;
+        assert_eq!(status, 202, "{answer:#}");
+        // At some moment between the hold and the end of the process.
+        let moment = seed.rotate_left(round * 7) % 60;
+        tokio::time::sleep(Duration::from_millis(moment)).await;
+        let answer = client.get(weir.url(&app, "/")).send().await.unwrap();
+        let status = answer.status();
+        let page = answer.text().await.unwrap();
+        assert_eq!(status, 200, "round {round}, {moment} ms after: {page}\n{}", weir.log());
+        // The sleep that was asked for is not to come after the request.
+        weir.wait_for_phase(&app, "ready").await;
+    }
+    assert_eq!(containers(&app).into_values().collect::<Vec<_>>(), ["running"]);
+}

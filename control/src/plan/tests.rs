@@ -206,6 +206,13 @@ impl Bench {
         self.die(id, self.engine_time(), code);
     }
 
+    /// The engine has started a crashed process again, and its containers are listed.
+    fn engine_restarts(&mut self, instance: &str) {
+        let id = self.instance(instance);
+        self.change(&id, ContainerState::Running, Some([10, 0, 0, 9].into()));
+        self.list();
+    }
+
     fn die(&mut self, instance: InstanceId, at: i128, exit_code: i64) {
         let death = Death { at, exit_code, log_tail: vec!["boom".to_owned()] };
         self.observed.apply(Event::Died { instance, death }, self.now);
@@ -415,9 +422,7 @@ fn a_process_that_dies_after_it_was_ready_is_left_to_the_engine_and_takes_no_req
     bench.crash("shop-1-0", 7);
     assert!(bench.settle().is_empty());
     assert_eq!(bench.served_by("shop"), ["starting"]);
-    let id = bench.instance("shop-1-0");
-    bench.change(&id, ContainerState::Running, Some([10, 0, 0, 9].into()));
-    bench.list();
+    bench.engine_restarts("shop-1-0");
     bench.settle();
     assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
 }
@@ -544,9 +549,7 @@ fn a_former_deployment_that_crashes_once_still_stands_in_for_one_that_never_got_
     bench.settle();
     bench.crash("shop-1-0", 9);
     assert!(bench.settle().is_empty(), "the engine starts it again");
-    let id = bench.instance("shop-1-0");
-    bench.change(&id, ContainerState::Running, Some([10, 0, 0, 9].into()));
-    bench.list();
+    bench.engine_restarts("shop-1-0");
     bench.settle();
     assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
 }

@@ -216,6 +216,9 @@ fn overdue(app: &DesiredApp, instance: &Instance, now: Moment, plan: &mut Plan) 
         plan.wake_at(since + deadline);
         return None;
     }
+    if drains(instance, &app.app.rollout, now, plan) {
+        return None;
+    }
     Some(Failure::not_healthy(deadline, error))
 }
 
@@ -236,9 +239,18 @@ pub(super) fn retire(
     if let Some(at) = instance.retry_at.filter(|at| now < *at) {
         return plan.wake_at(at);
     }
-    let drained_at = instance.left_at.unwrap_or(now) + rollout.drain;
-    if instance.in_flight > 0 && now < drained_at {
-        return plan.wake_at(drained_at.min(now + DRAIN_POLL));
+    if drains(instance, rollout, now, plan) {
+        return;
     }
     plan.actions.push(Action::Remove { instance: id.clone(), grace: rollout.stop_grace });
+}
+
+/// Whether requests are left on an instance that takes no new ones, and their time is not over.
+fn drains(instance: &Instance, rollout: &Rollout, now: Moment, plan: &mut Plan) -> bool {
+    let drained_at = instance.left_at.unwrap_or(now) + rollout.drain;
+    let drains = instance.in_flight > 0 && now < drained_at;
+    if drains {
+        plan.wake_at(drained_at.min(now + DRAIN_POLL));
+    }
+    drains
 }

@@ -1,256 +1,18 @@
-//! The plan against a small engine that does what it is told, in virtual time.
+//! The plan against a small engine, in virtual time.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+mod bench;
 
-use weir_config::{
-    Activity, App, AppManifest, AppName, Deployment, Desired, DesiredApp, InstanceId, Moment,
-    RouteState, SleepLevel, Snapshot,
-};
-use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
+use std::time::Duration;
 
+use weir_config::{RouteState, SleepLevel};
+use weir_deploy::{Listing, ProviderError};
+
+use self::bench::{Bench, info};
 use crate::{
     action::{Action, StopReason},
-    event::{Death, Event},
-    instance::Health,
-    observed::Observed,
+    event::Event,
     plan::plan,
 };
-
-/// One Weir in virtual time.
-struct Bench {
-    desired: Desired,
-    observed: Observed,
-    activity: Activity,
-    now: Moment,
-    engine: BTreeMap<InstanceId, Container>,
-    /// Images whose process never gets ready.
-    broken: Vec<&'static str>,
-    images: BTreeMap<InstanceId, String>,
-    /// Every action taken, in order.
-    log: Vec<String>,
-}
-
-fn info() -> EngineInfo {
-    EngineInfo {
-        name: "bench".to_owned(),
-        version: "1".to_owned(),
-        api_version: "1.41".to_owned(),
-        os: "linux".to_owned(),
-        arch: "x86_64".to_owned(),
-        cpus: 2,
-        memory: 1 << 30,
-    }
-}
-
-impl Bench {
-    fn new() -> Self {
-        let mut bench = Self::unlisted(Snapshot::empty(0, 0, Arc::new([])));
-        bench.list();
-        bench
-    }
-
-    /// A Weir that has just begun, with what it served last.
-    fn unlisted(served: Snapshot) -> Self {
-        let now = Moment(1_000_000);
-        let certificates = served.certificates.clone();
-        Self {
-            desired: Desired::default(),
-            observed: Observed::new(Arc::new(served), certificates, now),
-            activity: Activity::default(),
-            now,
-            engine: BTreeMap::new(),
-            broken: Vec::new(),
-            images: BTreeMap::new(),
-            log: Vec::new(),
-        }
-    }
-
-    fn list(&mut self) {
-        let event = Event::EngineListed { info: info(), listing: self.listing(), began: self.now };
-        self.pass(Duration::from_millis(1));
-        self.observed.apply(event, self.now);
-    }
-
-    fn listing(&self) -> Listing {
-        Listing { containers: self.engine.values().cloned().collect(), unknown: Vec::new() }
-    }
-
-    /// Makes an app what this spec says; another image is another deployment.
-    fn put(&mut self, name: &str, spec: &str) {
-        let manifest = format!("kind: App\nname: {name}\nspec: {spec}");
-        let document = &weir_config::parse_documents(&manifest).unwrap()[0];
-        let manifest: AppManifest = document.decode().unwrap();
-        let app = App::from_manifest(&manifest, &"test.example".parse().unwrap()).unwrap();
-        let former = self.desired.apps.get(&app.name).cloned();
-        let number = match &former {
-            None => 1,
-            Some(former) if former.deployment.template == app.template => former.deployment.number,
-            Some(former) => former.deployment.number + 1,
-        };
-        let generation = former.as_ref().map_or(1, |former| former.generation + 1);
-        let deployment = Deployment { number, template: app.template.clone() };
-        let app = Arc::new(DesiredApp { app, generation, deployment });
-        self.observed.app_changed(former.as_deref(), &app, self.now);
-        self.desired.apps.insert(app.app.name.clone(), app);
-        self.desired.revision += 1;
-    }
-
-    fn delete(&mut self, name: &str) {
-        self.desired.apps.remove(&self.app(name));
-        self.observed.app_removed(&self.app(name));
-        self.desired.revision += 1;
-    }
-
-    fn app(&self, name: &str) -> AppName {
-        name.parse().unwrap()
-    }
-
-    fn pass(&mut self, span: Duration) {
-        self.now = self.now + span;
-    }
-
-    /// Plans and does until nothing more follows; returns the actions taken on the way.
-    fn settle(&mut self) -> Vec<String> {
-        let before = self.log.len();
-        for _ in 0..100 {
-            if !self.turn() {
-                return self.log[before..].to_vec();
-            }
-        }
-        panic!("does not settle: {:#?}", self.log);
-    }
-
-    /// One plan and what follows from it; false when nothing does.
-    fn turn(&mut self) -> bool {
-        self.observed.sample(&self.activity);
-        let plan = plan(&self.desired, &self.observed, &self.activity, self.now);
-        let mut moved = !plan.actions.is_empty() || plan.snapshot.is_some();
-        for action in plan.actions {
-            self.log.push(action.to_string());
-            self.observed.begun(&action, self.now);
-            self.pass(Duration::from_millis(1));
-            let container = self.perform(&action);
-            self.observed.apply(Event::Done { action, result: Ok(container) }, self.now);
-        }
-        self.observed.fell_asleep(plan.asleep);
-        if let Some(snapshot) = plan.snapshot {
-            assert!(snapshot.generation > self.observed.served.generation, "generations grow");
-            self.observed.published(snapshot, self.now);
-        }
-        for (instance, target) in plan.probes {
-            let broken = self.broken.contains(&self.images[&instance].as_str());
-            let Some(seen) = self.observed.instances.get(&instance) else { continue };
-            if !broken && seen.epoch == target.epoch && !matches!(seen.health, Health::Ready { .. })
-            {
-                moved = true;
-                let event = Event::Probed { instance, epoch: target.epoch, outcome: Ok(()) };
-                self.observed.apply(event, self.now);
-            }
-        }
-        moved
-    }
-
-    fn perform(&mut self, action: &Action) -> Option<Container> {
-        let id = action.instance().clone();
-        match action {
-            Action::Create(spec) => {
-                assert!(!self.engine.contains_key(&id), "{id} is made twice");
-                self.images.insert(id.clone(), spec.template.image.clone());
-                let container = Container {
-                    instance: id.clone(),
-                    id: format!("container-{id}"),
-                    state: ContainerState::Created,
-                    started_at: 0,
-                    address: None,
-                    port: spec.template.port,
-                    restarts: 0,
-                };
-                self.engine.insert(id.clone(), container);
-            }
-            Action::Start(_) => {
-                let address = IpAddr::from([10, 0, 0, 1 + self.engine.len() as u8]);
-                self.change(&id, ContainerState::Running, Some(address));
-                let now = self.engine_time();
-                self.engine.get_mut(&id).unwrap().started_at = now;
-            }
-            Action::Pause(_) => {
-                assert_eq!(self.observed.instances[&id].in_flight, 0, "{id} paused while in use");
-                self.change(&id, ContainerState::Paused, self.engine[&id].address);
-            }
-            Action::Unpause(_) => {
-                self.change(&id, ContainerState::Running, self.engine[&id].address);
-            }
-            Action::Stop { .. } => {
-                self.change(&id, ContainerState::Exited { code: 143, out_of_memory: false }, None);
-            }
-            Action::Remove { .. } => {
-                self.engine.remove(&id);
-            }
-        }
-        self.engine.get(&id).cloned()
-    }
-
-    fn change(&mut self, id: &InstanceId, state: ContainerState, address: Option<IpAddr>) {
-        let container = self.engine.get_mut(id).unwrap();
-        (container.state, container.address) = (state, address);
-    }
-
-    /// The process of an instance ends by itself, and the engine has not started it again yet.
-    fn crash(&mut self, instance: &str, code: i64) {
-        let id = self.instance(instance);
-        self.change(&id, ContainerState::Restarting, None);
-        self.pass(Duration::from_millis(1));
-        let container = self.engine.get(&id).cloned();
-        let seen = Event::ContainerSeen { instance: id.clone(), container, began: self.now };
-        self.observed.apply(seen, self.now);
-        self.die(id, self.engine_time(), code);
-    }
-
-    /// The engine has started a crashed process again, and its containers are listed.
-    fn engine_restarts(&mut self, instance: &str) {
-        let id = self.instance(instance);
-        self.change(&id, ContainerState::Running, Some([10, 0, 0, 9].into()));
-        self.list();
-    }
-
-    fn die(&mut self, instance: InstanceId, at: i128, exit_code: i64) {
-        let death = Death { at, exit_code, log_tail: vec!["boom".to_owned()] };
-        self.observed.apply(Event::Died { instance, death }, self.now);
-    }
-
-    fn engine_time(&self) -> i128 {
-        i128::from(self.now.0)
-    }
-
-    fn instance(&self, text: &str) -> InstanceId {
-        let found = self.engine.keys().find(|id| id.to_string() == text);
-        found.unwrap_or_else(|| panic!("there is no {text}")).clone()
-    }
-
-    fn route(&self, app: &str) -> &RouteState {
-        &self.observed.served.app(&self.app(app)).expect("has a route").state
-    }
-
-    fn served_by(&self, app: &str) -> Vec<String> {
-        match self.route(app) {
-            RouteState::Serving(endpoints) => {
-                endpoints.iter().map(|e| e.instance.to_string()).collect()
-            }
-            other => vec![other.as_str().to_owned()],
-        }
-    }
-
-    /// A request begins; it ends when the lease is dropped.
-    fn request(&self, app: &str) -> weir_config::Lease {
-        let activity = self.activity.app(&self.app(app));
-        activity.touch(self.now);
-        activity.begin()
-    }
-
-    fn wake(&mut self, app: &str) {
-        self.observed.apply(Event::WakeWanted(self.app(app)), self.now);
-    }
-}
 
 const SLEEPY: &str = "{image: a, sleep: {pause_after: 60s, stop_after: 10m, min_awake: 5s}}";
 
@@ -575,4 +337,22 @@ fn a_container_that_cannot_be_looked_at_is_not_taken_for_gone() {
     bench.observed.apply(event, bench.now);
     assert!(bench.settle().is_empty());
     assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
+}
+
+#[test]
+fn an_unhealthy_instance_is_not_ended_before_its_requests_have_had_their_time() {
+    let mut bench = Bench::new();
+    bench.put("shop", "{image: a, rollout: {deadline: 10s, drain: 60s}}");
+    bench.settle();
+    let id = bench.instance("shop-1-0");
+    let socket = bench.activity.instance(&id).begin();
+    bench.broken.push("a");
+    let epoch = bench.observed.instances[&id].epoch;
+    let outcome = Err("503".to_owned());
+    bench.observed.apply(Event::Probed { instance: id, epoch, outcome }, bench.now);
+    bench.settle();
+    bench.pass(seconds(20));
+    assert!(bench.settle().is_empty(), "a request is on it still");
+    drop(socket);
+    assert_eq!(bench.settle(), ["stop shop-1-0"]);
 }

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{App, AppName, PortMapping, Resources, RestartPolicy, Volume};
+use crate::{App, AppName, InstanceId, PortMapping, Resources, RestartPolicy, Volume};
 
 /// The part of an app that a container is made from. Two equal templates make equal containers; a
 /// different one makes a new deployment.
@@ -38,6 +38,17 @@ pub struct DesiredApp {
     /// Grows by one with every change of the spec.
     pub generation: u64,
     pub deployment: Deployment,
+}
+
+impl DesiredApp {
+    /// The instances that should be, in order.
+    pub fn instances(&self) -> impl Iterator<Item = InstanceId> {
+        (0..self.app.instances).map(|ordinal| InstanceId {
+            app: self.app.name.clone(),
+            deployment: self.deployment.number,
+            ordinal,
+        })
+    }
 }
 
 /// Everything as meant, at one revision of the store. Cheap to clone.

@@ -145,6 +145,10 @@ pub enum RouteState {
 }
 
 impl RouteState {
+    pub fn is_serving(&self) -> bool {
+        matches!(self, Self::Serving(_))
+    }
+
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Serving(_) => "serving",

@@ -1,6 +1,6 @@
 //! One instance as control has seen it: its container, its health, and what went wrong.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use weir_config::{Moment, SleepLevel};
 use weir_deploy::{Container, ContainerState};
@@ -65,7 +65,14 @@ impl Default for Health {
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
+/// An instance that nothing is known of yet.
+static UNSEEN: LazyLock<Instance> = LazyLock::new(Instance::default);
+
 impl Instance {
+    pub(crate) fn unseen() -> &'static Self {
+        &UNSEEN
+    }
+
     pub(crate) fn state(&self) -> Option<ContainerState> {
         self.container.as_ref().map(|container| container.state)
     }
@@ -93,7 +100,17 @@ impl Instance {
     }
 
     pub(crate) fn is_backing_off(&self, now: Moment) -> bool {
-        self.retry_at.is_some_and(|at| now < at)
+        self.waits_until(now).is_some()
+    }
+
+    /// When it is tried again, if that is still to come.
+    pub(crate) fn waits_until(&self, now: Moment) -> Option<Moment> {
+        self.retry_at.filter(|at| now < *at)
+    }
+
+    /// Forgets its failures: the next one is the first.
+    pub(crate) fn forgive(&mut self) {
+        (self.failures, self.failure, self.retry_at) = (0, None, None);
     }
 
     pub(crate) fn failed_by(&self, reason: FailureReason) -> bool {

@@ -6,8 +6,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use weir_config::{
-    Activity, AppName, AppRoute, Certificate, DesiredApp, InstanceId, Moment, RouteState,
-    SleepLevel, Snapshot,
+    Activity, AppName, Certificate, DesiredApp, InstanceId, Moment, RouteState, SleepLevel,
+    Snapshot,
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
@@ -135,17 +135,16 @@ impl Observed {
     }
 
     fn retry_at_once(&mut self, app: &AppName) {
-        for instance in self.instances_of(app) {
-            self.instances.entry(instance).or_default().retry_at = None;
-        }
+        self.change_where(
+            |id, instance| id.app == *app && instance.retry_at.is_some(),
+            |_, instance| instance.retry_at = None,
+        );
     }
 
     /// Reads the levels that the data plane writes.
     pub(crate) fn sample(&mut self, activity: &Activity) {
         let served = self.served.clone();
-        let serves = |app: &AppName| {
-            served.app(app).is_some_and(|route| matches!(route.state, RouteState::Serving(_)))
-        };
+        let serves = |app: &AppName| served.app(app).is_some_and(|route| route.state.is_serving());
         for (app, live) in activity.apps() {
             let level = (live.in_flight(), live.last_request());
             let Some(state) = self.apps.get(&app) else { continue };
@@ -202,9 +201,9 @@ impl Observed {
             if former == Some(&route.state) {
                 continue;
             }
-            if matches!(route.state, RouteState::Serving(_)) {
+            if route.state.is_serving() {
                 let state = self.apps.entry(route.app.clone()).or_default();
-                if !matches!(former, Some(RouteState::Serving(_))) {
+                if !former.is_some_and(RouteState::is_serving) {
                     state.awake_since = now;
                 }
                 (state.asleep, state.wake_wanted) = (None, false);
@@ -221,10 +220,22 @@ impl Observed {
         self.instances.get(instance)?.container.clone()
     }
 
-    pub(crate) fn instances_of(&self, app: &AppName) -> Vec<InstanceId> {
+    /// The instances that an app should have, in order, as they are known.
+    pub(crate) fn current(&self, app: &DesiredApp) -> Vec<(InstanceId, &Instance)> {
+        let with_known = |id| {
+            let instance = self.instances.get(&id).unwrap_or_else(|| Instance::unseen());
+            (id, instance)
+        };
+        app.instances().map(with_known).collect()
+    }
+
+    /// Every instance of an app, of whatever deployment.
+    pub(crate) fn instances_of(
+        &self,
+        app: &AppName,
+    ) -> impl Iterator<Item = (&InstanceId, &Instance)> {
         let first = InstanceId { app: app.clone(), deployment: 0, ordinal: 0 };
-        let of_app = self.instances.range(first..).take_while(|(id, _)| id.app == *app);
-        of_app.map(|(id, _)| id.clone()).collect()
+        self.instances.range(first..).take_while(move |(id, _)| id.app == *app)
     }
 
     fn listed(&mut self, info: EngineInfo, listing: Listing, began: Moment, now: Moment) {
@@ -232,9 +243,7 @@ impl Observed {
         self.engine = Engine::Up(info);
         self.change_where(
             |_, instance| instance.failed_by(FailureReason::EngineUnreachable),
-            |_, instance| {
-                (instance.failures, instance.failure, instance.retry_at) = (0, None, None);
-            },
+            |_, instance| instance.forgive(),
         );
         let found = listing.containers.iter().map(|container| &container.instance);
         let there: BTreeSet<_> = found.chain(&listing.unknown).collect();
@@ -317,8 +326,7 @@ impl Observed {
 
     /// A hint that comes late, when the app serves already, asks for nothing.
     fn wake_wanted(&mut self, app: AppName) {
-        let serving = |route: &AppRoute| matches!(route.state, RouteState::Serving(_));
-        if !self.served.app(&app).is_some_and(|route| serving(route)) {
+        if !self.served.app(&app).is_some_and(|route| route.state.is_serving()) {
             self.apps.entry(app).or_default().wake_wanted = true;
         }
     }
@@ -389,7 +397,7 @@ impl Observed {
             Ok(()) => {
                 instance.health = Health::Ready { since: now };
                 (instance.was_ready, instance.proven) = (true, true);
-                (instance.failures, instance.failure, instance.retry_at) = (0, None, None);
+                instance.forgive();
             }
             Err(error) => match &mut instance.health {
                 Health::Starting { error: last, .. } => *last = Some(error),

@@ -17,7 +17,7 @@ pub(crate) fn app_status(
     now: Moment,
     https_port: u16,
 ) -> AppStatus {
-    let current = current(app, observed);
+    let current = observed.current(app);
     let ready = current.iter().filter(|(_, instance)| instance.is_ready()).count() as u16;
     let phase = phase(app, &current, ready, observed, now);
     let failure = current.iter().find_map(|(id, instance)| failure_details(id, instance, now));
@@ -36,20 +36,9 @@ pub(crate) fn app_status(
     }
 }
 
-fn current(app: &DesiredApp, observed: &Observed) -> Vec<(InstanceId, Instance)> {
-    (0..app.app.instances)
-        .map(|ordinal| {
-            let (name, deployment) = (app.app.name.clone(), app.deployment.number);
-            let id = InstanceId { app: name, deployment, ordinal };
-            let instance = observed.instances.get(&id).cloned().unwrap_or_default();
-            (id, instance)
-        })
-        .collect()
-}
-
 fn phase(
     app: &DesiredApp,
-    current: &[(InstanceId, Instance)],
+    current: &[(InstanceId, &Instance)],
     ready: u16,
     observed: &Observed,
     now: Moment,
@@ -57,7 +46,7 @@ fn phase(
     let route = observed.served.app(&app.app.name).map(|route| &route.state);
     let failed = current.iter().any(|(_, instance)| instance.is_backing_off(now));
     let unhealthy =
-        |(_, instance): &(_, Instance)| matches!(instance.health, Health::Unhealthy { .. });
+        |(_, instance): &(_, &Instance)| matches!(instance.health, Health::Unhealthy { .. });
     match (route, &observed.engine) {
         (Some(RouteState::Serving(_)), _) if ready == app.app.instances => Phase::Ready,
         (Some(RouteState::Serving(_)), _) if failed || current.iter().any(unhealthy) => {
@@ -84,7 +73,7 @@ fn is_waking(app: &DesiredApp, observed: &Observed) -> bool {
 }
 
 /// How deep every instance sleeps; `None` while one is still on its way.
-fn asleep(current: &[(InstanceId, Instance)]) -> Option<SleepLevel> {
+fn asleep(current: &[(InstanceId, &Instance)]) -> Option<SleepLevel> {
     let levels: Option<Vec<_>> = current
         .iter()
         .map(|(_, instance)| match instance.state() {
@@ -113,7 +102,7 @@ fn failure_details(id: &InstanceId, instance: &Instance, now: Moment) -> Option<
         instance: id.to_string(),
         exit_code: failure.exit_code,
         log_tail: failure.log_tail.clone(),
-        retry_in: instance.retry_at.filter(|at| now < *at).map(|at| at.since(now).as_secs()),
+        retry_in: instance.waits_until(now).map(|at| at.since(now).as_secs()),
     })
 }
 

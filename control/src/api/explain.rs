@@ -52,9 +52,8 @@ fn explanation(host: &Hostname, world: &World, https_port: u16) -> Explanation {
     } else {
         step("app", "it is being deleted".to_owned());
     }
-    for id in world.observed.instances_of(&route.app) {
-        let Some(instance) = world.observed.instances.get(&id) else { continue };
-        let shown = status::instance(&id, instance);
+    for (id, instance) in world.observed.instances_of(&route.app) {
+        let shown = status::instance(id, instance);
         let address = shown.address.map_or_else(String::new, |address| format!(" at {address}"));
         let detail = shown.message.map_or_else(String::new, |message| format!(": {message}"));
         step("instance", format!("{} is {}{address}{detail}", shown.name, shown.state));

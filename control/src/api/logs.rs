@@ -41,9 +41,9 @@ pub(crate) async fn logs(
     }
     let tail = Some(query.tail.unwrap_or(DEFAULT_TAIL));
     let mut all = stream::SelectAll::new();
-    for instance in state.world().observed.instances_of(&name) {
-        match state.provider.logs(&instance, tail, query.follow).await {
-            Ok(lines) => all.push(records(&instance, lines).boxed()),
+    for (instance, _) in state.world().observed.instances_of(&name) {
+        match state.provider.logs(instance, tail, query.follow).await {
+            Ok(lines) => all.push(records(instance, lines).boxed()),
             Err(error) => tracing::debug!(%instance, %error, "has no log"),
         }
     }

@@ -1,6 +1,6 @@
 //! One app: which of its instances to make, start, put to sleep, wake, stop and remove.
 
-use std::{sync::LazyLock, time::Duration};
+use std::time::Duration;
 
 use weir_config::{Activity, AppRoute, DesiredApp, InstanceId, Moment, Rollout, SleepLevel};
 use weir_deploy::{ContainerSpec, ContainerState};
@@ -16,9 +16,6 @@ use crate::{
 /// While requests end on an instance that leaves, this often is often enough to look.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
 
-/// An instance that nothing is known of yet.
-static UNSEEN: LazyLock<Instance> = LazyLock::new(Instance::default);
-
 /// The instances of one app, as they stand to its deployment.
 pub(super) struct Cast<'a> {
     /// The ones that should be, in order.
@@ -29,23 +26,9 @@ pub(super) struct Cast<'a> {
 
 impl<'a> Cast<'a> {
     fn of(app: &DesiredApp, observed: &'a Observed) -> Self {
-        let id = |ordinal| InstanceId {
-            app: app.app.name.clone(),
-            deployment: app.deployment.number,
-            ordinal,
-        };
-        let current: Vec<_> = (0..app.app.instances)
-            .map(|ordinal| {
-                let id = id(ordinal);
-                let instance = observed.instances.get(&id).unwrap_or(&UNSEEN);
-                (id, instance)
-            })
-            .collect();
-        let first = InstanceId { app: app.app.name.clone(), deployment: 0, ordinal: 0 };
+        let current = observed.current(app);
         let former = observed
-            .instances
-            .range(first..)
-            .take_while(|(id, _)| id.app == app.app.name)
+            .instances_of(&app.app.name)
             .filter(|(id, _)| current.iter().all(|(current, _)| current != *id))
             .collect();
         Self { current, former }
@@ -133,7 +116,7 @@ pub(super) fn plan_app(
 fn plan_stand_in(id: &InstanceId, instance: &Instance, now: Moment, plan: &mut Plan) {
     match instance.state() {
         Some(ContainerState::Paused) => plan.actions.push(Action::Unpause(id.clone())),
-        Some(ContainerState::Exited { .. }) => match instance.retry_at.filter(|at| now < *at) {
+        Some(ContainerState::Exited { .. }) => match instance.waits_until(now) {
             Some(at) => plan.wake_at(at),
             None => plan.actions.push(Action::Start(id.clone())),
         },
@@ -155,7 +138,7 @@ fn plan_current(
         return;
     }
     let backing_off = instance.is_backing_off(now);
-    if let Some(at) = instance.retry_at.filter(|_| backing_off) {
+    if let Some(at) = instance.waits_until(now) {
         plan.wake_at(at);
     }
     let rollout = &app.app.rollout;
@@ -236,7 +219,7 @@ pub(super) fn retire(
         return;
     }
     // The engine refused to remove it a moment ago.
-    if let Some(at) = instance.retry_at.filter(|at| now < *at) {
+    if let Some(at) = instance.waits_until(now) {
         return plan.wake_at(at);
     }
     if drains(instance, rollout, now, plan) {

@@ -17,7 +17,16 @@ pub struct Moment(pub u64);
 
 impl Moment {
     pub fn now() -> Self {
-        Self(START.elapsed().as_millis() as u64)
+        Self::at(Instant::now())
+    }
+
+    pub fn at(instant: Instant) -> Self {
+        Self(instant.saturating_duration_since(*START).as_millis() as u64)
+    }
+
+    /// Nanoseconds on the same clock, where milliseconds are too coarse.
+    pub fn nanos_at(instant: Instant) -> u64 {
+        instant.saturating_duration_since(*START).as_nanos() as u64
     }
 
     /// How long ago `earlier` was; zero if it is not in the past.

@@ -194,8 +194,8 @@ impl AppActivity {
         self.incidents[incident as usize].load(Relaxed)
     }
 
-    /// Counts a request that may be retried.
-    pub fn may_retry_later(&self, now: Moment) {
+    /// Counts a request, of which a part may be retries.
+    pub fn fund_retries(&self, now: Moment) {
         self.retry_budget.request(now);
     }
 

@@ -78,7 +78,9 @@ impl Snapshot {
             Backends::Shards(shards) => match &**shards {
                 [shard] => self.shards.get(shard),
                 shards => {
-                    let highest = shards.iter().max_by_key(|shard| stable_hash(&[shard, host]))?;
+                    let highest = shards
+                        .iter()
+                        .max_by_key(|shard| stable_hash(&[shard.as_bytes(), host.as_bytes()]))?;
                     self.shards.get(highest)
                 }
             },

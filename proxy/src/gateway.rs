@@ -123,7 +123,7 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         ctx: &mut Context,
     ) -> Result<()> {
-        timeouts::check(session, ctx)?;
+        timeouts::check(ctx)?;
         if let Some(body) = body {
             limits::check_body(session, body, ctx)?;
         }
@@ -167,12 +167,12 @@ impl ProxyHttp for Gateway {
 
     fn response_body_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         _body: &mut Option<Bytes>,
         _end_of_stream: bool,
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
-        timeouts::check(session, ctx).map(|()| None)
+        timeouts::check(ctx).map(|()| None)
     }
 
     fn fail_to_connect(

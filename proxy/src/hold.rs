@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pingora::{http::RequestHeader, proxy::Session};
+use pingora::proxy::Session;
 use tokio::time::{interval, sleep_until};
 use weir_config::{Admission, AppRoute, Decision, Held, Moment, RouteState};
 
@@ -56,7 +56,8 @@ impl Gateway {
         if self.is_misdirected(session, &host) {
             return Err(Refusal::Misdirected.into());
         }
-        let asked = Asked { host: &host, header: session.req_header(), client: client_ip(session) };
+        let client = client_ip(session);
+        let asked = Asked { host: &host, header: session.req_header(), client };
         let now = match ctx.route {
             None => Moment::at(ctx.arrived),
             Some(_) => Moment::now(),
@@ -65,7 +66,7 @@ impl Gateway {
             Step::Forward => Ok(()),
             Step::Hold => {
                 let (host, header) = (host.into_owned(), session.req_header().clone());
-                let asked = Asked { host: &host, header: &header, client: asked.client };
+                let asked = Asked { host: &host, header: &header, client };
                 self.hold(&asked, session, ctx).await
             }
         }

@@ -51,7 +51,7 @@ pub(crate) fn peer(session: &mut Session, timeouts: &Timeouts, endpoint: &Endpoi
 }
 
 /// The one upgrade that is passed on. Of others, Pingora forwards the plain request.
-fn is_web_socket(session: &Session) -> bool {
+pub(crate) fn is_web_socket(session: &Session) -> bool {
     let upgrade = session.req_header().headers.get(header::UPGRADE);
     session.is_upgrade_req()
         && upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))

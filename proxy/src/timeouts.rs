@@ -7,7 +7,7 @@ use std::{
 
 use pingora::{Error, ErrorType, Result, proxy::Session, upstreams::peer::HttpPeer};
 
-use crate::{context::Context, pages::Refusal};
+use crate::{context::Context, pages::Refusal, peer::is_web_socket};
 
 /// Lets no wait of an attempt end later than the request's time, which begins with the first one.
 ///
@@ -16,9 +16,8 @@ use crate::{context::Context, pages::Refusal};
 /// of a body is a look at the clock. An answer that falls silent near its end is cut by the former
 /// bound, so up to that much late.
 pub(crate) fn bound(session: &mut Session, peer: &mut HttpPeer, ctx: &mut Context) -> Result<()> {
-    let Some(total) = ctx.route.as_ref().and_then(|route| route.policy.timeouts.total) else {
-        return Ok(());
-    };
+    let total = ctx.route.as_ref().and_then(|route| route.policy.timeouts.total);
+    let Some(total) = total.filter(|_| !is_web_socket(session)) else { return Ok(()) };
     let now = Instant::now();
     let left = ctx.deadline.get_or_insert_with(|| now + total).saturating_duration_since(now);
     if left.is_zero() {
@@ -36,9 +35,9 @@ pub(crate) fn bound(session: &mut Session, peer: &mut HttpPeer, ctx: &mut Contex
     Ok(())
 }
 
-/// Fails once the request's time is over; a tunnel has no end to its time.
-pub(crate) fn check(session: &Session, ctx: &Context) -> Result<()> {
-    if ctx.is_late(Duration::ZERO) && !session.was_upgraded() {
+/// Fails once the request's time is over.
+pub(crate) fn check(ctx: &Context) -> Result<()> {
+    if ctx.is_late(Duration::ZERO) {
         return Error::e_explain(ErrorType::ReadTimedout, "the request's time is over")
             .map_err(|error: Box<Error>| error.into_up());
     }

@@ -55,7 +55,7 @@ impl Pool {
         let mean = LazyCell::new(|| self.mean_load(choice, usable));
         let takes = |endpoint: &Endpoint| {
             usable(endpoint) && {
-                let in_flight = endpoint.activity.in_flight();
+                let in_flight = endpoint.activity.load();
                 // One that is idle always takes it; so the mean is seldom needed when all are.
                 let most = || self.balance.max_load * *mean * self.weight(endpoint, choice.now);
                 in_flight == 0 || (in_flight as f64) < most().ceil()
@@ -77,7 +77,7 @@ impl Pool {
         for i in 0..count.min(SAMPLE) {
             let endpoint = &self.endpoints[(first + i * step) % count];
             if usable(endpoint) {
-                in_flight += endpoint.activity.in_flight();
+                in_flight += endpoint.activity.load();
                 weight += self.weight(endpoint, choice.now);
             }
         }
@@ -146,7 +146,7 @@ impl Pool {
 
     /// Requests in flight for a unit of weight.
     fn load(&self, endpoint: &Endpoint, choice: Choice) -> f64 {
-        endpoint.activity.in_flight() as f64 / self.weight(endpoint, choice.now)
+        endpoint.activity.load() as f64 / self.weight(endpoint, choice.now)
     }
 
     /// Its weight now: while it starts, a part of its full one.

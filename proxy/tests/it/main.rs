@@ -4,15 +4,20 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test is a failure with a place")]
 
 mod access_log;
+mod balance;
 mod certificates;
 mod clients;
 mod failures;
 mod forwarding;
 mod harness;
+mod limits;
 mod metrics;
+mod outliers;
 mod refusals;
+mod retries;
 mod shutdown;
 mod swaps;
+mod timeouts;
 mod tunnels;
 mod upstreams;
 mod wakes;

@@ -145,7 +145,8 @@ impl ProxyHttp for Gateway {
         let status = response.status;
         let is_final = !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS;
         if is_final && !self.takes_answer(status.as_u16(), session, ctx) {
-            return Error::e_explain(ErrorType::HTTPStatus(status.as_u16()), "to be sent again");
+            let status = ErrorType::HTTPStatus(status.as_u16());
+            return Err(Error::explain(status, "an answer that is a failure").into_up());
         }
         Ok(())
     }
@@ -214,12 +215,14 @@ impl ProxyHttp for Gateway {
         if let Some(refusal) = refusal
             && access_log::final_status(session).is_none()
         {
+            // The instance is free again.
+            ctx.leases = None;
             // If this fails too, the client is gone, and the access log says so.
             let _ = pages::answer(session, &refusal, ctx.request_id).await;
-            // The instance is free again, and the client gets to read what it was told.
-            ctx.leases = None;
-            session.set_total_drain_timeout(Some(LINGER));
-            let _ = session.drain_request_body().await;
+            if refusal != Refusal::RequestTimeout {
+                session.set_total_drain_timeout(Some(LINGER));
+                let _ = session.drain_request_body().await;
+            }
         }
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }

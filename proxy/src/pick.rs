@@ -15,13 +15,17 @@ pub(crate) fn pick<'a>(
     failed: &[EndpointId],
     now: Moment,
 ) -> Option<&'a Endpoint> {
-    let key = pool.balance().hash.as_ref().and_then(|hashed| asked.key(hashed));
-    let choice = Choice { key, random: rand::random(), now };
     // Looked at only when an ejected one is met.
     let too_many = LazyCell::new(|| too_many_ejected(route, pool, now));
     let takes = |endpoint: &Endpoint| {
         has_room(route, endpoint) && (!endpoint.activity.is_ejected(now) || *too_many)
     };
+    // As most pools are.
+    if let [only] = pool.endpoints() {
+        return Some(only).filter(|only| takes(only));
+    }
+    let key = pool.balance().hash.as_ref().and_then(|hashed| asked.key(hashed));
+    let choice = Choice { key, random: rand::random(), now };
     if failed.is_empty() {
         return pool.pick(choice, takes);
     }

@@ -1,9 +1,9 @@
 //! What a failed attempt says about the endpoint, and whether the request gets another one.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pingora::{Error, ErrorSource, RetryType, proxy::Session};
-use weir_config::{AppRoute, Endpoint, Incident, Moment, Observe};
+use weir_config::{AppRoute, Endpoint, Incident, Moment};
 
 use crate::{
     context::Context,
@@ -29,7 +29,7 @@ impl Gateway {
         }
         if is_connect(error.etype()) {
             self.observer.connect_failed(&endpoint.id);
-            failed(route, endpoint, ctx, &*self.observer);
+            count_failure(route, endpoint, ctx);
         }
         let attempts = &mut ctx.attempts;
         attempts.failed.push(endpoint.id.clone());
@@ -72,7 +72,7 @@ impl Gateway {
             return true;
         }
         if let (Some(route), Some(endpoint)) = (&ctx.route, &ctx.endpoint) {
-            failed(route, endpoint, ctx, &*self.observer);
+            self.note_failure(route, endpoint, ctx);
         }
         if timeout {
             ctx.refusal = Some(Refusal::UpstreamTimeout);
@@ -89,20 +89,28 @@ impl Gateway {
             endpoint.activity.succeeded(ctx.attempts.standing);
             return true;
         }
-        failed(route, endpoint, ctx, &*self.observer);
+        self.note_failure(route, endpoint, ctx);
         let is_failure = route.policy.retries.on_status.contains(&status);
         ctx.attempts.answer_failed = is_failure && may_retry(session, ctx);
         !ctx.attempts.answer_failed
     }
+
+    /// Notes an endpoint's failure; if that ejects it, control looks at it at once.
+    fn note_failure(&self, route: &AppRoute, endpoint: &Endpoint, ctx: &Context) {
+        if count_failure(route, endpoint, ctx) {
+            self.observer.connect_failed(&endpoint.id);
+        }
+    }
 }
 
-/// Notes an endpoint's failure; if that ejects it, control looks at it at once.
-fn failed(route: &AppRoute, endpoint: &Endpoint, ctx: &Context, observer: &dyn Observe) {
-    let (policy, now) = (&route.policy.outlier, Moment::now());
-    if endpoint.activity.failed(ctx.attempts.standing, policy, now) {
+/// Returns whether the endpoint is ejected by it.
+fn count_failure(route: &AppRoute, endpoint: &Endpoint, ctx: &Context) -> bool {
+    let policy = &route.policy.outlier;
+    let ejected = endpoint.activity.failed(ctx.attempts.standing, policy, Moment::now());
+    if ejected {
         route.activity.count(Incident::Ejection);
-        observer.connect_failed(&endpoint.id);
     }
+    ejected
 }
 
 /// Takes one of the request's attempts and one of the app's retries, if there are any.
@@ -116,7 +124,7 @@ fn may_retry(session: &Session, ctx: &mut Context) -> bool {
     if ctx.is_late(pause) {
         return false;
     }
-    if !route.activity.take_retry(policy, Moment::at(Instant::now())) {
+    if !route.activity.take_retry(policy, Moment::now()) {
         route.activity.count(Incident::RetryDenied);
         return false;
     }

@@ -18,6 +18,7 @@ fn retrying(attempts: u8) -> impl FnOnce(&mut TrafficPolicy) {
         policy.retries.attempts = attempts;
         policy.retries.on_status = vec![503];
         policy.retries.back_off = Duration::from_millis(1);
+        policy.retries.budget_percent = 100;
     }
 }
 
@@ -95,7 +96,7 @@ async fn an_answer_that_has_begun_is_not_begun_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pause_before_a_retry_is_kept_and_is_not_begun_in_vain() {
     let mut world = World::start();
-    let bad = Scripted::start(|hit| [Act::HangUp, Act::Answer(200)][hit as usize % 2]).await;
+    let bad = Scripted::start(|hit| if hit == 1 { Act::Answer(200) } else { Act::HangUp }).await;
     let pause = Duration::from_millis(200);
     let policy = |policy: &mut TrafficPolicy| {
         retrying(1)(policy);
@@ -112,7 +113,9 @@ async fn the_pause_before_a_retry_is_kept_and_is_not_begun_in_vain() {
         it.timeouts.total = Some(DEADLINE / 4);
     });
     let answer = world.h1().get(world.url("blog", "/")).send().await.unwrap();
-    assert_eq!((answer.status().as_u16(), bad.hits()), (502, 3));
+    // On the connection of before, which might have been closed before; on a new one; and then it
+    // would have to wait for longer than it may take.
+    assert_eq!((answer.status().as_u16(), bad.hits()), (502, 4));
 }
 
 /// How often an upstream that always fails is asked by 100 requests, and how long they took.
@@ -146,10 +149,7 @@ async fn while_one_dies(attempts: u8) -> Vec<u16> {
     let mut world = World::start();
     let dies = Scripted::start(|hit| if hit < 20 { Act::Answer(200) } else { Act::HangUp }).await;
     let lives = Scripted::start(|_| Act::Answer(200)).await;
-    world.serve_with("blog", &[dies.address, lives.address], |policy| {
-        retrying(attempts)(policy);
-        policy.retries.budget_percent = 100;
-    });
+    world.serve_with("blog", &[dies.address, lives.address], retrying(attempts));
     let (client, url) = (world.h2(), world.url("blog", "/"));
     let requests = (0..200).map(|_| client.get(&url).send());
     let answers = futures::future::join_all(requests).await;

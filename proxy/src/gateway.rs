@@ -45,7 +45,7 @@ pub(crate) struct Gateway {
 
 /// After a refusal, what the client goes on sending is read for so long: if the connection were
 /// closed under its bytes, they would tear down the answer before the client reads it.
-const LINGER: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl ProxyHttp for Gateway {

@@ -31,7 +31,7 @@ async fn a_body_that_says_it_is_too_large_reaches_no_instance() {
     let echo = Echo::start("echo").await;
     world.serve_with("blog", &[echo.address], |policy| policy.limits.body = 10_000);
     for (i, client) in [world.h1(), world.h2()].into_iter().enumerate() {
-        for (length, status) in [(10_001, 413), (5_000_000, 413), (10_000, 200)] {
+        for (length, status) in [(10_001, 413), (500_000, 413), (10_000, 200)] {
             let request = client.post(world.url("blog", "/")).header("accept", "application/json");
             let answer = request.body("x".repeat(length)).send().await.unwrap();
             assert_eq!(answer.status(), status, "{length}");

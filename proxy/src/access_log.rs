@@ -1,12 +1,10 @@
 //! One event for each request, at the end of it.
 
-use std::net::IpAddr;
-
 use http::{StatusCode, Version};
 use pingora::{Error, proxy::Session};
 use weir_config::SleepLevel;
 
-use crate::{context::Context, host::authority_of};
+use crate::{context::Context, forwarded::client_ip, host::authority_of};
 
 /// Logged for a client that left before an answer began, as nginx does.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -46,11 +44,6 @@ pub(crate) fn record(session: &Session, error: Option<&Error>, ctx: &Context) {
 pub(crate) fn final_status(session: &Session) -> Option<StatusCode> {
     let status = session.response_written()?.status;
     (!status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS).then_some(status)
-}
-
-/// Who asks. An IPv4 client of an IPv6 listener is told as what it is.
-pub(crate) fn client_ip(session: &Session) -> Option<IpAddr> {
-    Some(session.client_addr()?.as_inet()?.ip().to_canonical())
 }
 
 fn protocol(version: Version) -> &'static str {

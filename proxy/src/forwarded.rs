@@ -1,9 +1,15 @@
 //! The headers that an app gets: who asked, and nothing that only strangers claim.
 
+use std::net::IpAddr;
+
 use http::{HeaderName, HeaderValue, header};
 use pingora::{Result, http::RequestHeader, proxy::Session};
 
-use crate::{access_log::client_ip, context::RequestId, host::authority_of};
+use crate::{
+    connection::{self, Connection},
+    context::RequestId,
+    host::authority_of,
+};
 
 /// Replaces what strangers claim with what is known. `Host` stays as it came.
 pub(crate) fn rewrite(
@@ -18,11 +24,22 @@ pub(crate) fn rewrite(
     if let Some(ip) = client_ip(session) {
         request.insert_header("X-Forwarded-For", ip.to_string())?;
     }
-    request.insert_header("X-Forwarded-Proto", "https")?;
+    let scheme = if is_https(session) { "https" } else { "http" };
+    request.insert_header("X-Forwarded-Proto", scheme)?;
     if let Some(host) = authority_of(session.req_header()) {
         request.insert_header("X-Forwarded-Host", host)?;
     }
     request.insert_header("X-Request-Id", request_id.to_string())
+}
+
+/// Who asks.
+pub(crate) fn client_ip(session: &Session) -> Option<IpAddr> {
+    connection::of(session).map(Connection::client_ip)
+}
+
+/// Whether the client asks over TLS.
+pub(crate) fn is_https(session: &Session) -> bool {
+    connection::of(session).is_some_and(|connection| connection.tls.is_some())
 }
 
 /// Whether only we may say this.

@@ -16,7 +16,10 @@ use weir_config::{
     Activity, AppActivity, HISTOGRAM_BOUNDS_SECONDS, HistogramReading, SleepLevel, Snapshots,
 };
 
-use crate::pages::Refusal;
+use crate::{
+    listen::{Connections, Dropped, Port},
+    pages::Refusal,
+};
 
 /// The data plane's metrics. An app's are left out as long as they are zero: thousands of apps
 /// that sleep cost a scrape nothing.
@@ -25,6 +28,7 @@ pub struct ProxyMetrics {
     snapshots: Snapshots,
     activity: Arc<Activity>,
     unrouted: Arc<Unrouted>,
+    connections: Arc<Connections>,
     descriptions: Vec<Desc>,
 }
 
@@ -92,18 +96,48 @@ const UNROUTED: Family = (
     &["reason"],
     MetricType::COUNTER,
 );
+const CONNECTIONS: Family = (
+    "weir_connections_open",
+    "Connections of clients, by the listener that they came to.",
+    &["listener"],
+    MetricType::GAUGE,
+);
+const ACCEPTED: Family = (
+    "weir_connections_accepted_total",
+    "Connections that clients made, by listener, refused ones included.",
+    &["listener"],
+    MetricType::COUNTER,
+);
+const DROPPED: Family = (
+    "weir_connections_dropped_total",
+    "Connections of clients that were closed before their time, by reason.",
+    &["reason"],
+    MetricType::COUNTER,
+);
 const GENERATION: Family =
     ("weir_snapshot_generation", "The generation served.", &[], MetricType::GAUGE);
 const HOSTS: Family = ("weir_hosts", "Host names served.", &[], MetricType::GAUGE);
 
-const FAMILIES: [Family; 8] =
-    [REQUESTS, DURATION, WAKE, IN_FLIGHT, HELD, UNROUTED, GENERATION, HOSTS];
+const FAMILIES: [Family; 11] = [
+    REQUESTS,
+    DURATION,
+    WAKE,
+    IN_FLIGHT,
+    HELD,
+    UNROUTED,
+    CONNECTIONS,
+    ACCEPTED,
+    DROPPED,
+    GENERATION,
+    HOSTS,
+];
 
 impl ProxyMetrics {
     pub(crate) fn new(
         snapshots: Snapshots,
         activity: Arc<Activity>,
         unrouted: Arc<Unrouted>,
+        connections: Arc<Connections>,
     ) -> Self {
         let describe = |(name, help, labels, _): Family| {
             let labels = labels.iter().map(ToString::to_string).collect();
@@ -112,7 +146,7 @@ impl ProxyMetrics {
         // Each of them is a constant above that a test renders, so that none is left out here.
         let descriptions =
             FAMILIES.into_iter().filter_map(|family| describe(family).ok()).collect();
-        Self { snapshots, activity, unrouted, descriptions }
+        Self { snapshots, activity, unrouted, connections, descriptions }
     }
 }
 
@@ -140,6 +174,9 @@ impl Collector for ProxyMetrics {
                 per_app(|app, activity| gauge_unless_zero(&[("app", app)], activity.held())),
             ),
             family(UNROUTED, self.unrouted.metrics()),
+            family(CONNECTIONS, per_listener(|port| self.connections.open(port) as u64, gauge)),
+            family(ACCEPTED, per_listener(|port| self.connections.accepted(port), counter)),
+            family(DROPPED, dropped(&self.connections)),
             family(GENERATION, vec![gauge(&[], snapshot.generation)]),
             family(HOSTS, vec![gauge(&[], snapshot.host_count() as u64)]),
         ]
@@ -158,6 +195,19 @@ impl Unrouted {
             |(reason, count): (_, &AtomicU64)| counter(&[("reason", reason)], count.load(Relaxed));
         reasons.into_iter().map(count).collect()
     }
+}
+
+fn per_listener(
+    read: impl Fn(Port) -> u64,
+    metric: fn(&[(&str, &str)], u64) -> Metric,
+) -> Vec<Metric> {
+    Port::ALL.map(|port| metric(&[("listener", port.as_str())], read(port))).into()
+}
+
+fn dropped(connections: &Connections) -> Vec<Metric> {
+    Dropped::ALL
+        .map(|reason| counter(&[("reason", reason.as_str())], connections.dropped(reason)))
+        .into()
 }
 
 fn requests(app: &str, activity: &AppActivity) -> Vec<Metric> {

@@ -224,7 +224,7 @@ fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // Two providers are compiled in; without a choice the first use of TLS panics.
-        rustls::crypto::ring::default_provider().install_default().unwrap();
+        rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
         tracing_subscriber::fmt()
             .json()
             .flatten_event(true)

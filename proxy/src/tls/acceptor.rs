@@ -11,7 +11,7 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use weir_config::{ClientAuth, Snapshots};
 
 use super::{
-    Certificates, ClientCertificate,
+    Certificates, ClientCertificate, EarlyWake, Tickets,
     client_auth::{BadClientAuth, ClientAuthConfigs},
     provider,
 };
@@ -28,6 +28,8 @@ struct Inner {
     /// Of every host that asks for no client certificate.
     common: Arc<ServerConfig>,
     client_auth: ClientAuthConfigs,
+    /// None if only requests wake apps.
+    early_wake: Option<Arc<EarlyWake>>,
 }
 
 /// A connection after its handshake.
@@ -64,12 +66,15 @@ impl Acceptor {
     pub(crate) fn new(
         snapshots: Snapshots,
         certificates: Arc<Certificates>,
+        tickets: Tickets,
+        early_wake: Option<Arc<EarlyWake>>,
     ) -> Result<Self, rustls::Error> {
         let mut common = config(builder()?.with_no_client_auth(), certificates.clone());
+        common.ticketer = Arc::new(tickets);
         common.send_tls13_tickets = TICKETS;
         common.max_tls13_tickets = MAX_TICKETS;
         let client_auth = ClientAuthConfigs::new(certificates);
-        Ok(Self(Arc::new(Inner { snapshots, common: Arc::new(common), client_auth })))
+        Ok(Self(Arc::new(Inner { snapshots, common: Arc::new(common), client_auth, early_wake })))
     }
 
     /// Makes the whole handshake, as the host that the client asks for wants it.
@@ -94,7 +99,10 @@ impl Inner {
         let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
         let start = start.await.map_err(AcceptError::Hello)?;
         let server_name = start.client_hello().server_name().map(Box::<str>::from);
-        let (config, client_auth) = self.config_for(server_name.as_deref(), client)?;
+        let (config, client_auth) = match &server_name {
+            Some(name) => self.hello(name, client)?,
+            None => (self.common.clone(), None),
+        };
         let stream = start.into_stream(config).await.map_err(AcceptError::Handshake)?;
         let (_, connection) = stream.get_ref();
         let client_certificate =
@@ -102,15 +110,24 @@ impl Inner {
         Ok(Accepted { stream, server_name, client_auth, client_certificate })
     }
 
-    fn config_for(
+    /// The handshake that the host wants, and a head start for its app.
+    fn hello(
         &self,
-        server_name: Option<&str>,
-        _client: IpAddr,
+        server_name: &str,
+        client: IpAddr,
     ) -> Result<(Arc<ServerConfig>, Option<ClientAuth>), BadClientAuth> {
         let snapshot = self.snapshots.current();
-        let route = server_name.and_then(|name| snapshot.client_auth(name));
-        let Some((route, auth)) = route else { return Ok((self.common.clone(), None)) };
-        Ok((self.client_auth.config(&route.policy, auth)?, Some(auth.clone())))
+        if let Some(early_wake) = &self.early_wake
+            && let Some(route) = snapshot.route(server_name, "/")
+        {
+            early_wake.hello(client, route);
+        }
+        match snapshot.client_auth(server_name) {
+            Some((route, auth)) => {
+                Ok((self.client_auth.config(&route.policy, auth)?, Some(auth.clone())))
+            }
+            None => Ok((self.common.clone(), None)),
+        }
     }
 }
 

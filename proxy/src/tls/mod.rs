@@ -4,6 +4,8 @@
 mod acceptor;
 mod certificates;
 mod client_auth;
+mod early_wake;
+mod tickets;
 
 use std::sync::Arc;
 
@@ -12,6 +14,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 pub(crate) use acceptor::{AcceptError, Accepted, Acceptor};
 pub(crate) use certificates::{Certificates, RememberServerName, ServerName};
 pub(crate) use client_auth::ClientCertificate;
+pub(crate) use early_wake::{EarlyWake, EarlyWakes};
+pub use tickets::{TicketKeys, TicketKeysError, Tickets};
 
 /// The cryptography of the whole process: two are compiled in, so `main` says which is meant.
 fn provider() -> Arc<CryptoProvider> {

@@ -110,3 +110,58 @@ impl ClientAuthConfigs {
         Ok(config(builder, self.certificates.clone()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+
+    use super::*;
+
+    fn policy() -> Arc<TrafficPolicy> {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let client_auth =
+            Some(ClientAuth { roots: [Arc::from(&**root.der())].into(), optional: false });
+        Arc::new(TrafficPolicy { client_auth, ..TrafficPolicy::default() })
+    }
+
+    fn config(
+        configs: &ClientAuthConfigs,
+        policy: &Arc<TrafficPolicy>,
+    ) -> Result<Arc<ServerConfig>, BadClientAuth> {
+        configs.config(policy, policy.client_auth.as_ref().unwrap())
+    }
+
+    fn configs() -> ClientAuthConfigs {
+        ClientAuthConfigs::new(Arc::new(Certificates::new(&Arc::from([]))))
+    }
+
+    #[test]
+    fn a_policy_s_config_is_made_once() {
+        let (configs, first) = (configs(), policy());
+        let config_of_first = config(&configs, &first).unwrap();
+        assert!(Arc::ptr_eq(&config_of_first, &config(&configs, &first).unwrap()));
+        let second = Arc::new((*first).clone());
+        assert!(!Arc::ptr_eq(&config_of_first, &config(&configs, &second).unwrap()));
+    }
+
+    #[test]
+    fn no_more_are_kept_than_there_is_room_for() {
+        let (configs, policy) = (configs(), policy());
+        let made: Vec<_> = (0..2 * PLACES)
+            .map(|_| Arc::downgrade(&config(&configs, &Arc::new((*policy).clone())).unwrap()))
+            .collect();
+        let kept = made.iter().filter(|config| config.strong_count() > 0).count();
+        assert!((1..=PLACES).contains(&kept), "{kept}");
+    }
+
+    #[test]
+    fn roots_that_cannot_be_used_let_nobody_in() {
+        for roots in [vec![], vec![Arc::from(&b"garbage"[..])]] {
+            let client_auth = Some(ClientAuth { roots: roots.into(), optional: true });
+            let policy = Arc::new(TrafficPolicy { client_auth, ..TrafficPolicy::default() });
+            config(&configs(), &policy).unwrap_err();
+        }
+    }
+}

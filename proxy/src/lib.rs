@@ -7,6 +7,7 @@
 //! but the request's own.
 
 mod access_log;
+mod connection;
 mod context;
 mod forwarded;
 mod gateway;
@@ -17,10 +18,9 @@ mod metrics;
 mod pages;
 mod peer;
 mod pick;
-#[allow(dead_code, unused_imports, reason = "the accept loop is still to come")]
 mod tls;
 mod upgrade;
 
-pub use listen::{Proxy, ProxyError, ProxyOptions};
+pub use listen::{Phase, Proxy, ProxyError, ProxyOptions};
 pub use metrics::ProxyMetrics;
 pub use tls::{TicketKeys, TicketKeysError, Tickets};

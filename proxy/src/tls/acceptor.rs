@@ -28,8 +28,7 @@ struct Inner {
     /// Of every host that asks for no client certificate.
     common: Arc<ServerConfig>,
     client_auth: ClientAuthConfigs,
-    /// None if only requests wake apps.
-    early_wake: Option<Arc<EarlyWake>>,
+    early_wake: Arc<EarlyWake>,
 }
 
 /// A connection after its handshake.
@@ -67,7 +66,7 @@ impl Acceptor {
         snapshots: Snapshots,
         certificates: Arc<Certificates>,
         tickets: Tickets,
-        early_wake: Option<Arc<EarlyWake>>,
+        early_wake: Arc<EarlyWake>,
     ) -> Result<Self, rustls::Error> {
         let mut common = config(builder()?.with_no_client_auth(), certificates.clone());
         common.ticketer = Arc::new(tickets);
@@ -117,10 +116,8 @@ impl Inner {
         client: IpAddr,
     ) -> Result<(Arc<ServerConfig>, Option<ClientAuth>), BadClientAuth> {
         let snapshot = self.snapshots.current();
-        if let Some(early_wake) = &self.early_wake
-            && let Some(route) = snapshot.route(server_name, "/")
-        {
-            early_wake.hello(client, route);
+        if let Some(route) = snapshot.route(server_name, "/") {
+            self.early_wake.hello(client, route);
         }
         match snapshot.client_auth(server_name) {
             Some((route, auth)) => {

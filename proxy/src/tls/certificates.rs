@@ -1,10 +1,8 @@
 //! Which certificate a client is shown.
 
-use std::{any::Any, collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
-use pingora::{listeners::TlsAccept, protocols::tls::TlsRef};
 use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{ClientHello, ResolvesServerCert},
@@ -139,21 +137,4 @@ fn parse(certificate: &Certificate) -> Result<CertifiedKey, String> {
     let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.as_bytes())
         .map_err(|error| format!("its key is not PEM: {error}"))?;
     CertifiedKey::from_der(chain, key, &provider()).map_err(|error| error.to_string())
-}
-
-/// The name that a client asked for in its handshake, kept with the connection.
-#[derive(Debug)]
-pub(crate) struct ServerName(pub(crate) Box<str>);
-
-/// Attaches the [`ServerName`] to each connection, for the requests that come over it.
-pub(crate) struct RememberServerName;
-
-#[async_trait]
-impl TlsAccept for RememberServerName {
-    async fn handshake_complete_callback(
-        &self,
-        tls: &TlsRef,
-    ) -> Option<Arc<dyn Any + Send + Sync>> {
-        Some(Arc::new(ServerName(tls.server_name()?.into())))
-    }
 }

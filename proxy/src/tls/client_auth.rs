@@ -19,7 +19,7 @@ use weir_config::{ClientAuth, TrafficPolicy};
 use super::{
     Certificates,
     acceptor::{builder, config},
-    provider,
+    hex, provider,
 };
 
 /// A client's own certificate, verified.
@@ -28,7 +28,7 @@ pub(crate) struct ClientCertificate {
     /// The value of `Client-Cert` (RFC 9440), by which the app learns who asks.
     pub(crate) header: HeaderValue,
     /// The SHA-256 of its DER, by which the log tells who asked.
-    pub(crate) fingerprint: [u8; 32],
+    fingerprint: [u8; 32],
 }
 
 impl ClientCertificate {
@@ -38,6 +38,10 @@ impl ClientCertificate {
         let digest = digest::digest(&digest::SHA256, certificate);
         let fingerprint = digest.as_ref().try_into().ok()?;
         Some(Self { header, fingerprint })
+    }
+
+    pub(crate) fn fingerprint(&self) -> String {
+        hex(&self.fingerprint)
     }
 }
 

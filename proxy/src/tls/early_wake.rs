@@ -21,13 +21,14 @@ use weir_config::{AppActivity, AppRoute, Observe, RouteState};
 /// apps, that fall on the same place share what is there.
 pub(crate) struct EarlyWake {
     observer: Arc<dyn Observe>,
+    enabled: bool,
     begun: Instant,
     hasher: RandomState,
     sources: Box<[Bucket; PLACES]>,
     apps: Box<[Place; PLACES]>,
     all: Bucket,
     issued: AtomicU64,
-    hits: AtomicU64,
+    used: AtomicU64,
     wasted: AtomicU64,
     refused: AtomicU64,
 }
@@ -37,7 +38,7 @@ pub(crate) struct EarlyWake {
 pub(crate) struct EarlyWakes {
     pub(crate) issued: u64,
     /// A request for the app came soon after.
-    pub(crate) hits: u64,
+    pub(crate) used: u64,
     /// None came.
     pub(crate) wasted: u64,
     /// Nothing was woken, because of a budget or of former waste.
@@ -77,16 +78,17 @@ struct Place {
 }
 
 impl EarlyWake {
-    pub(crate) fn new(observer: Arc<dyn Observe>) -> Self {
+    pub(crate) fn new(observer: Arc<dyn Observe>, enabled: bool) -> Self {
         Self {
             observer,
+            enabled,
             begun: Instant::now(),
             hasher: RandomState::new(),
             sources: Box::new(std::array::from_fn(|_| Bucket::default())),
             apps: Box::new(std::array::from_fn(|_| Place::default())),
             all: Bucket::default(),
             issued: AtomicU64::new(0),
-            hits: AtomicU64::new(0),
+            used: AtomicU64::new(0),
             wasted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         }
@@ -94,7 +96,9 @@ impl EarlyWake {
 
     /// Someone begins a handshake for the app's host name.
     pub(super) fn hello(&self, client: IpAddr, route: &AppRoute) {
-        self.hello_at(self.now(), client, route);
+        if self.enabled {
+            self.hello_at(self.now(), client, route);
+        }
     }
 
     /// A request for the app has come.
@@ -109,10 +113,10 @@ impl EarlyWake {
     pub(crate) fn counts(&self) -> EarlyWakes {
         let now = self.now();
         self.apps.iter().for_each(|place| self.settle(now, place));
-        let [issued, hits, wasted, refused] =
-            [&self.issued, &self.hits, &self.wasted, &self.refused]
+        let [issued, used, wasted, refused] =
+            [&self.issued, &self.used, &self.wasted, &self.refused]
                 .map(|count| count.load(Relaxed));
-        EarlyWakes { issued, hits, wasted, refused }
+        EarlyWakes { issued, used, wasted, refused }
     }
 
     fn hello_at(&self, now: u64, client: IpAddr, route: &AppRoute) {
@@ -141,7 +145,7 @@ impl EarlyWake {
     fn request_at(&self, now: u64, place: &Place) {
         self.settle(now, place);
         if place.woken.swap(0, Relaxed) > 0 {
-            self.hits.fetch_add(1, Relaxed);
+            self.used.fetch_add(1, Relaxed);
             place.wasted.store(0, Relaxed);
             place.rests_until.store(0, Relaxed);
         }
@@ -212,9 +216,8 @@ fn millis(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv6Addr;
+    use std::{net::Ipv6Addr, sync::Mutex};
 
-    use parking_lot::Mutex;
     use weir_config::{Activity, AppName, EndpointId, SleepLevel};
 
     use super::*;
@@ -227,7 +230,7 @@ mod tests {
 
     impl Observe for Heard {
         fn wake_wanted(&self, app: &AppName) {
-            self.0.lock().push(app.clone());
+            self.0.lock().unwrap().push(app.clone());
         }
 
         fn connect_failed(&self, _: &EndpointId) {}
@@ -242,7 +245,7 @@ mod tests {
     impl World {
         fn new(apps: usize) -> Self {
             let heard = Arc::new(Heard::default());
-            let early_wake = EarlyWake::new(heard.clone());
+            let early_wake = EarlyWake::new(heard.clone(), true);
             let route = |i| {
                 let app: AppName = format!("app{i}").parse().unwrap();
                 AppRoute {
@@ -267,7 +270,7 @@ mod tests {
         }
 
         fn woken(&self) -> usize {
-            self.heard.0.lock().len()
+            self.heard.0.lock().unwrap().len()
         }
 
         fn rests_for(&self, app: usize) -> u64 {
@@ -342,7 +345,7 @@ mod tests {
         }
         let counts = world.early_wake.counts();
         assert_eq!(world.woken(), 20, "never three times in a row for nobody");
-        assert_eq!(counts, EarlyWakes { issued: 20, hits: 7, wasted: 13, refused: 0 });
+        assert_eq!(counts, EarlyWakes { issued: 20, used: 7, wasted: 13, refused: 0 });
     }
 
     #[test]
@@ -354,6 +357,6 @@ mod tests {
             weir_config::TrafficPolicy { client_auth: Some(client_auth), ..Default::default() };
         world.routes[1].policy = Arc::new(policy);
         (0..3).for_each(|app| world.hello(1, "192.0.2.1", app));
-        assert_eq!(*world.heard.0.lock(), [world.routes[2].app.clone()]);
+        assert_eq!(*world.heard.0.lock().unwrap(), [world.routes[2].app.clone()]);
     }
 }

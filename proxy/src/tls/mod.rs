@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-pub(crate) use acceptor::{AcceptError, Accepted, Acceptor};
-pub(crate) use certificates::{Certificates, RememberServerName, ServerName};
+pub(crate) use acceptor::{Accepted, Acceptor};
+pub(crate) use certificates::Certificates;
 pub(crate) use client_auth::ClientCertificate;
 pub(crate) use early_wake::{EarlyWake, EarlyWakes};
 pub use tickets::{TicketKeys, TicketKeysError, Tickets};
@@ -22,4 +22,8 @@ fn provider() -> Arc<CryptoProvider> {
     CryptoProvider::get_default()
         .cloned()
         .unwrap_or_else(|| Arc::new(aws_lc_rs::default_provider()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

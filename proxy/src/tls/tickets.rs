@@ -17,6 +17,8 @@ use aws_lc_rs::{
 };
 use rustls::server::ProducesTickets;
 
+use super::hex;
+
 /// The keys of session tickets, the newest first; never none.
 ///
 /// Whoever has them can read recorded connections of TLS 1.2 that came back with a ticket, which is
@@ -135,10 +137,6 @@ impl TicketKey {
 
 fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {

@@ -1,7 +1,7 @@
 //! Apps that are woken by a handshake, before a request is there.
 
 use futures::{StreamExt, stream};
-use prometheus::{Encoder, TextEncoder};
+use prometheus::{core::Collector, proto::Metric};
 use weir_config::{RouteState, SleepLevel};
 
 use crate::{
@@ -13,9 +13,13 @@ fn sleeping() -> RouteState {
     RouteState::Asleep(SleepLevel::Paused)
 }
 
+fn eager() -> World {
+    World::with(|settings| settings.speculative_wake = true)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handshake_wakes_the_app_before_a_request_is_sent() {
-    let mut world = World::start();
+    let mut world = eager();
     let echo = Echo::start("blog").await;
     world.serve("blog", sleeping());
     let raw = world.raw("blog.apps.test").await;
@@ -34,7 +38,7 @@ async fn a_handshake_wakes_the_app_before_a_request_is_sent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_other_names_wake_nothing() {
-    let mut world = World::start();
+    let mut world = eager();
     let echo = Echo::start("awake").await;
     world.serve("blog", sleeping());
     world.serve("awake", world.serving("awake", echo.address));
@@ -58,7 +62,7 @@ async fn ten_thousand_other_names_wake_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_source_wakes_a_few_of_many() {
-    let mut world = World::start();
+    let mut world = eager();
     for i in 0..100 {
         world.serve(&format!("app{i}"), sleeping());
     }
@@ -81,7 +85,8 @@ async fn one_source_wakes_a_few_of_many() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_can_be_turned_off() {
-    let mut world = World::with(|settings| settings.speculative_wake = false);
+    // As it is in all the other tests.
+    let mut world = World::start();
     world.serve("blog", sleeping());
     world.hello("blog.apps.test").await;
     assert!(world.hints.is_empty());
@@ -96,15 +101,12 @@ impl World {
 
     /// How many wakes were issued, used, wasted and refused.
     fn early_wakes(&self) -> [u64; 4] {
-        let registry = prometheus::Registry::new();
-        registry.register(Box::new(self.metrics.clone())).unwrap();
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&registry.gather(), &mut text).unwrap();
-        let text = String::from_utf8(text).unwrap();
-        ["issued", "used", "wasted", "refused"].map(|outcome| {
-            let name = format!("weir_speculative_wakes_total{{outcome=\"{outcome}\"}} ");
-            let line = text.lines().find_map(|line| line.strip_prefix(&name));
-            line.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().unwrap()
+        let families = self.metrics.collect();
+        let wakes = families.iter().find(|f| f.name() == "weir_speculative_wakes_total").unwrap();
+        ["issued", "used", "wasted", "refused"].map(|event| {
+            let of_event = |metric: &&Metric| metric.get_label()[0].value() == event;
+            let metric = wakes.get_metric().iter().find(of_event).unwrap();
+            metric.get_counter().value() as u64
         })
     }
 }

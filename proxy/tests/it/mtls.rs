@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use rustls::{
     ALL_VERSIONS, HandshakeKind,
-    client::{ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue},
+    client::{
+        ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
+        Tls13ClientSessionValue,
+    },
     pki_types::ServerName,
     version::{TLS12, TLS13},
 };
@@ -59,7 +62,8 @@ impl Asking {
 
     /// The status of a request over a connection that was made for another name, or for its own.
     async fn status(&self, client: &TlsClient, connected_to: &str, host: &str) -> u16 {
-        let (connected_to, host) = (format!("{connected_to}.apps.test"), format!("{host}.apps.test"));
+        let (connected_to, host) =
+            (format!("{connected_to}.apps.test"), format!("{host}.apps.test"));
         match client.get(self.world.https, &connected_to, &host, "/").await {
             Ok((answer, _)) => answer[9..12].parse().unwrap(),
             // The handshake was refused.
@@ -240,7 +244,10 @@ async fn nobody_gets_around_it_without_tls_or_by_a_path() {
     });
     let hostnames = ["admin.apps.test", "public.apps.test/admin"];
     let hostnames = hostnames.iter().map(|name| name.parse().unwrap()).collect();
-    asking.world.control.publish(|snapshot| snapshot.insert(AppRoute { hostnames, policy, ..route }));
+    asking
+        .world
+        .control
+        .publish(|snapshot| snapshot.insert(AppRoute { hostnames, policy, ..route }));
 
     let plain = format!("http://127.0.0.1:{}/", asking.world.http.port());
     let got = reqwest::Client::builder()

@@ -4,7 +4,13 @@ use http::{StatusCode, Version};
 use pingora::{Error, proxy::Session};
 use weir_config::SleepLevel;
 
-use crate::{context::Context, forwarded::client_ip, host::authority_of};
+use crate::{
+    connection::{self, Connection},
+    context::Context,
+    forwarded::client_ip,
+    host::authority_of,
+    tls::ClientCertificate,
+};
 
 /// Logged for a client that left before an answer began, as nginx does.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -19,6 +25,7 @@ pub(crate) fn record(session: &Session, error: Option<&Error>, ctx: &Context) {
         route.activity.served(status, took);
     }
     let request = session.req_header();
+    let certificate = connection::of(session).and_then(Connection::client_certificate);
     tracing::info!(
         target: "access",
         method = request.method.as_str(),
@@ -33,6 +40,7 @@ pub(crate) fn record(session: &Session, error: Option<&Error>, ctx: &Context) {
         held_ms = ctx.held.as_millis() as u64,
         bytes_sent = session.body_bytes_sent(),
         client_ip = client_ip(session).map(display),
+        client_cert_sha256 = certificate.map(ClientCertificate::fingerprint),
         protocol = protocol(request.version),
         request_id = %ctx.request_id,
         error = error.map(display),

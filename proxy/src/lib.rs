@@ -23,3 +23,4 @@ mod upgrade;
 
 pub use listen::{Phase, Proxy, ProxyError, ProxyOptions};
 pub use metrics::ProxyMetrics;
+pub use tls::{TicketKeys, TicketKeysError, Tickets};

@@ -21,12 +21,15 @@ impl Moment {
     }
 
     pub fn at(instant: Instant) -> Self {
-        Self(instant.saturating_duration_since(*START).as_millis() as u64)
+        let since = instant.saturating_duration_since(*START);
+        // Not `as_millis`, which divides 128 bits.
+        Self(since.as_secs() * 1000 + u64::from(since.subsec_millis()))
     }
 
     /// Nanoseconds on the same clock, where milliseconds are too coarse.
     pub fn nanos_at(instant: Instant) -> u64 {
-        instant.saturating_duration_since(*START).as_nanos() as u64
+        let since = instant.saturating_duration_since(*START);
+        since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos())
     }
 
     /// How long ago `earlier` was; zero if it is not in the past.

@@ -12,9 +12,10 @@ use tokio::time::{interval, sleep_until};
 use weir_config::{Admission, AppRoute, Decision, Held, Moment, RouteState};
 
 use crate::{
-    access_log::client_ip,
     asked::Asked,
+    connection::{self, Connection},
     context::Context,
+    forwarded::client_ip,
     gateway::Gateway,
     host::host_of,
     limits,
@@ -56,6 +57,7 @@ impl Gateway {
         if self.is_misdirected(session, &host) {
             return Err(Refusal::Misdirected.into());
         }
+        ctx.client_auth = connection::of(session).and_then(Connection::client_auth).cloned();
         let client = client_ip(session);
         let asked = Asked { host: &host, header: session.req_header(), client };
         let now = match ctx.route {
@@ -81,6 +83,7 @@ impl Gateway {
             if route.policy.retries.attempts > 0 {
                 route.activity.fund_retries(now);
             }
+            self.early_wake.request(&route.activity);
         }
         match &route.state {
             RouteState::Serving(_) if ctx.endpoint.is_some() => Ok(Step::Forward),
@@ -122,12 +125,20 @@ impl Gateway {
                     (route, None, lease, None)
                 }
             };
-            if !checked && let Err(refusal) = limits::check(&route, asked, ctx.arrived) {
+            // A connection that was made for another host, or before the app wanted this.
+            let wanted = &route.policy.client_auth;
+            let mut welcome = match wanted.is_some() && *wanted != ctx.client_auth {
+                true => Err(Refusal::Misdirected),
+                false => Ok(()),
+            };
+            if !std::mem::replace(&mut checked, true) {
+                welcome = welcome.and_then(|()| limits::check(&route, asked, ctx.arrived));
+            }
+            if let Err(refusal) = welcome {
                 lease.turn_away();
                 ctx.route = Some(route);
                 return Err(refusal);
             }
-            checked = true;
             if let Some(endpoint) = &endpoint {
                 let Some(standing) = endpoint.activity.stand(&route.policy.outlier, now) else {
                     continue;

@@ -8,6 +8,7 @@
 
 mod access_log;
 mod asked;
+mod connection;
 mod context;
 mod forwarded;
 mod gateway;
@@ -24,5 +25,6 @@ mod timeouts;
 mod tls;
 mod upgrade;
 
-pub use listen::{Proxy, ProxyError, ProxyOptions};
+pub use listen::{Phase, Proxy, ProxyError, ProxyOptions};
 pub use metrics::ProxyMetrics;
+pub use tls::{TicketKeys, TicketKeysError, Tickets};

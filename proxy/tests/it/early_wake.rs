@@ -106,7 +106,7 @@ impl World {
         ["issued", "used", "wasted", "refused"].map(|event| {
             let of_event = |metric: &&Metric| metric.get_label()[0].value() == event;
             let metric = wakes.get_metric().iter().find(of_event).unwrap();
-            metric.get_counter().value() as u64
+            metric.get_counter().get_value() as u64
         })
     }
 }

@@ -62,10 +62,7 @@ impl Pool {
             }
         };
         let mut takers = table.takers(key).take(TAKERS).map(|index| &self.endpoints[index]);
-        takers
-            .find(|endpoint| takes(endpoint))
-            .or_else(|| self.least_loaded(choice, takes))
-            .or_else(|| self.least_loaded(choice, usable))
+        takers.find(|endpoint| takes(endpoint)).or_else(|| self.least_loaded(choice, usable))
     }
 
     /// Requests in flight on a unit of weight of the usable endpoints, this request included.

@@ -23,6 +23,7 @@ mod prober;
 mod random;
 mod reactor;
 mod saver;
+mod served;
 mod state_dir;
 mod status;
 mod store;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use tokio::sync::oneshot;
 use weir_config::{AppName, Certificate, Desired, DesiredApp, InstanceId, Moment, SleepLevel};
 use weir_deploy::{Container, EngineInfo, Listing, ProviderError};
 
@@ -44,6 +45,8 @@ pub(crate) enum Event {
     WakeWanted(AppName),
     /// An operator wants the app asleep.
     SleepWanted(AppName, SleepLevel),
+    /// Somebody wants to know whether the loop goes round.
+    Pulse(oneshot::Sender<()>),
     CertificatesRenewed(Arc<[Certificate]>),
     /// The proxy could not connect to an instance that should be ready.
     ConnectFailed(InstanceId),

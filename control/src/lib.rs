@@ -20,6 +20,7 @@ mod plan;
 mod prober;
 mod random;
 mod reactor;
+mod rehearsal;
 mod saver;
 mod state_dir;
 mod status;
@@ -28,7 +29,8 @@ mod time;
 mod token;
 
 pub use authority::{AuthorityError, wildcard};
-pub use control::{Control, ControlError, Options};
+pub use control::{Control, ControlError, Opened, Options};
 pub use hints::Hints;
+pub use rehearsal::rehearse;
 pub use state_dir::{StateDir, StateDirError};
 pub use store::StoreError;

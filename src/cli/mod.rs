@@ -17,6 +17,7 @@ mod progress;
 mod sleep;
 mod steps;
 mod table;
+mod upgrade;
 
 use std::{io, process::ExitCode};
 
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Wake(sleep::Wake),
     Delete(delete::Delete),
     Explain(explain::Explain),
+    Upgrade(upgrade::Upgrade),
     Check(check::Check),
     Completions(completions::Completions),
 }
@@ -63,6 +65,7 @@ impl Command {
             Self::Wake(command) => command.run().await,
             Self::Delete(command) => command.run().await,
             Self::Explain(command) => command.run().await,
+            Self::Upgrade(command) => command.run().await,
             Self::Check(command) => command.run(),
             Self::Completions(command) => command.run(whole),
         }

@@ -178,7 +178,10 @@ impl App {
             None => dir.last_good(&activity),
         };
         let initial = match served {
-            Some(served) => Snapshot { certificates, ..served },
+            Some(mut served) => {
+                served.certificates = certificates;
+                served
+            }
             None => Snapshot::empty(0, 0, certificates),
         };
         let (publisher, snapshots) = channel(initial);

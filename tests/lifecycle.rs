@@ -76,22 +76,24 @@ async fn a_websocket_stays_where_it_is_and_its_process_ends_with_it() {
     assert_eq!(socket.echo("still here").await, "still here");
     assert_eq!(weir.get(&app, "/").await.0, 200, "by the new process");
     // The new process knows of what is in flight in the former one.
-    let in_flight = async |wanted: u64| {
-        wait_for(&format!("{wanted} in flight"), async || {
-            let (_, shown) = weir.api("GET", &format!("/v1/apps/{app}"), None).await;
-            (shown["status"]["requests_in_flight"] == wanted).then_some(())
-        })
-        .await;
-    };
-    in_flight(1).await;
+    in_flight(&weir, &app, 1).await;
     assert_eq!(socket.echo("and still").await, "and still");
     assert!(weir.ended().is_none(), "{}", weir.log());
 
     drop(socket);
     let closed = Instant::now();
-    in_flight(0).await;
+    in_flight(&weir, &app, 0).await;
     assert!(weir.end().await.success(), "{}", weir.log());
     assert!(closed.elapsed() < AT_ONCE, "{:?}\n{}", closed.elapsed(), weir.log());
+}
+
+/// Waits until an app has so many requests in flight, as the API tells.
+async fn in_flight(weir: &Weir, app: &str, wanted: u64) {
+    wait_for(&format!("{wanted} in flight"), async || {
+        let (_, shown) = weir.api("GET", &format!("/v1/apps/{app}"), None).await;
+        (shown["status"]["requests_in_flight"] == wanted).then_some(())
+    })
+    .await;
 }
 
 /// Puts a shell script where the program was.
@@ -266,11 +268,7 @@ async fn with_request_in_flight(
 ) -> (Weir, String, Upstream, tokio::task::JoinHandle<reqwest::Result<reqwest::Response>>) {
     let (weir, app, upstream) = start(&["--shutdown-grace", grace]).await;
     let request = tokio::spawn(weir.client().get(weir.url(&app, "/held")).send());
-    wait_for("the request to be in flight", async || {
-        let (_, shown) = weir.api("GET", &format!("/v1/apps/{app}"), None).await;
-        (shown["status"]["requests_in_flight"] == 1).then_some(())
-    })
-    .await;
+    in_flight(&weir, &app, 1).await;
     (weir, app, upstream, request)
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, os::unix::net::UnixStream, sync::Arc};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use weir_config::{
     Activity, Backends, EndpointLease, Held, LastGood, Lease, Observe, RouteState, Settings,
     Snapshot, Snapshots,
@@ -96,7 +96,6 @@ struct Served {
 
 /// Holds what requests of the other process use.
 #[derive(Default)]
-#[expect(dead_code, reason = "held, and given back when dropped")]
 struct Used {
     apps: Vec<Lease>,
     held: Vec<Held>,

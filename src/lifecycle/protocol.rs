@@ -64,9 +64,4 @@ impl Levels {
         let endpoints = endpoints.map(|(id, activity)| (id, activity.in_flight()));
         Self { generation, apps, endpoints: endpoints.filter(|(_, n)| *n > 0).collect() }
     }
-
-    /// Whether there is nothing left that anyone waits for.
-    pub(super) fn is_idle(&self) -> bool {
-        self.apps.is_empty() && self.endpoints.is_empty()
-    }
 }

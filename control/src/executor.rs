@@ -7,7 +7,7 @@ use tokio::{
     time::{Duration, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use weir_config::{Activity, Moment};
+use weir_config::{Activity, EndpointId, Moment};
 use weir_deploy::{Container, ContainerState, Provider, ProviderError};
 
 use crate::{
@@ -141,7 +141,7 @@ impl Executor {
                     Err(error) => tracing::warn!(%instance, %error, "did not stop"),
                 }
                 provider.remove(instance).await?;
-                self.activity.remove_instance(instance);
+                self.activity.remove_endpoint(&EndpointId::from(instance.clone()));
                 return Ok(None);
             }
         }

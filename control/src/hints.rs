@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use prometheus::IntCounter;
 use tokio::sync::{mpsc, oneshot};
-use weir_config::{AppName, InstanceId, Observe};
+use weir_config::{AppName, EndpointId, Observe};
 
 use crate::event::Event;
 
@@ -63,7 +63,7 @@ impl Observe for Hints {
         self.send(Event::WakeWanted(app.clone()));
     }
 
-    fn connect_failed(&self, instance: &InstanceId) {
-        self.send(Event::ConnectFailed(instance.clone()));
+    fn connect_failed(&self, endpoint: &EndpointId) {
+        self.send(Event::ConnectFailed(endpoint.clone()));
     }
 }

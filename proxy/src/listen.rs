@@ -113,8 +113,9 @@ impl Proxy {
     }
 
     /// Serves until `shutdown` turns true, and returns once the listeners are closed. Requests in
-    /// flight go on, on the runtime that this ran on; idle connections are closed, and requests
-    /// that wait for an app to wake are turned away with 503.
+    /// flight go on, on the runtime that this ran on; idle connections are closed. Requests that
+    /// wait for an app to wake go on waiting as long as there is a publisher that could release
+    /// them, and are turned away with 503 when there is none.
     pub async fn run(self, shutdown: watch::Receiver<bool>) {
         let Self { snapshots, certificates, mut service, http, https, stopping, .. } = self;
         if *shutdown.borrow() {

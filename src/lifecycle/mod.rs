@@ -119,6 +119,8 @@ impl Process {
             }
         }
         watchdog.abort();
+        // With it goes the publisher, and the hope of the requests that wait for an app to wake.
+        drop(control);
         self.end(&mut signals).await;
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! The process that this one follows, from here.
 
-use std::{fs::File, io, os::unix::net::UnixStream, sync::Arc};
+use std::{fs::File, io, os::unix::net::UnixStream, sync::Arc, time::Duration};
 
 use anyhow::bail;
+use tokio::time::interval;
 use weir_config::{
     Activity, Backends, EndpointLease, Held, LastGood, Lease, Observe, RouteState, Settings,
     Snapshot, Snapshots,
@@ -12,6 +13,9 @@ use super::{
     channel::Channel,
     protocol::{FromPredecessor, FromSuccessor, Levels, restored, told},
 };
+
+/// While an app is waited for over there, control is told so again this often: a hint may get lost.
+const HINT_EVERY: Duration = Duration::from_secs(1);
 
 /// A process that has handed everything over but its requests in flight.
 #[derive(Debug)]
@@ -66,9 +70,10 @@ impl Predecessor {
             observer,
             served,
             former: None,
+            levels: Levels::default(),
             used: Used::default(),
         };
-        shared.take(&self.levels);
+        shared.take(self.levels);
         shared
     }
 }
@@ -84,6 +89,8 @@ pub(crate) struct Shared {
     served: Served,
     /// What it was told before, until it says that it serves the newer one.
     former: Option<Served>,
+    /// What was heard last.
+    levels: Levels,
     used: Used,
 }
 
@@ -110,6 +117,7 @@ impl Shared {
     pub(crate) async fn serving(mut self) -> io::Result<()> {
         reclaim_standard_streams()?;
         self.channel.send(&FromSuccessor::Serving).await?;
+        let mut hints = interval(HINT_EVERY);
         loop {
             let newer = self.snapshots.newer_than(self.served.generation);
             tokio::select! {
@@ -119,23 +127,21 @@ impl Shared {
                     self.channel.send(&FromSuccessor::Snapshot(told(&snapshot))).await?;
                 }
                 message = self.channel.receive() => match message? {
-                    Some(FromPredecessor::Levels(levels)) => self.take(&levels),
+                    Some(FromPredecessor::Levels(levels)) => self.take(levels),
                     Some(_) => {}
                     None => return Ok(()),
                 },
+                _ = hints.tick() => self.hint(),
             }
         }
     }
 
-    fn take(&mut self, levels: &Levels) {
+    fn take(&mut self, levels: Levels) {
         let mut used = Used::default();
         for level in &levels.apps {
             let app = self.activity.app(&level.app);
             used.apps.extend((0..level.in_flight).map(|_| app.begin()));
             used.held.extend((0..level.held).filter_map(|_| app.hold(u32::MAX)));
-            if level.held > 0 {
-                self.observer.wake_wanted(&level.app);
-            }
         }
         for (endpoint, in_flight) in &levels.endpoints {
             let endpoint = self.activity.endpoint(endpoint);
@@ -145,6 +151,15 @@ impl Shared {
         self.used = used;
         if levels.generation == self.served.generation {
             self.former = None;
+        }
+        self.levels = levels;
+        self.hint();
+    }
+
+    /// Says which apps are waited for over there.
+    fn hint(&self) {
+        for level in self.levels.apps.iter().filter(|level| level.held > 0) {
+            self.observer.wake_wanted(&level.app);
         }
     }
 }

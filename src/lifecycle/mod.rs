@@ -78,6 +78,7 @@ impl Process {
         let mut opened = tokio::select! {
             opened = self.open(&control, dir) => opened?,
             () = signals.stop() => {
+                drop(control);
                 self.end(&mut signals).await;
                 return Ok(());
             }

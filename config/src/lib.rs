@@ -45,7 +45,7 @@ pub use last_good::LastGood;
 pub use manifest::Manifest;
 pub use name::{AppName, HostPath, Hostname, MemberName, RESERVED_NAMES, ShardName};
 pub use observe::{NoObserver, Observe};
-pub use pool::{Backends, Balance, Endpoint, HashKey, Pool};
+pub use pool::{Backends, Balance, Choice, Endpoint, HashKey, Pool};
 pub use problem::{Place, Problem, Problems};
 pub use publish::{Admission, Decision, Publisher, Snapshots, StaleGeneration, channel};
 pub use settings::{LogFormat, Settings, SettingsSpec};

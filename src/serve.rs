@@ -6,7 +6,9 @@ use std::{env, fs, io, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use tokio::runtime::{Builder, Handle, Runtime};
-use weir_config::{Activity, LogFormat, Settings, SettingsSpec, Snapshot, Span, channel};
+use weir_config::{
+    Activity, LogFormat, ProxySpec, Settings, SettingsSpec, Snapshot, Span, channel,
+};
 use weir_control::{Control, StateDir};
 use weir_proxy::{Proxy, ProxyOptions};
 
@@ -88,9 +90,7 @@ pub(crate) fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let data_plane = runtime("weir-proxy", settings.threads)?;
     let control_plane = runtime("weir-control", 2)?;
     let predecessor = match inherited.predecessor {
-        Some(stream) => {
-            Some(control_plane.block_on(Predecessor::take_over(stream, &settings))?)
-        }
+        Some(stream) => Some(control_plane.block_on(Predecessor::take_over(stream, &settings))?),
         None => None,
     };
     let dir = StateDir::open(&settings.state_dir)?;
@@ -138,6 +138,7 @@ impl ServeArgs {
             log_format: self.log_format,
             log_level: self.log_level,
             shutdown_grace: self.shutdown_grace,
+            proxy: ProxySpec::default(),
         };
         flags
             .or(file)
@@ -202,7 +203,8 @@ impl App {
         let proxy = {
             let _inside = data_plane.enter();
             let (http, https) = (sockets.http.try_clone()?, sockets.https.try_clone()?);
-            let options = ProxyOptions { https_port_public: https.local_addr()?.port() };
+            let https_port_public = https.local_addr()?.port();
+            let options = ProxyOptions { https_port_public, settings: settings.proxy.clone() };
             Proxy::new(snapshots.clone(), control.hints(), http, https, options)?
         };
         let metrics = proxy.metrics(activity.clone());

@@ -116,7 +116,7 @@ async fn a_failed_upgrade_leaves_the_old_process_serving_and_able_to_change() {
         *command = renamed;
     })
     .await;
-    let (app, _upstream) = serve_upstream(&weir).await;
+    let (app, upstream) = serve_upstream(&weir).await;
     let before = weir.serving_pid();
     let program = weir.dir.path().join("weir");
     let database = weir.state.join("weir.db");
@@ -144,12 +144,13 @@ async fn a_failed_upgrade_leaves_the_old_process_serving_and_able_to_change() {
         assert_eq!(upgraded.status.code(), Some(3), "{script}: {told}");
         for reason in reasons {
             assert!(told.contains(reason), "{script}: {told}");
-            assert!(weir.log().contains(reason), "{script}: {}", weir.log());
+            let logged = async || weir.log().contains(reason).then_some(());
+            wait_for(&format!("`{reason}` in the log"), logged).await;
         }
         if damaged {
             fs::rename(&kept, &database).unwrap();
         }
-        let report = load.stop(&_upstream).await;
+        let report = load.stop(&upstream).await;
         assert!(report.failures.is_empty(), "{script}: {report:#?}");
         assert_eq!(weir.serving_pid(), before);
         serve_upstream(&weir).await;

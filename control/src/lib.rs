@@ -34,5 +34,5 @@ pub use authority::{AuthorityError, wildcard};
 pub use control::{Control, ControlError, Opened, Options};
 pub use hints::Hints;
 pub use rehearsal::rehearse;
-pub use state_dir::{StateDir, StateDirError};
+pub use state_dir::{StateDir, StateDirError, write_private};
 pub use store::StoreError;

@@ -26,11 +26,7 @@ pub async fn rehearse(state_dir: &Path, base_domain: &Hostname) -> Result<(), Co
     rehearsed
 }
 
-async fn open(
-    state_dir: &Path,
-    copy: PathBuf,
-    base_domain: &Hostname,
-) -> Result<(), ControlError> {
+async fn open(state_dir: &Path, copy: PathBuf, base_domain: &Hostname) -> Result<(), ControlError> {
     Store::copy(&StateDir::database_in(state_dir), &copy).await?;
     let store = Store::open(&copy, base_domain).await?;
     let read = store.desired().await;

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 use weir_config::Activity;
-use weir_proxy::Proxy;
+use weir_proxy::{Phase, Proxy};
 
 /// Carries requests on a runtime of its own, or is about to.
 #[derive(Debug)]
@@ -17,18 +17,19 @@ pub(crate) struct DataPlane {
     runtime: tokio::runtime::Handle,
     proxy: Option<Proxy>,
     running: Option<JoinHandle<()>>,
-    stop: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
 }
 
 impl DataPlane {
     pub(crate) fn new(proxy: Proxy, runtime: tokio::runtime::Handle) -> Self {
-        Self { runtime, proxy: Some(proxy), running: None, stop: watch::Sender::new(false) }
+        let phase = watch::Sender::new(Phase::Running);
+        Self { runtime, proxy: Some(proxy), running: None, phase }
     }
 
     /// Accepts connections from now on, if it has not before.
     pub(crate) fn start(&mut self) {
         if let Some(proxy) = self.proxy.take() {
-            self.running = Some(self.runtime.spawn(proxy.run(self.stop.subscribe())));
+            self.running = Some(self.runtime.spawn(proxy.run(self.phase.subscribe())));
         }
     }
 
@@ -47,13 +48,15 @@ impl DataPlane {
         self.runtime.clone()
     }
 
-    /// Takes no more connections, and returns when no request is in flight, or at the deadline.
-    pub(crate) async fn drain(&mut self, activity: &Activity, grace: Duration) {
+    /// Tells clients to go, and returns when no request is in flight, or at the deadline.
+    /// `accepting` is whether connections are accepted for a while still: nobody else does.
+    pub(crate) async fn drain(&mut self, accepting: bool, activity: &Activity, grace: Duration) {
         let deadline = Instant::now() + grace;
-        self.stop.send_replace(true);
+        self.phase.send_replace(Phase::Draining { accepting });
         let drained = async {
+            // What has come and has not been read is not in flight yet: the proxy waits for it.
             self.ended().await;
-            quiet(activity).await;
+            nothing_in_flight(activity).await;
         };
         if timeout_at(deadline, drained).await.is_err() {
             for (app, activity) in activity.apps() {
@@ -68,18 +71,10 @@ impl DataPlane {
 
 /// Between two looks at what is in flight.
 const POLL: Duration = Duration::from_millis(10);
-/// For so long nothing must be in flight: a request is counted when its header has been read, and
-/// the last connections were accepted a moment ago.
-const QUIET: Duration = Duration::from_millis(100);
 
-/// Returns when nothing is in flight.
-async fn quiet(activity: &Activity) {
-    let mut since = Instant::now();
-    while since.elapsed() < QUIET {
+async fn nothing_in_flight(activity: &Activity) {
+    while activity.apps().iter().any(|(_, app)| app.in_flight() > 0) {
         sleep(POLL).await;
-        if activity.apps().iter().any(|(_, app)| app.in_flight() > 0) {
-            since = Instant::now();
-        }
     }
 }
 

@@ -183,10 +183,13 @@ impl Process {
     /// without end.
     async fn take_back(&self, control: &Control) -> Opened {
         loop {
-            let opened = async { self.open(control, StateDir::open(&self.settings.state_dir)?).await };
+            let opened =
+                async { self.open(control, StateDir::open(&self.settings.state_dir)?).await };
             match opened.await {
                 Ok(opened) => return opened,
-                Err(error) => tracing::error!(%error, "the state cannot be taken back; trying again"),
+                Err(error) => {
+                    tracing::error!(%error, "the state cannot be taken back; trying again")
+                }
             }
             sleep(RETRY).await;
         }
@@ -209,25 +212,25 @@ impl Process {
         let activity = self.activity.clone();
         tokio::select! {
             // The first one is for the service, which is another process now.
-            () = self.drain(async { signals.stop().await; signals.stop().await }) => {}
+            () = self.drain(false, async { signals.stop().await; signals.stop().await }) => {}
             () = successor.follow(generation, publisher, activity) => {}
         }
     }
 
     async fn end(self, signals: &mut Signals) {
         notify::stopping();
-        self.drain(signals.stop()).await;
+        self.drain(true, signals.stop()).await;
     }
 
     /// Ends when nothing is in flight, at the deadline, or when told again.
-    async fn drain(self, told_again: impl Future<Output = ()>) {
+    async fn drain(self, accepting: bool, told_again: impl Future<Output = ()>) {
         let Self { settings, sockets, activity, mut data_plane, .. } = self;
         tracing::info!("draining");
         // As long as anyone has a socket open, it takes connections; one that nobody accepts from
         // would keep its clients waiting.
         drop(sockets);
         tokio::select! {
-            () = data_plane.drain(&activity, settings.shutdown_grace) => {}
+            () = data_plane.drain(accepting, &activity, settings.shutdown_grace) => {}
             () = told_again => tracing::warn!("told to stop while draining: ending at once"),
         }
     }

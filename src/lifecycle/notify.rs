@@ -35,7 +35,9 @@ pub(crate) async fn watchdog<F: Future<Output = bool>>(alive: impl Fn() -> F) {
         ticks.tick().await;
         match timeout(limit / 3, alive()).await {
             Ok(true) => tell(&[NotifyState::Watchdog]),
-            Ok(false) | Err(_) => tracing::error!("a part does not answer; not telling the watchdog"),
+            Ok(false) | Err(_) => {
+                tracing::error!("a part does not answer; not telling the watchdog")
+            }
         }
     }
 }

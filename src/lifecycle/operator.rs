@@ -93,7 +93,9 @@ impl Asker {
         match &progress {
             Progress::Step(what) => tracing::info!("upgrade: {what}"),
             Progress::Done(what) => tracing::info!("upgraded: {what}"),
-            Progress::Failed(why) => tracing::error!("the upgrade failed, and nothing changed: {why}"),
+            Progress::Failed(why) => {
+                tracing::error!("the upgrade failed, and nothing changed: {why}")
+            }
         }
         let _ = timeout(PATIENCE, self.0.send(&progress)).await;
     }

@@ -25,7 +25,10 @@ pub(super) enum FromPredecessor {
     /// What is served now, to find out whether it can be read.
     Rehearse(LastGood),
     /// The state directory is free; this is served, and this is in use.
-    Yours { snapshot: LastGood, levels: Levels },
+    Yours {
+        snapshot: LastGood,
+        levels: Levels,
+    },
     Levels(Levels),
 }
 

@@ -48,9 +48,9 @@ impl Inherited {
         let mut inherited = Self::default();
         for i in 0..handed.len() {
             let name = names.next().unwrap_or_default();
-            inherited.add(name, i, &mut handed).with_context(|| {
-                format!("the inherited socket {} (`{name}`)", i as i32 + FIRST)
-            })?;
+            inherited
+                .add(name, i, &mut handed)
+                .with_context(|| format!("the inherited socket {} (`{name}`)", i as i32 + FIRST))?;
         }
         Ok(inherited)
     }

@@ -65,8 +65,12 @@ impl Successor {
         let tried = this.try_out(state_dir, snapshot);
         match timeout_at(deadline, tried).await {
             Ok(Ok(())) => Ok(this),
-            Ok(Err(error)) => Err(this.failure(error.context("the new program is not ready")).await),
-            Err(_) => Err(this.failure(anyhow!("the new program was not ready in {limit:?}")).await),
+            Ok(Err(error)) => {
+                Err(this.failure(error.context("the new program is not ready")).await)
+            }
+            Err(_) => {
+                Err(this.failure(anyhow!("the new program was not ready in {limit:?}")).await)
+            }
         }
     }
 

@@ -372,7 +372,7 @@ pub fn spec(fields: Value) -> Value {
 
 pub fn provider() {
     // Only the first of a process can be installed, and any is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
 pub fn docker(args: &[&str]) -> String {

@@ -22,6 +22,7 @@ mod plan;
 mod prober;
 mod random;
 mod reactor;
+mod rehearsal;
 mod saver;
 mod served;
 mod state_dir;
@@ -31,7 +32,8 @@ mod time;
 mod token;
 
 pub use authority::{AuthorityError, wildcard};
-pub use control::{Control, ControlError, Options};
+pub use control::{Control, ControlError, Opened, Options};
 pub use hints::Hints;
+pub use rehearsal::rehearse;
 pub use state_dir::{StateDir, StateDirError, write_private};
 pub use store::StoreError;

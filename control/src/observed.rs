@@ -115,7 +115,7 @@ impl Observed {
                 }
             }
             Event::CertificatesRenewed(certificates) => self.certificates = certificates,
-            Event::ConnectFailed(_) | Event::Desired(_) => {}
+            Event::ConnectFailed(_) | Event::Desired(_) | Event::Pulse(_) => {}
         }
     }
 

@@ -25,7 +25,7 @@ use crate::{
 
 /// The data plane's metrics. An app's are left out as long as they are zero: thousands of apps
 /// that sleep cost a scrape nothing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ProxyMetrics {
     snapshots: Snapshots,
     activity: Arc<Activity>,
@@ -230,8 +230,9 @@ impl Collector for ProxyMetrics {
 
 impl ProxyMetrics {
     fn ejected(&self) -> Vec<Metric> {
-        let ejected = self.activity.ejected(Moment::now());
-        ejected.iter().map(|id| gauge(&[("endpoint", &id.to_string())], 1)).collect()
+        let (endpoints, now) = (self.activity.endpoints(), Moment::now());
+        let ejected = endpoints.iter().filter(|(_, activity)| activity.is_ejected(now));
+        ejected.map(|(id, _)| gauge(&[("endpoint", &id.to_string())], 1)).collect()
     }
 }
 

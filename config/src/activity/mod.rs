@@ -72,11 +72,9 @@ impl Activity {
         apps.iter().map(|(name, activity)| (name.clone(), activity.clone())).collect()
     }
 
-    /// Endpoints that are ejected.
-    pub fn ejected(&self, now: Moment) -> Vec<EndpointId> {
+    pub fn endpoints(&self) -> Vec<(EndpointId, Arc<EndpointActivity>)> {
         let endpoints = lock(&self.endpoints);
-        let ejected = endpoints.iter().filter(|(_, activity)| activity.is_ejected(now));
-        ejected.map(|(id, _)| id.clone()).collect()
+        endpoints.iter().map(|(id, activity)| (id.clone(), activity.clone())).collect()
     }
 }
 

@@ -168,13 +168,13 @@ impl Act {
                 None
             }
             Self::Drip(pieces) => {
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {pieces}\r\n\r\n");
+                let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
                 stream.write_all(head.as_bytes()).await.ok()?;
                 for _ in 0..pieces {
                     tokio::time::sleep(Duration::from_millis(20)).await;
-                    stream.write_all(b".").await.ok()?;
+                    stream.write_all(b"1\r\n.\r\n").await.ok()?;
                 }
-                Some(())
+                stream.write_all(b"0\r\n\r\n").await.ok()
             }
         }
     }

@@ -24,6 +24,7 @@ mod random;
 mod reactor;
 mod rehearsal;
 mod saver;
+mod served;
 mod state_dir;
 mod status;
 mod store;

@@ -17,13 +17,13 @@ fn bound(pool: &Pool, endpoint: &Endpoint, usable: impl Fn(&Endpoint) -> bool) -
     let requests = 1 + usable().map(|e| e.activity.in_flight()).sum::<u64>();
     let weight: f64 = usable().map(|e| f64::from(e.weight)).sum();
     let share = f64::from(endpoint.weight) / weight;
-    (pool.balance().max_load * requests as f64 * share).ceil() as u64
+    ((pool.balance().max_load * requests as f64 * share).ceil() as u64).max(8)
 }
 
 /// A pool, and which of its endpoints are usable.
 fn some_usable(most: usize) -> impl Strategy<Value = (Pool, Vec<bool>)> {
     let algorithm = prop::sample::select(&ALGORITHMS[..]);
-    let endpoints = prop::collection::vec((1..=10_u16, any::<bool>()), 1..most);
+    let endpoints = prop::collection::vec((1..=4_u16, prop::bool::weighted(0.7)), 1..most);
     (algorithm, 1.01..3.0_f64, endpoints).prop_map(|(algorithm, max_load, endpoints)| {
         let (weights, usable): (Vec<_>, _) = endpoints.into_iter().unzip();
         let balance = Balance { max_load, ..hashing(algorithm) };
@@ -54,17 +54,22 @@ proptest! {
 
     /// Keys are few, so that most requests are for one or two endpoints.
     #[test]
-    fn no_endpoint_of_up_to_32_is_ever_above_its_bound(
+    fn the_owner_of_a_key_takes_it_up_to_its_bound_and_nobody_goes_above(
         (pool, usable) in some_usable(32),
         requests in prop::collection::vec((0..4_u64, any::<u64>(), 0..3_u8), 200),
     ) {
         prop_assume!(usable.contains(&true));
         let is_usable = |e: &Endpoint| usable[place(&pool, e)];
+        let below = |e: &Endpoint| e.activity.in_flight() < bound(&pool, e, is_usable);
+        let weights: Vec<_> = pool.endpoints().iter().map(|e| e.weight).collect();
+        let idle = Pool::new(members(&weights), pool.balance().clone());
         let mut leases = Vec::new();
         for (key, random, ends) in requests {
             let key = HashKey::hash(key.to_le_bytes());
             let picked = pool.pick(choice(key, random), is_usable).unwrap();
-            prop_assert!(picked.activity.in_flight() < bound(&pool, picked, is_usable));
+            prop_assert!(below(picked));
+            let owner = place(&idle, idle.pick(choice(key, 0), is_usable).unwrap());
+            prop_assert!(owner == place(&pool, picked) || !below(&pool.endpoints()[owner]));
             leases.push(picked.activity.begin());
             if ends == 0 {
                 leases.swap_remove(random as usize % leases.len());
@@ -184,6 +189,7 @@ fn the_share_of_an_endpoint_that_starts_slowly_grows() {
             let full = 1.0 / (others as f64 + 1.0);
             for (balance, in_flight) in [
                 (Balance::default(), 0),
+                (Balance::default(), 2),
                 (Balance::default(), 10 * others),
                 (hashing(HashAlgorithm::Ring), 20 * others),
                 (hashing(HashAlgorithm::Maglev), 20 * others),
@@ -191,7 +197,7 @@ fn the_share_of_an_endpoint_that_starts_slowly_grows() {
                 let case = format!("{balance:?}, {others} others, {in_flight}, seed {seed}");
                 let shares = slow_start(balance, others, in_flight, seed);
                 assert!(shares.is_sorted(), "{case}: {shares:?}");
-                assert!((0.02..0.3).contains(&(shares[0] / full)), "{case}: {shares:?}");
+                assert!((0.02..0.4).contains(&(shares[0] / full)), "{case}: {shares:?}");
                 assert!((0.8..1.2).contains(&(shares[4] / full)), "{case}: {shares:?}");
             }
         }

@@ -113,6 +113,12 @@ fn each_endpoint_owns_its_share_of_the_keys() {
 }
 
 #[test]
+fn a_ring_has_no_end() {
+    let pool = Pool::new(members(&[1; 20]), hashing(HashAlgorithm::Ring));
+    assert_eq!(owner(&pool, u64::MAX), owner(&pool, 0));
+}
+
+#[test]
 fn the_lightest_endpoint_owns_some_keys_and_a_weight_of_zero_counts_as_one() {
     for algorithm in ALGORITHMS {
         for weights in [[1, 65_535], [0, 65_535]] {

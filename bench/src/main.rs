@@ -1,33 +1,71 @@
-//! Measures Weir beside what it is made of, in one run: the ratio is the result, because machines
-//! differ and drift.
+//! Measures Weir beside its peers and beside what it is made of, in one run: the ratio is the
+//! result, because machines differ and drift.
 //!
-//! Prints a table and writes `target/bench.json`. Arguments choose measurements by name; without
-//! any, all run.
+//! Prints tables and writes `target/bench.json`.
 
 mod herd;
+mod load;
 mod lookup;
+mod peers;
+mod process;
+mod proxy;
 mod report;
 mod server;
+mod site;
 mod wake;
 
-use std::env;
+use clap::{Parser, ValueEnum};
 
 use report::Report;
+
+#[derive(Debug, Parser)]
+struct Options {
+    /// What to measure [default: all]
+    #[arg(value_enum)]
+    measurements: Vec<Measurement>,
+    /// How often each cell of a table is measured; the median counts
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// How long each of these runs takes
+    #[arg(long, default_value_t = 2)]
+    seconds: u64,
+    /// The proxies to compare [default: all]
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Measurement {
+    /// The look-up of a host name
+    Lookup,
+    /// Processor time for a request, beside the peers
+    Proxy,
+    /// A wake's own share
+    Wake,
+    /// A thousand requests at once for a sleeping app
+    Herd,
+}
 
 fn main() -> anyhow::Result<()> {
     // Only the first of a process can be installed, and this is the first.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let chosen: Vec<String> = env::args().skip(1).collect();
-    let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| chosen == name);
+    let options = Options::parse();
+    let wanted = |measurement| {
+        options.measurements.is_empty() || options.measurements.contains(&measurement)
+    };
+    process::settle()?;
     let runtime = tokio::runtime::Runtime::new()?;
     let mut report = Report::default();
-    if wanted("lookup") {
+    if wanted(Measurement::Lookup) {
         lookup::measure(&mut report);
     }
-    if wanted("wake") {
+    if wanted(Measurement::Proxy) {
+        runtime.block_on(proxy::measure(&mut report, &options))?;
+    }
+    if wanted(Measurement::Wake) {
         runtime.block_on(wake::measure(&mut report))?;
     }
-    if wanted("herd") {
+    if wanted(Measurement::Herd) {
         runtime.block_on(herd::measure(&mut report))?;
     }
     report.finish()

@@ -1,19 +1,21 @@
 //! What was measured, for people and for programs.
 
-use std::{fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use serde_json::{Value, json};
 
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    rows: Vec<Value>,
+    peers: BTreeMap<String, Value>,
+    tables: Vec<Value>,
+    figures: Vec<Value>,
 }
 
 impl Report {
     /// Adds a figure, with what was aimed for.
     pub(crate) fn figure(&mut self, name: &str, value: f64, unit: &str, aim: &str) {
         println!("{name:<52} {value:>10.3} {unit:<6} {aim}");
-        self.rows.push(json!({"name": name, "value": value, "unit": unit, "aim": aim}));
+        self.figures.push(json!({"name": name, "value": value, "unit": unit, "aim": aim}));
     }
 
     /// Adds a row of samples: its median and its 99th percentile. Returns the median, in ms.
@@ -25,13 +27,147 @@ impl Report {
         median
     }
 
+    /// Notes which release was measured, and how it was told the names.
+    pub(crate) fn peer(&mut self, name: &str, version: &str, names: &str) {
+        self.peers.insert(name.to_owned(), json!({"version": version, "names": names}));
+    }
+
+    pub(crate) fn table(&mut self, table: &Table) {
+        table.print();
+        self.tables.push(table.json());
+    }
+
     pub(crate) fn finish(self) -> anyhow::Result<()> {
+        for (name, peer) in &self.peers {
+            println!("{name} {}: names: {}", peer["version"], peer["names"]);
+        }
         let file = Path::new("target/bench.json");
         fs::create_dir_all("target")?;
-        fs::write(file, serde_json::to_string_pretty(&self.rows)?)?;
+        let all = json!({
+            "machine": machine(),
+            "peers": self.peers,
+            "tables": self.tables,
+            "figures": self.figures,
+        });
+        fs::write(file, serde_json::to_string_pretty(&all)?)?;
         println!("\nwritten to {}", file.display());
         Ok(())
     }
+}
+
+/// Samples of the same work by several programs.
+#[derive(Debug)]
+pub(crate) struct Table {
+    name: String,
+    unit: String,
+    columns: Vec<String>,
+    rows: Vec<(String, BTreeMap<String, Cell>)>,
+}
+
+#[derive(Debug, Default)]
+struct Cell {
+    samples: Vec<f64>,
+    /// Why there is no figure. One failed run spoils the others: what it measured is not known.
+    failed: Option<String>,
+}
+
+impl Table {
+    pub(crate) fn new(name: &str, unit: &str) -> Self {
+        let (columns, rows) = (Vec::new(), Vec::new());
+        Self { name: name.to_owned(), unit: unit.to_owned(), columns, rows }
+    }
+
+    /// Adds a sample to a cell. Rows and columns come in the order in which they are first named.
+    pub(crate) fn add(&mut self, row: &str, column: &str, sample: anyhow::Result<f64>) {
+        if !self.columns.iter().any(|known| known == column) {
+            self.columns.push(column.to_owned());
+        }
+        let index = self.rows.iter().position(|(name, _)| name == row).unwrap_or_else(|| {
+            self.rows.push((row.to_owned(), BTreeMap::new()));
+            self.rows.len() - 1
+        });
+        let cell = self.rows[index].1.entry(column.to_owned()).or_default();
+        match sample {
+            Ok(sample) => {
+                cell.samples.push(sample);
+                cell.samples.sort_by(f64::total_cmp);
+            }
+            Err(error) => cell.failed = Some(format!("{error:#}")),
+        }
+    }
+
+    /// Medians with the lowest of each row marked, and below them from where to where they went.
+    fn print(&self) {
+        print!("\n{:<46}", format!("{}, {}", self.name, self.unit));
+        self.columns.iter().for_each(|column| print!("{column:>13}"));
+        println!();
+        for (name, cells) in &self.rows {
+            let medians = cells.values().filter_map(Cell::median);
+            let lowest = medians.min_by(f64::total_cmp);
+            let shown = |show: &dyn Fn(&Cell) -> String| {
+                self.columns.iter().for_each(|column| {
+                    print!("{:>13}", cells.get(column).map(show).unwrap_or_default());
+                });
+                println!();
+            };
+            print!("{name:<46}");
+            shown(&|cell| match cell.median() {
+                Some(median) if Some(median) == lowest => format!("*{}", digits(median)),
+                Some(median) => digits(median),
+                None => "failed".to_owned(),
+            });
+            if cells.values().all(|cell| cell.samples.len() < 2) {
+                continue;
+            }
+            print!("{:<46}", "");
+            shown(&|cell| match (cell.median(), &cell.samples[..]) {
+                (Some(_), [least, .., most]) => format!("{}-{}", digits(*least), digits(*most)),
+                _ => String::new(),
+            });
+        }
+        println!("* the lowest. Medians; below them the least and the most.\n");
+    }
+
+    fn json(&self) -> Value {
+        let cell = |cell: &Cell| json!({"median": cell.median(), "samples": cell.samples, "failed": cell.failed});
+        let row = |(name, cells): &(String, BTreeMap<String, Cell>)| {
+            let cells: BTreeMap<_, _> =
+                cells.iter().map(|(column, value)| (column, cell(value))).collect();
+            json!({"name": name.trim(), "cells": cells})
+        };
+        let rows: Vec<_> = self.rows.iter().map(row).collect();
+        json!({"name": self.name, "unit": self.unit, "rows": rows})
+    }
+}
+
+impl Cell {
+    fn median(&self) -> Option<f64> {
+        match self.failed {
+            Some(_) => None,
+            None => self.samples.get(self.samples.len() / 2).copied(),
+        }
+    }
+}
+
+/// Three digits that matter.
+fn digits(value: f64) -> String {
+    match value {
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+/// Figures mean little without it.
+fn machine() -> Value {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    json!({
+        "cpu": model.map(|(_, model)| model),
+        "cores": cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
+        "kernel": kernel.trim(),
+    })
 }
 
 fn percentile(sorted: &[Duration], percent: usize) -> f64 {

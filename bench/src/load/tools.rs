@@ -1,0 +1,59 @@
+//! wrk and h2load.
+
+use std::{net::SocketAddr, process::Command, time::Duration};
+
+use anyhow::{Context, ensure};
+
+use super::number_before;
+use crate::site::{DOMAIN, NAMES, Site, host};
+
+/// HTTP/1.1, one name after another.
+pub(super) fn wrk(
+    site: &Site,
+    url: &str,
+    connections: usize,
+    close: bool,
+    time: Duration,
+) -> anyhow::Result<u64> {
+    let script = site.write("names.lua", include_str!("names.lua"))?;
+    let path = url.splitn(4, '/').nth(3).unwrap_or_default();
+    let text = output(
+        Command::new("wrk")
+            .args(["--threads", "1", "--connections", &connections.to_string()])
+            .arg("--duration")
+            .arg(format!("{}s", time.as_secs()))
+            .arg("--script")
+            .arg(script)
+            .args([url, "--"])
+            .args([&NAMES.to_string(), DOMAIN, &format!("/{path}")])
+            .arg(if close { "close" } else { "keep-alive" }),
+    )?;
+    ensure!(number_before(&text, "failed")? == 0, "errors: {text}");
+    number_before(&text, "answered")
+}
+
+/// HTTP/2 for one name: h2load knows no more than one at a time.
+pub(super) fn h2load(scheme: &str, address: SocketAddr, time: Duration) -> anyhow::Result<u64> {
+    let text = output(
+        Command::new("h2load")
+            .args(["--clients", "16", "--max-concurrent-streams", "16", "--threads", "1"])
+            .arg(format!("--duration={}", time.as_secs()))
+            .arg(format!("--connect-to={address}"))
+            .arg(format!("{scheme}://{}:{}/", host(0), address.port())),
+    )?;
+    for kind in ["failed", "errored", "timeout", "3xx", "4xx", "5xx"] {
+        ensure!(number_before(&text, kind)? == 0, "errors: {text}");
+    }
+    number_before(&text, "2xx")
+}
+
+fn output(command: &mut Command) -> anyhow::Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().with_context(|| {
+        format!("{program} cannot be started; `scripts/setup bench` installs it")
+    })?;
+    let (said, error) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{program} failed: {said}{error}");
+    Ok(said.into_owned())
+}

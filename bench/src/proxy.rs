@@ -1,0 +1,74 @@
+//! Processor time of each proxy for the same work.
+
+use std::time::Duration;
+
+use crate::{
+    Options,
+    load::Load,
+    peers::{self, Peer},
+    report::{Report, Table},
+    site::Site,
+};
+
+const ROWS: &[(&str, Load)] = &[
+    ("HTTP/1.1 keep-alive, 64 connections", http(64)),
+    ("  256 connections", http(256)),
+    ("  1,024 connections", http(1024)),
+    (
+        "  64 connections over TLS 1.3",
+        Load::Http { tls: true, connections: 64, path: "/", close: false },
+    ),
+    ("  64 connections, bodies of 100 KB", {
+        Load::Http { tls: false, connections: 64, path: "/large", close: false }
+    }),
+    ("HTTP/2 over TLS, 16 connections x 16 streams", Load::Http2 { tls: true }),
+    ("HTTP/2 without TLS (h2c), 16 x 16", Load::Http2 { tls: false }),
+    (
+        "HTTP/1.1, new connection each",
+        Load::Http { tls: false, connections: 64, path: "/", close: true },
+    ),
+    ("TLS, full handshake each", Load::Handshakes { resumed: false }),
+    ("TLS, resumed handshake each", Load::Handshakes { resumed: true }),
+    ("WebSocket echo, 64 connections", Load::WebSocket { connections: 64 }),
+];
+
+const fn http(connections: usize) -> Load {
+    Load::Http { tls: false, connections, path: "/", close: false }
+}
+
+pub(crate) async fn measure(report: &mut Report, options: &Options) -> anyhow::Result<()> {
+    let site = Site::start()?;
+    let mut peers = peers::start(&site, &options.peers).await?;
+    let mut table = Table::new("CPU of the proxy for a request", "µs");
+    // Each round visits every cell, so that all meet the machine in the same moods. The first only
+    // warms up.
+    for round in 0..=options.runs {
+        let time = Duration::from_secs(if round == 0 { 1 } else { options.seconds });
+        for (name, load) in ROWS {
+            for peer in &mut peers {
+                let cost = cost(&site, peer, *load, time).await;
+                if let Err(error) = &cost {
+                    eprintln!("{name}: {}: {error:#}", peer.name);
+                }
+                if round > 0 {
+                    table.add(name, peer.name, cost);
+                }
+            }
+        }
+        eprintln!("round {round} of {} is done", options.runs);
+    }
+    for peer in &peers {
+        report.peer(peer.name, &peer.version, peer.names);
+    }
+    report.table(&table);
+    Ok(())
+}
+
+/// Microseconds of processor time for a request.
+async fn cost(site: &Site, peer: &mut Peer, load: Load, time: Duration) -> anyhow::Result<f64> {
+    peer.process.ensure_runs()?;
+    let before = peer.process.cpu()?;
+    let requests = load.run(site, peer, time).await?;
+    let spent = peer.process.cpu()?.saturating_sub(before);
+    Ok(spent.as_secs_f64() * 1e6 / requests as f64)
+}

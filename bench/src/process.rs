@@ -127,7 +127,7 @@ const FILES: u64 = 16_384;
 
 /// Moves this process, and with it the load and the backend that it starts, off the core that is
 /// measured.
-pub(crate) fn settle() -> anyhow::Result<()> {
+pub(crate) fn make_room() -> anyhow::Result<()> {
     let limits = fs::read_to_string("/proc/self/limits")?;
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let files = files.and_then(|files| files.split_whitespace().next()).context("no limits")?;

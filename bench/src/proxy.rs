@@ -6,6 +6,7 @@ use crate::{
     Options,
     load::Load,
     peers::{self, Peer},
+    process,
     report::{Report, Table},
     site::Site,
 };
@@ -37,6 +38,7 @@ const fn http(connections: usize) -> Load {
 }
 
 pub(crate) async fn measure(report: &mut Report, options: &Options) -> anyhow::Result<()> {
+    process::make_room()?;
     let site = Site::start()?;
     let mut peers = peers::start(&site, &options.peers).await?;
     let mut table = Table::new("CPU of the proxy for a request", "µs");
@@ -58,7 +60,7 @@ pub(crate) async fn measure(report: &mut Report, options: &Options) -> anyhow::R
         eprintln!("round {round} of {} is done", options.runs);
     }
     for peer in &peers {
-        report.peer(peer.name, &peer.version, peer.names);
+        report.peer(peer);
     }
     report.table(&table);
     Ok(())

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use serde_json::{Value, json};
 
+use crate::peers::Peer;
+
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     peers: BTreeMap<String, Value>,
@@ -18,18 +20,25 @@ impl Report {
         self.figures.push(json!({"name": name, "value": value, "unit": unit, "aim": aim}));
     }
 
-    /// Adds a row of samples: its median and its 99th percentile. Returns the median, in ms.
-    pub(crate) fn samples(&mut self, name: &str, samples: &mut [Duration]) -> f64 {
+    /// Adds the median and the 99th percentile of samples, with what was aimed for. Returns both,
+    /// in ms.
+    pub(crate) fn quantiles(
+        &mut self,
+        name: &str,
+        samples: &mut [Duration],
+        aims: [&str; 2],
+    ) -> [f64; 2] {
         samples.sort_unstable();
-        let median = percentile(samples, 50);
-        self.figure(&format!("{name}, p50 of {}", samples.len()), median, "ms", "");
-        self.figure(&format!("{name}, p99"), percentile(samples, 99), "ms", "");
-        median
+        let [median, high] = [0.5, 0.99].map(|q| quantile(samples, q).as_secs_f64() * 1000.0);
+        self.figure(&format!("{name}, p50 of {}", samples.len()), median, "ms", aims[0]);
+        self.figure(&format!("{name}, p99"), high, "ms", aims[1]);
+        [median, high]
     }
 
     /// Notes which release was measured, and how it was told the names.
-    pub(crate) fn peer(&mut self, name: &str, version: &str, names: &str) {
-        self.peers.insert(name.to_owned(), json!({"version": version, "names": names}));
+    pub(crate) fn peer(&mut self, peer: &Peer) {
+        let told = json!({"version": peer.version, "names": peer.names});
+        self.peers.insert(peer.name.to_owned(), told);
     }
 
     pub(crate) fn table(&mut self, table: &Table) {
@@ -66,6 +75,7 @@ pub(crate) struct Table {
 
 #[derive(Debug, Default)]
 struct Cell {
+    /// In the order in which they were measured.
     samples: Vec<f64>,
     /// Why there is no figure. One failed run spoils the others: what it measured is not known.
     failed: Option<String>,
@@ -90,7 +100,6 @@ impl Table {
         match sample {
             Ok(sample) => {
                 cell.samples.push(sample);
-                cell.samples.sort_by(f64::total_cmp);
             }
             Err(error) => cell.failed = Some(format!("{error:#}")),
         }
@@ -120,9 +129,9 @@ impl Table {
                 continue;
             }
             print!("{:<46}", "");
-            shown(&|cell| match (cell.median(), &cell.samples[..]) {
-                (Some(_), [least, .., most]) => format!("{}-{}", digits(*least), digits(*most)),
-                _ => String::new(),
+            shown(&|cell| match cell.spread() {
+                Some([least, _, most]) => format!("{}-{}", digits(least), digits(most)),
+                None => String::new(),
             });
         }
         println!("* the lowest. Medians; below them the least and the most.\n");
@@ -141,11 +150,16 @@ impl Table {
 }
 
 impl Cell {
+    /// The least, the median and the most.
+    fn spread(&self) -> Option<[f64; 3]> {
+        let mut sorted = self.samples.clone();
+        sorted.sort_by(f64::total_cmp);
+        let (least, most) = (*sorted.first()?, *sorted.last()?);
+        self.failed.is_none().then(|| [least, quantile(&sorted, 0.5), most])
+    }
+
     fn median(&self) -> Option<f64> {
-        match self.failed {
-            Some(_) => None,
-            None => self.samples.get(self.samples.len() / 2).copied(),
-        }
+        self.spread().map(|[_, median, _]| median)
     }
 }
 
@@ -170,7 +184,8 @@ fn machine() -> Value {
     })
 }
 
-fn percentile(sorted: &[Duration], percent: usize) -> f64 {
-    let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
-    sorted.get(index).map_or(f64::NAN, |sample| sample.as_secs_f64() * 1000.0)
+/// Of samples in order; nothing, if there are none.
+pub(crate) fn quantile<T: Copy + Default>(sorted: &[T], quantile: f64) -> T {
+    let last = sorted.len().saturating_sub(1) as f64;
+    sorted.get((last * quantile).round() as usize).copied().unwrap_or_default()
 }

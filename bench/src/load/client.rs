@@ -24,6 +24,14 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
+impl Answer {
+    /// Which of the backend's addresses it was connected to.
+    pub(crate) fn backend(&self) -> &str {
+        let body = std::str::from_utf8(&self.body).unwrap_or_default();
+        body.split(' ').next().unwrap_or_default()
+    }
+}
+
 impl Client<TcpStream> {
     pub(crate) async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await?;

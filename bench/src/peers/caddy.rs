@@ -1,15 +1,10 @@
 //! Caddy: one matcher with all names, changed through its admin API.
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    process::Command,
-};
+use std::{net::SocketAddr, process::Command};
 
-use anyhow::ensure;
 use serde_json::{Value, json};
 
-use super::{Addresses, Peer, version};
+use super::{Addresses, Peer, call, version};
 use crate::{
     process::Process,
     site::{CHANGING, DOMAIN, NAMES, Site, free_address, host},
@@ -82,16 +77,5 @@ fn forward(to: SocketAddr) -> Value {
 fn change(admin: SocketAddr, to: SocketAddr) -> anyhow::Result<()> {
     let mut changing = forward(to);
     changing["@id"] = json!("changing");
-    let body = changing.to_string();
-    let mut stream = TcpStream::connect(admin)?;
-    write!(
-        stream,
-        "PATCH /id/changing HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    ensure!(answer.starts_with("HTTP/1.1 200"), "caddy says: {answer}");
-    Ok(())
+    call(admin, "PATCH /id/changing", "", &changing)
 }

@@ -9,20 +9,24 @@ mod haproxy;
 mod nginx;
 mod pingora;
 mod traefik;
+mod weir;
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    io::{Read, Write},
+    net::{IpAddr, SocketAddr, TcpStream},
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail, ensure};
+use clap::ValueEnum;
+use serde_json::Value;
 
 use crate::{
     load::client::Client,
     process::Process,
-    site::{CHANGING, Site, free_address, host},
+    site::{CHANGING, NAMES, Site, free_address, host},
 };
 
 /// Reading 100,000 names takes some of them seconds.
@@ -52,33 +56,41 @@ pub(crate) struct Addresses {
     pub(crate) h2c: Option<SocketAddr>,
 }
 
-type Start = fn(&Site) -> anyhow::Result<Peer>;
+/// All of them, in the order of the tables' columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    Weir,
+    WeirWithLog,
+    Pingora,
+    Nginx,
+    Haproxy,
+    Envoy,
+    Traefik,
+    Caddy,
+}
 
-const ALL: &[(&str, Start)] = &[
-    ("pingora", pingora::start),
-    ("nginx", nginx::start),
-    ("haproxy", haproxy::start),
-    ("envoy", envoy::start),
-    ("traefik", traefik::start),
-    ("caddy", caddy::start),
-];
-
-/// Starts those that are chosen (all, if none is) and waits until they serve.
-pub(crate) async fn start(site: &Site, chosen: &[String]) -> anyhow::Result<Vec<Peer>> {
-    for name in chosen {
-        ensure!(
-            ALL.iter().any(|(known, _)| known == name),
-            "there is no peer {name}; there are {}",
-            ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
-        );
-    }
-    let mut peers = Vec::new();
-    for (name, start) in ALL {
-        if chosen.is_empty() || chosen.iter().any(|chosen| chosen == name) {
-            let mut peer = start(site).with_context(|| format!("{name} cannot be started"))?;
-            peer.wait_until_it_serves().await?;
-            peers.push(peer);
+impl Kind {
+    fn start(self, site: &Site) -> anyhow::Result<Peer> {
+        match self {
+            Self::Weir => weir::start(site),
+            Self::WeirWithLog => weir::start_with_access_log(site),
+            Self::Pingora => pingora::start(site),
+            Self::Nginx => nginx::start(site),
+            Self::Haproxy => haproxy::start(site),
+            Self::Envoy => envoy::start(site),
+            Self::Traefik => traefik::start(site),
+            Self::Caddy => caddy::start(site),
         }
+    }
+}
+
+/// Starts them and waits until they serve.
+pub(crate) async fn start(site: &Site, kinds: &[Kind]) -> anyhow::Result<Vec<Peer>> {
+    let mut peers = Vec::new();
+    for kind in kinds {
+        let mut peer = kind.start(site).with_context(|| format!("{kind:?} cannot be started"))?;
+        peer.wait_until_it_serves().await?;
+        peers.push(peer);
     }
     Ok(peers)
 }
@@ -87,7 +99,7 @@ impl Peer {
     /// The first, the last and the changing name are answered.
     async fn wait_until_it_serves(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + START;
-        let names = [host(0), host(crate::site::NAMES - 1), CHANGING.to_owned()];
+        let names = [host(0), host(NAMES - 1), CHANGING.to_owned()];
         for name in names {
             loop {
                 self.process.ensure_runs()?;
@@ -134,4 +146,21 @@ fn number(backend: SocketAddr) -> u8 {
         IpAddr::V4(ip) => ip.octets()[3] - 1,
         IpAddr::V6(_) => 0,
     }
+}
+
+/// One call to an admin API.
+fn call(address: SocketAddr, call: &str, headers: &str, body: &Value) -> anyhow::Result<()> {
+    let body = body.to_string();
+    let mut stream = TcpStream::connect(address)?;
+    // In one piece, so that no half of it waits for the other's acknowledgement.
+    let request = format!(
+        "{call} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    ensure!(answer.starts_with("HTTP/1.1 2"), "{call}: {answer}");
+    Ok(())
 }

@@ -16,18 +16,18 @@ use std::{
     time::Duration,
 };
 
-use crate::{AppName, InstanceId, Moment, SleepLevel};
+use crate::{AppName, EndpointId, Moment, SleepLevel};
 
 /// Upper bounds, in seconds, of the latency buckets; one more bucket holds the rest.
 pub const HISTOGRAM_BOUNDS_SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// The activity of every app and instance. Requests never come here: a route in the snapshot
+/// The activity of every app and endpoint. Requests never come here: a route in the snapshot
 /// carries its entries with it.
 #[derive(Debug, Default)]
 pub struct Activity {
     apps: Mutex<BTreeMap<AppName, Arc<AppActivity>>>,
-    instances: Mutex<BTreeMap<InstanceId, Arc<InFlight>>>,
+    endpoints: Mutex<BTreeMap<EndpointId, Arc<EndpointActivity>>>,
 }
 
 impl Activity {
@@ -36,22 +36,22 @@ impl Activity {
         lock(&self.apps).entry(app.clone()).or_default().clone()
     }
 
-    /// The entry of an instance, made if it is new.
-    pub fn instance(&self, instance: &InstanceId) -> Arc<InFlight> {
-        lock(&self.instances).entry(instance.clone()).or_default().clone()
+    /// The entry of an endpoint, made if it is new.
+    pub fn endpoint(&self, endpoint: &EndpointId) -> Arc<EndpointActivity> {
+        lock(&self.endpoints).entry(endpoint.clone()).or_default().clone()
     }
 
-    /// Requests in flight on an instance; none on one that has no entry.
-    pub fn in_flight_on(&self, instance: &InstanceId) -> u64 {
-        lock(&self.instances).get(instance).map_or(0, |in_flight| in_flight.count())
+    /// Requests in flight on an endpoint; none on one that has no entry.
+    pub fn in_flight_on(&self, endpoint: &EndpointId) -> u64 {
+        lock(&self.endpoints).get(endpoint).map_or(0, |activity| activity.in_flight())
     }
 
     pub fn remove_app(&self, app: &AppName) {
         lock(&self.apps).remove(app);
     }
 
-    pub fn remove_instance(&self, instance: &InstanceId) {
-        lock(&self.instances).remove(instance);
+    pub fn remove_endpoint(&self, endpoint: &EndpointId) {
+        lock(&self.endpoints).remove(endpoint);
     }
 
     pub fn apps(&self) -> Vec<(AppName, Arc<AppActivity>)> {
@@ -144,22 +144,34 @@ impl AppActivity {
     }
 }
 
+/// One endpoint's activity.
+#[derive(Debug, Default)]
+pub struct EndpointActivity {
+    in_flight: InFlight,
+}
+
+impl EndpointActivity {
+    /// Counts a request as in flight until the lease is dropped.
+    pub fn begin(self: &Arc<Self>) -> EndpointLease {
+        self.in_flight.add();
+        EndpointLease(self.clone())
+    }
+
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.count()
+    }
+}
+
 /// How many requests are under way.
 ///
 /// The two fences pair up: of a request that begins while a snapshot is being published, either
 /// the request sees the new snapshot (it looks after `add`), or control sees the request (it looks
 /// after publishing). So "published without it, and none in flight" means that nobody uses it.
 #[derive(Debug, Default)]
-pub struct InFlight(AtomicU64);
+struct InFlight(AtomicU64);
 
 impl InFlight {
-    /// Counts one more until the guard is dropped.
-    pub fn begin(self: &Arc<Self>) -> EndpointLease {
-        self.add();
-        EndpointLease(self.clone())
-    }
-
-    pub fn count(&self) -> u64 {
+    fn count(&self) -> u64 {
         fence(SeqCst);
         self.0.load(Relaxed)
     }
@@ -176,11 +188,11 @@ impl InFlight {
 
 /// A request in flight on an endpoint; ends when dropped.
 #[derive(Debug)]
-pub struct EndpointLease(Arc<InFlight>);
+pub struct EndpointLease(Arc<EndpointActivity>);
 
 impl Drop for EndpointLease {
     fn drop(&mut self) {
-        self.0.subtract();
+        self.0.in_flight.subtract();
     }
 }
 

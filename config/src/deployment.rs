@@ -7,7 +7,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{App, AppName, InstanceId, PortMapping, Resources, RestartPolicy, Volume};
+use crate::{
+    App, AppName, InstanceId, PortMapping, Resources, RestartPolicy, Shard, ShardName, Volume,
+};
 
 /// The part of an app that a container is made from. Two equal templates make equal containers; a
 /// different one makes a new deployment.
@@ -31,22 +33,23 @@ pub struct Deployment {
     pub template: Arc<Template>,
 }
 
-/// An app with the deployment that should be live.
+/// An app, with the deployment that should be live if it is an image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DesiredApp {
     pub app: App,
     /// Grows by one with every change of the spec.
     pub generation: u64,
-    pub deployment: Deployment,
+    pub deployment: Option<Deployment>,
 }
 
 impl DesiredApp {
-    /// The instances that should be, in order.
+    /// The instances that should be, in order; none of an app that is no image.
     pub fn instances(&self) -> impl Iterator<Item = InstanceId> {
-        (0..self.app.instances).map(|ordinal| InstanceId {
-            app: self.app.name.clone(),
-            deployment: self.deployment.number,
-            ordinal,
+        let numbers = self.deployment.iter().map(|deployment| deployment.number);
+        numbers.flat_map(|deployment| {
+            let app = &self.app.name;
+            let of = move |ordinal| InstanceId { app: app.clone(), deployment, ordinal };
+            (0..self.app.instances).map(of)
         })
     }
 }
@@ -56,6 +59,7 @@ impl DesiredApp {
 pub struct Desired {
     pub revision: u64,
     pub apps: imbl::OrdMap<AppName, Arc<DesiredApp>>,
+    pub shards: imbl::OrdMap<ShardName, Arc<Shard>>,
     /// Apps whose specs cannot be read, as after a step back to an older Weir. What runs of them is
     /// left alone: to be unreadable is not to be deleted.
     pub unreadable: BTreeSet<AppName>,

@@ -1,10 +1,10 @@
-//! Which running copy of an app is meant, and how deep an app sleeps.
+//! Who answers requests, and how deep an app sleeps.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::AppName;
+use crate::{AppName, MemberName, ShardName};
 
 /// One copy of one deployment of an app: the identity that a container, an endpoint and a log line
 /// share, before and after a crash.
@@ -27,6 +27,65 @@ impl InstanceId {
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}-{}", self.app, self.deployment, self.ordinal)
+    }
+}
+
+/// A server that something else keeps running: the same before and after its address changes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MemberId {
+    pub of: MemberOf,
+    pub name: MemberName,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum MemberOf {
+    App(AppName),
+    Shard(ShardName),
+}
+
+impl fmt::Display for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.of {
+            MemberOf::App(app) => write!(f, "{app}/{}", self.name),
+            MemberOf::Shard(shard) => write!(f, "shard/{shard}/{}", self.name),
+        }
+    }
+}
+
+/// Who answers a request.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum EndpointId {
+    Instance(InstanceId),
+    Member(MemberId),
+}
+
+impl EndpointId {
+    pub fn instance(&self) -> Option<&InstanceId> {
+        match self {
+            Self::Instance(instance) => Some(instance),
+            Self::Member(_) => None,
+        }
+    }
+}
+
+impl From<InstanceId> for EndpointId {
+    fn from(instance: InstanceId) -> Self {
+        Self::Instance(instance)
+    }
+}
+
+impl From<MemberId> for EndpointId {
+    fn from(member: MemberId) -> Self {
+        Self::Member(member)
+    }
+}
+
+impl fmt::Display for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Instance(instance) => instance.fmt(f),
+            Self::Member(member) => member.fmt(f),
+        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! The served snapshot as it is kept on disk, for a restart that serves before anything outside
 //! has answered.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Activity, AppName, AppRoute, Certificate, Endpoint, Hostname, InstanceId, RouteState,
-    SleepLevel, Snapshot, Timeouts,
+    Activity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint, EndpointId, HostPath,
+    Moment, Pool, RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy,
 };
 
 /// A [`Snapshot`] without its counters. It holds private keys: write it for its owner's eyes only.
@@ -19,25 +19,33 @@ pub struct LastGood {
     generation: u64,
     revision: u64,
     certificates: Vec<Certificate>,
+    shards: BTreeMap<ShardName, SavedPool>,
     apps: Vec<SavedRoute>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedRoute {
     app: AppName,
-    hostnames: Vec<Hostname>,
+    hostnames: Vec<HostPath>,
     state: SavedState,
-    timeouts: Timeouts,
+    policy: Arc<TrafficPolicy>,
     wake_timeout: Duration,
     queue: u32,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 enum SavedState {
-    Serving(Vec<(InstanceId, SocketAddr)>),
+    Serving(SavedPool),
+    Shards(Arc<[ShardName]>),
     Asleep(SleepLevel),
     Starting,
     Unavailable { reason: String, retry_after: Duration },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedPool {
+    balance: Balance,
+    endpoints: Vec<(EndpointId, SocketAddr, u16)>,
 }
 
 impl LastGood {
@@ -47,19 +55,27 @@ impl LastGood {
             generation: snapshot.generation,
             revision: snapshot.revision,
             certificates: snapshot.certificates.to_vec(),
-            apps: snapshot.apps().map(|route| save(route)).collect(),
+            shards: snapshot
+                .shards()
+                .map(|(name, pool)| (name.clone(), SavedPool::of(pool)))
+                .collect(),
+            apps: snapshot.apps().map(|route| SavedRoute::of(route)).collect(),
         }
     }
 
-    /// The snapshot, with its counters joined to `activity`. In another boot than `boot`, what was
-    /// serving is starting: its requests wait until its instances have been found.
+    /// The snapshot, with its counters joined to `activity`. In another boot than `boot`, an app
+    /// whose instances were serving is starting: its requests wait until they have been found.
     pub fn restore(self, activity: &Activity, boot: &str) -> Snapshot {
         let same_boot = self.boot == boot;
         let mut snapshot =
             Snapshot::empty(self.generation, self.revision, self.certificates.into());
+        for (name, pool) in self.shards {
+            snapshot.insert_shard(name, pool.restore(activity));
+        }
         for saved in self.apps {
-            let mut route = restore(saved, activity);
-            if !same_boot && matches!(route.state, RouteState::Serving(_)) {
+            let moved = !same_boot && saved.state.has_instances();
+            let mut route = saved.restore(activity);
+            if moved {
                 route.state = RouteState::Starting;
             }
             snapshot.insert(route);
@@ -68,52 +84,81 @@ impl LastGood {
     }
 }
 
-fn save(route: &AppRoute) -> SavedRoute {
-    let state = match &route.state {
-        RouteState::Serving(endpoints) => {
-            SavedState::Serving(endpoints.iter().map(|e| (e.instance.clone(), e.address)).collect())
+impl SavedRoute {
+    fn of(route: &AppRoute) -> Self {
+        Self {
+            app: route.app.clone(),
+            hostnames: route.hostnames.clone(),
+            state: SavedState::of(&route.state),
+            policy: route.policy.clone(),
+            wake_timeout: route.wake_timeout,
+            queue: route.queue,
         }
-        RouteState::Asleep(level) => SavedState::Asleep(*level),
-        RouteState::Starting => SavedState::Starting,
-        RouteState::Unavailable { reason, retry_after } => {
-            SavedState::Unavailable { reason: reason.clone(), retry_after: *retry_after }
+    }
+
+    fn restore(self, activity: &Activity) -> AppRoute {
+        AppRoute {
+            activity: activity.app(&self.app),
+            app: self.app,
+            hostnames: self.hostnames,
+            state: self.state.restore(activity),
+            policy: self.policy,
+            wake_timeout: self.wake_timeout,
+            queue: self.queue,
         }
-    };
-    SavedRoute {
-        app: route.app.clone(),
-        hostnames: route.hostnames.clone(),
-        state,
-        timeouts: route.timeouts.clone(),
-        wake_timeout: route.wake_timeout,
-        queue: route.queue,
     }
 }
 
-fn restore(saved: SavedRoute, activity: &Activity) -> AppRoute {
-    let state = match saved.state {
-        SavedState::Serving(endpoints) => RouteState::Serving(
-            endpoints
-                .into_iter()
-                .map(|(instance, address)| Endpoint {
-                    in_flight: activity.instance(&instance),
-                    instance,
-                    address,
-                })
-                .collect(),
-        ),
-        SavedState::Asleep(level) => RouteState::Asleep(level),
-        SavedState::Starting => RouteState::Starting,
-        SavedState::Unavailable { reason, retry_after } => {
-            RouteState::Unavailable { reason, retry_after }
+impl SavedState {
+    fn of(state: &RouteState) -> Self {
+        match state {
+            RouteState::Serving(Backends::Own(pool)) => Self::Serving(SavedPool::of(pool)),
+            RouteState::Serving(Backends::Shards(shards)) => Self::Shards(shards.clone()),
+            RouteState::Asleep(level) => Self::Asleep(*level),
+            RouteState::Starting => Self::Starting,
+            RouteState::Unavailable { reason, retry_after } => {
+                Self::Unavailable { reason: reason.clone(), retry_after: *retry_after }
+            }
         }
-    };
-    AppRoute {
-        activity: activity.app(&saved.app),
-        app: saved.app,
-        hostnames: saved.hostnames,
-        state,
-        timeouts: saved.timeouts,
-        wake_timeout: saved.wake_timeout,
-        queue: saved.queue,
+    }
+
+    fn restore(self, activity: &Activity) -> RouteState {
+        match self {
+            Self::Serving(pool) => RouteState::Serving(Backends::Own(pool.restore(activity))),
+            Self::Shards(shards) => RouteState::Serving(Backends::Shards(shards)),
+            Self::Asleep(level) => RouteState::Asleep(level),
+            Self::Starting => RouteState::Starting,
+            Self::Unavailable { reason, retry_after } => {
+                RouteState::Unavailable { reason, retry_after }
+            }
+        }
+    }
+
+    fn has_instances(&self) -> bool {
+        let is_instance = |(id, _, _): &(EndpointId, _, _)| id.instance().is_some();
+        matches!(self, Self::Serving(pool) if pool.endpoints.iter().any(is_instance))
+    }
+}
+
+impl SavedPool {
+    fn of(pool: &Pool) -> Self {
+        let endpoint = |e: &Endpoint| (e.id.clone(), e.address, e.weight);
+        Self {
+            balance: pool.balance().clone(),
+            endpoints: pool.endpoints().iter().map(endpoint).collect(),
+        }
+    }
+
+    fn restore(self, activity: &Activity) -> Arc<Pool> {
+        let endpoint = |(id, address, weight)| Endpoint {
+            activity: activity.endpoint(&id),
+            id,
+            address,
+            weight,
+            // It has been ready for long: nothing is known of a slow start.
+            ready_since: Moment::default(),
+        };
+        let endpoints = self.endpoints.into_iter().map(endpoint).collect();
+        Arc::new(Pool::new(endpoints, self.balance))
     }
 }

@@ -11,40 +11,53 @@ mod clock;
 mod decode;
 mod deployment;
 mod document;
+mod hash;
 mod host_table;
 mod instance;
 mod last_good;
+mod manifest;
 mod name;
 mod observe;
+mod pool;
 mod problem;
 mod publish;
 mod settings;
+mod shard;
 mod snapshot;
 mod spec;
+mod traffic;
 mod units;
 
 pub use activity::{
-    Activity, AppActivity, EndpointLease, HISTOGRAM_BOUNDS_SECONDS, Held, HistogramReading,
-    InFlight, Lease,
+    Activity, AppActivity, EndpointActivity, EndpointLease, HISTOGRAM_BOUNDS_SECONDS, Held,
+    HistogramReading, Lease,
 };
 pub use app::{
-    App, HealthCheck, PortMapping, Probe, Resources, RestartPolicy, Rollout, SleepPolicy, Timeouts,
+    App, HealthCheck, PortMapping, Probe, Resources, RestartPolicy, Rollout, SleepPolicy, Source,
     Volume,
 };
 pub use clock::Moment;
 pub use decode::decode;
 pub use deployment::{Deployment, Desired, DesiredApp, Template};
 pub use document::{Document, parse_documents};
-pub use instance::{InstanceId, SleepLevel};
+pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
 pub use last_good::LastGood;
-pub use name::{AppName, Hostname, RESERVED_NAMES};
+pub use manifest::Manifest;
+pub use name::{AppName, HostPath, Hostname, MemberName, RESERVED_NAMES, ShardName};
 pub use observe::{NoObserver, Observe};
+pub use pool::{Backends, Balance, Endpoint, HashKey, Pool};
 pub use problem::{Place, Problem, Problems};
 pub use publish::{Admission, Decision, Publisher, Snapshots, StaleGeneration, channel};
 pub use settings::{LogFormat, Settings, SettingsSpec};
-pub use snapshot::{AppRoute, Certificate, Endpoint, RouteState, Snapshot};
+pub use shard::{Member, Shard};
+pub use snapshot::{AppRoute, Certificate, RouteState, Snapshot};
 pub use spec::{
-    AppManifest, AppSpec, HealthSpec, ProbeKind, ResourcesSpec, RolloutSpec, SleepSpec,
-    TimeoutsSpec,
+    AppManifest, AppSpec, BalanceSpec, ClientAuthSpec, HashAlgorithm, HealthSpec, LimitsSpec,
+    MemberSpec, OutlierSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec,
+    RetriesSpec, RolloutSpec, ShardManifest, ShardSpec, SleepSpec, TimeoutsSpec, UpstreamProtocol,
+    UpstreamSpec, UpstreamTlsSpec,
+};
+pub use traffic::{
+    ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream, UpstreamTls,
 };
 pub use units::{Memory, Span};

@@ -29,8 +29,8 @@ pub const RESERVED_NAMES: &[&str] = &[
     "www",
 ];
 
-/// The longest app name, in bytes: leaves room for `<environment>--` within a 63-byte DNS label.
-const MAX_APP_NAME: usize = 40;
+/// The longest name of an app or a shard, in bytes: leaves room for `<environment>--` within a 63-byte DNS label.
+const MAX_LABEL: usize = 40;
 
 /// The name of an app: a DNS label without `--` (so that `env--app.base` parses), starting with a
 /// letter, at most 40 bytes, and not in [`RESERVED_NAMES`].
@@ -41,37 +41,79 @@ impl FromStr for AppName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let refuse = |why: &str| Err(format!("`{text}` cannot be an app's name: {why}"));
-        if text.is_empty() {
-            return Err("an app needs a name".to_owned());
-        }
-        if text.len() > MAX_APP_NAME {
-            return refuse("it is longer than 40 characters");
-        }
-        if text.bytes().any(|b| b.is_ascii_uppercase()) {
-            return refuse(&format!(
-                "uppercase letters are not allowed; did you mean `{}`?",
-                text.to_ascii_lowercase()
+        let name = label("an app", text)?;
+        if RESERVED_NAMES.contains(&name) {
+            return Err(format!(
+                "`{text}` cannot be an app's name: it is a reserved word; choose another"
             ));
         }
-        if !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-            return refuse("only a-z, 0-9 and single hyphens are allowed");
-        }
-        if text.contains("--") {
-            return refuse("`--` is kept for environments (`env--app`); use single hyphens");
-        }
-        if !text.starts_with(|c: char| c.is_ascii_lowercase()) {
-            return refuse("it must start with a letter");
-        }
-        if text.ends_with('-') {
-            return refuse("it must not end with a hyphen");
-        }
-        if RESERVED_NAMES.contains(&text) {
-            return refuse("it is a reserved word; choose another");
-        }
-        Ok(Self(text.into()))
+        Ok(Self(name.into()))
     }
 }
+
+/// The name of a shard: as an app's, but no word is reserved.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ShardName(Arc<str>);
+
+impl FromStr for ShardName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        label("a shard", text).map(|name| Self(name.into()))
+    }
+}
+
+/// A DNS label without `--` that starts with a letter, at most 40 bytes.
+fn label<'a>(of: &str, text: &'a str) -> Result<&'a str, String> {
+    let refuse = |why: &str| Err(format!("`{text}` cannot be {of}'s name: {why}"));
+    if text.is_empty() {
+        return Err(format!("{of} needs a name"));
+    }
+    if text.len() > MAX_LABEL {
+        return refuse("it is longer than 40 characters");
+    }
+    if text.bytes().any(|b| b.is_ascii_uppercase()) {
+        return refuse(&format!(
+            "uppercase letters are not allowed; did you mean `{}`?",
+            text.to_ascii_lowercase()
+        ));
+    }
+    if !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        return refuse("only a-z, 0-9 and single hyphens are allowed");
+    }
+    if text.contains("--") {
+        return refuse("`--` is kept for environments (`env--app`); use single hyphens");
+    }
+    if !text.starts_with(|c: char| c.is_ascii_lowercase()) {
+        return refuse("it must start with a letter");
+    }
+    if text.ends_with('-') {
+        return refuse("it must not end with a hyphen");
+    }
+    Ok(text)
+}
+
+/// The name of a member among its fellows: up to 64 letters, digits and `.:-_[]`, so that an
+/// address is one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct MemberName(Arc<str>);
+
+impl FromStr for MemberName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b".:-_[]".contains(&b);
+        if (1..=64).contains(&text.len()) && text.bytes().all(is_allowed) {
+            return Ok(Self(text.into()));
+        }
+        Err(format!(
+            "`{text}` cannot be a member's name: write 1 to 64 letters, digits or any of .:-_[]"
+        ))
+    }
+}
+
+/// The longest path that can be matched, in bytes.
+const MAX_PATH: usize = 200;
 
 /// A host name as it is matched: lowercase, no trailing dot, no port; its first label may be `*`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -117,6 +159,66 @@ impl FromStr for Hostname {
     }
 }
 
+/// Which requests: all to a host name, or those to it that are below a path. Written
+/// `www.example.com` or `www.example.com/shop`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPath {
+    pub host: Hostname,
+    /// Starts with `/` and does not end with one; empty for all paths.
+    path: Arc<str>,
+}
+
+impl HostPath {
+    /// Starts with `/` and does not end with one; empty for all paths.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+impl From<Hostname> for HostPath {
+    fn from(host: Hostname) -> Self {
+        Self { host, path: "".into() }
+    }
+}
+
+impl FromStr for HostPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, path) = text.split_at(text.find('/').unwrap_or(text.len()));
+        let path = path.trim_end_matches('/');
+        let is_plain = |b: u8| b.is_ascii_graphic() && !b"?#%\\".contains(&b);
+        let mut segments = path.split('/').skip(1);
+        if path.len() > MAX_PATH
+            || !path.bytes().all(is_plain)
+            || segments.any(|segment| matches!(segment, "" | "." | ".."))
+        {
+            return Err(format!(
+                "`{path}` is not a path to match; write segments of plain letters, as /shop/api"
+            ));
+        }
+        Ok(Self { host: host.parse()?, path: path.into() })
+    }
+}
+
+impl fmt::Display for HostPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.host, self.path)
+    }
+}
+
+impl Serialize for HostPath {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for HostPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
 macro_rules! text_newtype {
     ($name:ident) => {
         impl Deref for $name {
@@ -149,6 +251,8 @@ macro_rules! text_newtype {
 }
 text_newtype!(AppName);
 text_newtype!(Hostname);
+text_newtype!(MemberName);
+text_newtype!(ShardName);
 
 #[cfg(test)]
 mod tests {
@@ -171,6 +275,16 @@ mod tests {
         ] {
             let error = bad.parse::<AppName>().unwrap_err();
             assert!(error.contains(why), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_host_name_may_have_a_path() {
+        let shop: HostPath = "WWW.example.com/Shop/".parse().unwrap();
+        assert_eq!(shop.to_string(), "www.example.com/Shop");
+        assert_eq!("a.com/".parse::<HostPath>().unwrap().path(), "");
+        for bad in ["/shop", "a.com//x", "a.com/../x", "a.com/x?y", "a.com/%2e"] {
+            assert!(bad.parse::<HostPath>().is_err(), "{bad}");
         }
     }
 

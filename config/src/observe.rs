@@ -1,6 +1,6 @@
 //! Hints from the data plane to control.
 
-use crate::{AppName, InstanceId};
+use crate::{AppName, EndpointId};
 
 /// What the data plane tells as it happens. Called on the request path: an implementation never
 /// blocks, and may drop a hint when control is behind. A dropped hint costs a delay, because a
@@ -10,8 +10,8 @@ pub trait Observe: Send + Sync + 'static {
     /// A request waits for this app.
     fn wake_wanted(&self, app: &AppName);
 
-    /// No connection could be made to an instance that the snapshot says is ready.
-    fn connect_failed(&self, instance: &InstanceId);
+    /// No connection could be made to an endpoint that the snapshot says is ready.
+    fn connect_failed(&self, endpoint: &EndpointId);
 }
 
 /// Hears nothing; for a proxy without a control loop, such as in its own tests.
@@ -20,5 +20,5 @@ pub struct NoObserver;
 
 impl Observe for NoObserver {
     fn wake_wanted(&self, _app: &AppName) {}
-    fn connect_failed(&self, _instance: &InstanceId) {}
+    fn connect_failed(&self, _endpoint: &EndpointId) {}
 }

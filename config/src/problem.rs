@@ -62,6 +62,13 @@ impl Problems {
         self.0.push(problem);
     }
 
+    /// Adds what a later check found, but for fields that have a problem already: what stands in
+    /// for one that could not be read is nobody's problem.
+    pub fn also(&mut self, found: Self) {
+        let known: Vec<_> = self.0.iter().map(|p| p.pointer.clone()).collect();
+        self.0.extend(found.0.into_iter().filter(|p| !known.contains(&p.pointer)));
+    }
+
     /// Notes a failed conversion at `pointer` and carries on, so that later problems are seen too.
     pub fn take<T>(&mut self, pointer: &str, code: &str, result: Result<T, String>) -> Option<T> {
         match result {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::{AppRoute, Endpoint, EndpointLease, Lease, RouteState, Snapshot};
+use crate::{AppRoute, Endpoint, EndpointLease, Lease, Pool, RouteState, Snapshot};
 
 /// Makes the two ends of the one place where control and data plane meet.
 pub fn channel(initial: Snapshot) -> (Publisher, Snapshots) {
@@ -66,48 +66,53 @@ impl Snapshots {
         self.current()
     }
 
-    /// Pins the served snapshot for a request to `host`, and counts the request as in flight on
-    /// the app and on the endpoint that `pick` chooses (an index, below the number it is given).
+    /// Pins the served snapshot for a request to `host` and `path`, and counts the request as in
+    /// flight on the app and on the endpoint that `pick` chooses, if it finds one.
     ///
     /// The counting comes before a second look at what is served. So once control has published a
     /// snapshot and then reads zero in flight, no request that pinned an older one is under way,
     /// and an instance can be stopped with nobody on it.
-    pub fn admit(&self, host: &str, pick: impl Fn(&[Endpoint]) -> usize) -> Admission {
+    pub fn admit(
+        &self,
+        host: &str,
+        path: &str,
+        pick: impl for<'a> Fn(&AppRoute, &'a Pool) -> Option<&'a Endpoint>,
+    ) -> Admission {
         let mut snapshot = self.current();
         loop {
-            let decision = match snapshot.route(host) {
-                None => Decision::UnknownHost,
-                Some(route) => {
-                    let lease = route.activity.begin();
-                    match &route.state {
-                        RouteState::Serving(endpoints) => {
-                            let chosen = pick(endpoints);
-                            let route = route.clone();
-                            match endpoints.get(chosen) {
-                                Some(endpoint) => Decision::Forward {
-                                    endpoint: endpoint.clone(),
-                                    endpoint_lease: endpoint.in_flight.begin(),
-                                    route,
-                                    lease,
-                                },
-                                None => Decision::Refuse { route, lease },
-                            }
-                        }
-                        RouteState::Asleep(_) | RouteState::Starting => {
-                            Decision::Hold { route: route.clone(), lease }
-                        }
-                        RouteState::Unavailable { .. } => {
-                            Decision::Refuse { route: route.clone(), lease }
-                        }
-                    }
-                }
-            };
+            let decision = decide(&snapshot, host, path, &pick);
             let newest = self.current.load();
             if newest.generation == snapshot.generation {
                 return Admission { snapshot, decision };
             }
             snapshot = Arc::clone(&newest);
         }
+    }
+}
+
+fn decide(
+    snapshot: &Snapshot,
+    host: &str,
+    path: &str,
+    pick: impl for<'a> Fn(&AppRoute, &'a Pool) -> Option<&'a Endpoint>,
+) -> Decision {
+    let Some(route) = snapshot.route(host, path) else { return Decision::UnknownHost };
+    let (route, lease) = (route.clone(), route.activity.begin());
+    match &route.state {
+        RouteState::Serving(backends) => {
+            let pool = snapshot.pool(backends, host);
+            match pool.and_then(|pool| pick(&route, pool)) {
+                Some(endpoint) => Decision::Forward {
+                    endpoint: endpoint.clone(),
+                    endpoint_lease: endpoint.activity.begin(),
+                    route,
+                    lease,
+                },
+                None => Decision::Refuse { route, lease },
+            }
+        }
+        RouteState::Asleep(_) | RouteState::Starting => Decision::Hold { route, lease },
+        RouteState::Unavailable { .. } => Decision::Refuse { route, lease },
     }
 }
 

@@ -1,12 +1,12 @@
 //! Everything the data plane serves, as one immutable value.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AppActivity, AppName, Hostname, InFlight, InstanceId, SleepLevel, SleepPolicy, Timeouts,
-    host_table::HostTable,
+    AppActivity, AppName, Backends, HostPath, Hostname, Pool, ShardName, SleepLevel, SleepPolicy,
+    TrafficPolicy, hash::stable_hash, host_table::HostTable,
 };
 
 /// What is served from one moment to the next. Cloning is cheap and shares structure: a change
@@ -20,9 +20,18 @@ pub struct Snapshot {
     /// In the order of preference; names of a certificate may be wildcards of one label.
     pub certificates: Arc<[Certificate]>,
     apps: imbl::OrdMap<AppName, Arc<AppRoute>>,
-    hosts: HostTable,
+    shards: imbl::OrdMap<ShardName, Arc<Pool>>,
+    hosts: HostTable<HostRoutes>,
     /// Apart from `hosts`, because they are few, and most names are not below one.
-    wildcards: HostTable,
+    wildcards: HostTable<HostRoutes>,
+}
+
+/// The routes of one host name, the longest path first.
+#[derive(Clone, Debug)]
+enum HostRoutes {
+    /// The whole host name is one app's, as nearly all are.
+    One(Arc<AppRoute>),
+    Several(Arc<[(HostPath, Arc<AppRoute>)]>),
 }
 
 impl Snapshot {
@@ -31,14 +40,16 @@ impl Snapshot {
         Self { generation, revision, certificates, ..Self::default() }
     }
 
-    /// The route of a host name: its own entry, else the longest wildcard above it.
+    /// The route of a request: by its host name's own entry, else by the longest wildcard above it,
+    /// and within an entry by the longest path that the request's is equal to or below.
     ///
-    /// `host` must be lowercase and without a port.
-    pub fn route(&self, host: &str) -> Option<&Arc<AppRoute>> {
-        self.hosts.get(host).or_else(|| self.wildcard(host))
+    /// `host` must be lowercase and without a port, `path` without a query.
+    pub fn route(&self, host: &str, path: &str) -> Option<&Arc<AppRoute>> {
+        let exact = self.hosts.get(host).and_then(|routes| routes.below(path));
+        exact.or_else(|| self.wildcard(host, path))
     }
 
-    fn wildcard(&self, host: &str) -> Option<&Arc<AppRoute>> {
+    fn wildcard(&self, host: &str, path: &str) -> Option<&Arc<AppRoute>> {
         if self.wildcards.len() == 0 {
             return None;
         }
@@ -50,12 +61,28 @@ impl Snapshot {
             let suffix = &rest.as_bytes()[dot..];
             pattern.get_mut(1..=suffix.len())?.copy_from_slice(suffix);
             let key = std::str::from_utf8(&pattern[..=suffix.len()]).ok()?;
-            if let Some(route) = self.wildcards.get(key) {
+            if let Some(route) = self.wildcards.get(key).and_then(|routes| routes.below(path)) {
                 return Some(route);
             }
             rest = &rest[dot + 1..];
         }
         None
+    }
+
+    /// The endpoints that a request for `host` to these backends chooses from: among several shards
+    /// the one whose name and the host's hash highest together, so that another shard more or less
+    /// moves only its share of the names. `None` if there is no such shard.
+    pub fn pool<'a>(&'a self, backends: &'a Backends, host: &str) -> Option<&'a Arc<Pool>> {
+        match backends {
+            Backends::Own(pool) => Some(pool),
+            Backends::Shards(shards) => match &**shards {
+                [shard] => self.shards.get(shard),
+                shards => {
+                    let highest = shards.iter().max_by_key(|shard| stable_hash(&[shard, host]))?;
+                    self.shards.get(highest)
+                }
+            },
+        }
     }
 
     pub fn app(&self, app: &AppName) -> Option<&Arc<AppRoute>> {
@@ -66,33 +93,136 @@ impl Snapshot {
         self.apps.values()
     }
 
+    pub fn shard(&self, shard: &ShardName) -> Option<&Arc<Pool>> {
+        self.shards.get(shard)
+    }
+
+    pub fn shards(&self) -> impl Iterator<Item = (&ShardName, &Arc<Pool>)> {
+        self.shards.iter()
+    }
+
     pub fn host_count(&self) -> usize {
         self.hosts.len() + self.wildcards.len()
     }
 
     /// Puts an app's route in the place of its former one, names included.
     pub fn insert(&mut self, route: AppRoute) {
-        self.remove(&route.app);
         let route = Arc::new(route);
-        for hostname in &route.hostnames {
-            self.table(hostname).insert(hostname.clone(), route.clone());
+        let former = self.apps.insert(route.app.clone(), route.clone());
+        if let Some(former) = former {
+            for hostname in former.hostnames.iter().filter(|h| !route.hostnames.contains(h)) {
+                self.unbind(hostname, &former.app);
+            }
         }
-        self.apps.insert(route.app.clone(), route);
+        for hostname in &route.hostnames {
+            self.bind(hostname, &route);
+        }
     }
 
     pub fn remove(&mut self, app: &AppName) {
         let Some(former) = self.apps.remove(app) else { return };
         for hostname in &former.hostnames {
-            // A name that moved to another app meanwhile is that app's.
-            let table = self.table(hostname);
-            if table.get(hostname).is_some_and(|route| route.app == *app) {
-                table.remove(hostname);
+            self.unbind(hostname, app);
+        }
+    }
+
+    pub fn insert_shard(&mut self, name: ShardName, pool: Arc<Pool>) {
+        self.shards.insert(name, pool);
+    }
+
+    pub fn remove_shard(&mut self, name: &ShardName) {
+        self.shards.remove(name);
+    }
+
+    fn bind(&mut self, hostname: &HostPath, route: &Arc<AppRoute>) {
+        let table = self.table(&hostname.host);
+        let routes = match table.get(&hostname.host) {
+            None => HostRoutes::default(),
+            Some(routes) => routes.without(hostname),
+        };
+        table.insert(hostname.host.clone(), routes.with(hostname, route));
+    }
+
+    /// Takes a name from an app; one that moved to another app meanwhile is that app's.
+    fn unbind(&mut self, hostname: &HostPath, app: &AppName) {
+        let table = self.table(&hostname.host);
+        let Some(routes) = table.get(&hostname.host) else { return };
+        if routes.owner(hostname).is_none_or(|route| route.app != *app) {
+            return;
+        }
+        let rest = routes.without(hostname);
+        match rest.is_empty() {
+            true => table.remove(&hostname.host),
+            false => table.insert(hostname.host.clone(), rest),
+        }
+    }
+
+    fn table(&mut self, hostname: &Hostname) -> &mut HostTable<HostRoutes> {
+        if hostname.starts_with('*') { &mut self.wildcards } else { &mut self.hosts }
+    }
+}
+
+impl Default for HostRoutes {
+    fn default() -> Self {
+        Self::Several(Arc::new([]))
+    }
+}
+
+impl HostRoutes {
+    /// The route of a path.
+    fn below(&self, path: &str) -> Option<&Arc<AppRoute>> {
+        let is_below = |prefix: &str| {
+            let rest = path.strip_prefix(prefix);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || prefix.is_empty())
+        };
+        match self {
+            Self::One(route) => Some(route),
+            Self::Several(routes) => {
+                routes.iter().find(|(at, _)| is_below(at.path())).map(|(_, route)| route)
             }
         }
     }
 
-    fn table(&mut self, hostname: &Hostname) -> &mut HostTable {
-        if hostname.starts_with('*') { &mut self.wildcards } else { &mut self.hosts }
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Several(routes) if routes.is_empty())
+    }
+
+    /// Whose exactly this name and path are.
+    fn owner(&self, hostname: &HostPath) -> Option<&Arc<AppRoute>> {
+        match self {
+            Self::One(route) => hostname.path().is_empty().then_some(route),
+            Self::Several(routes) => {
+                routes.iter().find(|(at, _)| at == hostname).map(|(_, route)| route)
+            }
+        }
+    }
+
+    fn with(self, hostname: &HostPath, route: &Arc<AppRoute>) -> Self {
+        let mut routes = match self {
+            Self::One(whole) => vec![(HostPath::from(hostname.host.clone()), whole)],
+            Self::Several(routes) => routes.to_vec(),
+        };
+        routes.push((hostname.clone(), route.clone()));
+        routes.sort_by_key(|(at, _)| std::cmp::Reverse(at.path().len()));
+        match routes.as_slice() {
+            [(at, route)] if at.path().is_empty() => Self::One(route.clone()),
+            _ => Self::Several(routes.into()),
+        }
+    }
+
+    fn without(&self, hostname: &HostPath) -> Self {
+        match self {
+            Self::One(_) if hostname.path().is_empty() => Self::default(),
+            Self::One(_) => self.clone(),
+            Self::Several(routes) => {
+                let kept: Vec<_> =
+                    routes.iter().filter(|(at, _)| at != hostname).cloned().collect();
+                match kept.as_slice() {
+                    [(at, route)] if at.path().is_empty() => Self::One(route.clone()),
+                    _ => Self::Several(kept.into()),
+                }
+            }
+        }
     }
 }
 
@@ -100,9 +230,9 @@ impl Snapshot {
 #[derive(Clone, Debug)]
 pub struct AppRoute {
     pub app: AppName,
-    pub hostnames: Vec<Hostname>,
+    pub hostnames: Vec<HostPath>,
     pub state: RouteState,
-    pub timeouts: Timeouts,
+    pub policy: Arc<TrafficPolicy>,
     /// Bounds of the wait while it wakes or starts.
     pub wake_timeout: Duration,
     pub queue: u32,
@@ -127,15 +257,15 @@ impl PartialEq for AppRoute {
         self.app == other.app
             && self.hostnames == other.hostnames
             && self.state == other.state
-            && self.timeouts == other.timeouts
+            && (Arc::ptr_eq(&self.policy, &other.policy) || self.policy == other.policy)
             && (self.wake_timeout, self.queue) == (other.wake_timeout, other.queue)
     }
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum RouteState {
-    /// Requests go to one of these; never empty.
-    Serving(Vec<Endpoint>),
+    /// Requests go to one of these.
+    Serving(Backends),
     /// Requests wait and wake it.
     Asleep(SleepLevel),
     /// Requests wait: no instance is ready yet.
@@ -156,20 +286,6 @@ impl RouteState {
             Self::Starting => "starting",
             Self::Unavailable { .. } => "unavailable",
         }
-    }
-}
-
-/// An instance that takes requests.
-#[derive(Clone, Debug)]
-pub struct Endpoint {
-    pub instance: InstanceId,
-    pub address: SocketAddr,
-    pub in_flight: Arc<InFlight>,
-}
-
-impl PartialEq for Endpoint {
-    fn eq(&self, other: &Self) -> bool {
-        self.instance == other.instance && self.address == other.address
     }
 }
 
@@ -198,20 +314,20 @@ mod tests {
     fn route(app: &str, hostnames: &[&str]) -> AppRoute {
         let app: AppName = app.parse().unwrap();
         let (wake_timeout, queue) = AppRoute::wait_of(None);
-        let second = Duration::from_secs(1);
         AppRoute {
             activity: Activity::default().app(&app),
             app,
             hostnames: hostnames.iter().map(|name| name.parse().unwrap()).collect(),
             state: RouteState::Starting,
-            timeouts: Timeouts { connect: second, read: second, write: second },
+            policy: Arc::default(),
             wake_timeout,
             queue,
         }
     }
 
     fn check(snapshot: &Snapshot, host: &str, expected: Option<&str>) {
-        let found = snapshot.route(host).map(|route| &*route.app);
+        let (host, path) = host.split_at(host.find('/').unwrap_or(host.len()));
+        let found = snapshot.route(host, path).map(|route| &*route.app);
         assert_eq!(found, expected, "{host}");
     }
 
@@ -244,6 +360,32 @@ mod tests {
         assert_eq!(snapshot.host_count(), 1);
     }
 
+    #[test]
+    fn a_longer_path_wins_and_a_path_ends_at_a_slash() {
+        let mut snapshot = Snapshot::default();
+        snapshot.insert(route("site", &["a.com", "*.com"]));
+        snapshot.insert(route("shop", &["a.com/shop", "b.com/shop"]));
+        snapshot.insert(route("deep", &["a.com/shop/api"]));
+        for (request, expected) in [
+            ("a.com/", "site"),
+            ("a.com/shop", "shop"),
+            ("a.com/shop/", "shop"),
+            ("a.com/shopping", "site"),
+            ("a.com/shop/api/x", "deep"),
+            ("b.com/shop/x", "shop"),
+            // A name that has no entry for a path is still below the wildcard.
+            ("b.com/", "site"),
+        ] {
+            check(&snapshot, request, Some(expected));
+        }
+        snapshot.remove(&"shop".parse().unwrap());
+        check(&snapshot, "a.com/shop", Some("site"));
+        check(&snapshot, "a.com/shop/api", Some("deep"));
+        snapshot.remove(&"deep".parse().unwrap());
+        snapshot.remove(&"site".parse().unwrap());
+        assert_eq!(snapshot.host_count(), 0);
+    }
+
     proptest! {
         /// The look-up agrees with the plain reading of the rule.
         #[test]
@@ -262,7 +404,7 @@ mod tests {
                     None => **name == host,
                 })
                 .max_by_key(|name| (!name.starts_with('*'), name.len()));
-            let found = snapshot.route(&host).map(|route| route.hostnames[0].to_string());
+            let found = snapshot.route(&host, "/").map(|route| route.hostnames[0].to_string());
             prop_assert_eq!(found.as_ref(), naive);
         }
     }

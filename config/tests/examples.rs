@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
-use weir_config::{App, AppManifest, Hostname, Problems, Settings, SettingsSpec, parse_documents};
+use weir_config::{Hostname, Manifest, Problems, Settings, SettingsSpec, parse_documents};
 
 #[test]
 fn every_example_is_valid() {
@@ -20,15 +20,16 @@ fn every_example_is_valid() {
             settings(&file).unwrap_or_else(|problems| panic!("{name}:\n{problems}"));
             continue;
         }
-        let apps = apps(&file).unwrap_or_else(|problems| panic!("{name}:\n{problems}"));
-        assert!(!apps.is_empty(), "{name} has no app");
+        let found = manifests(&file).unwrap_or_else(|problems| panic!("{name}:\n{problems}"));
+        assert!(!found.is_empty(), "{name} is empty");
     }
 }
 
 #[test]
 fn full_examples_show_every_field() {
-    let manifest = &apps(&directory("examples").join("full.yaml")).unwrap()[0].0;
-    check_complete("full.yaml", &serde_json::to_value(manifest).unwrap());
+    let full = manifests(&directory("examples").join("full.yaml")).unwrap();
+    let Manifest::App(app) = &full[0] else { panic!("{full:?}") };
+    check_complete("full.yaml", &serde_json::to_value(&app.0).unwrap());
     let text = read(&directory("examples").join("settings.yaml"));
     let settings = SettingsSpec::parse(&text).unwrap();
     check_complete("settings.yaml", &serde_json::to_value(settings).unwrap());
@@ -43,8 +44,11 @@ fn every_problem_of_bad_files_is_told_with_its_place() {
         let text = read(&file);
         let mut expected: Vec<_> =
             text.lines().map_while(|line| line.strip_prefix("# expect: ")).collect();
-        let result =
-            if is_settings(&file) { settings(&file).map(|_| ()) } else { apps(&file).map(|_| ()) };
+        let result = if is_settings(&file) {
+            settings(&file).map(|_| ())
+        } else {
+            manifests(&file).map(|_| ())
+        };
         let mut found: Vec<_> = match result {
             Ok(()) => Vec::new(),
             Err(problems) => problems.0.iter().map(ToString::to_string).collect(),
@@ -64,17 +68,17 @@ fn every_problem_of_bad_files_is_told_with_its_place() {
 }
 
 /// What `weir check` does with one file.
-fn apps(file: &Path) -> Result<Vec<(AppManifest, App)>, Problems> {
+fn manifests(file: &Path) -> Result<Vec<Manifest>, Problems> {
     let base: Hostname = "weir.localhost".parse().unwrap();
-    let mut apps = Vec::new();
+    let mut manifests = Vec::new();
     let mut problems = Problems::default();
     for document in parse_documents(&read(file))? {
-        match App::read(document.value.clone(), &base) {
-            Ok(app) => apps.push(app),
+        match Manifest::read(document.value.clone(), &base) {
+            Ok(manifest) => manifests.push(manifest),
             Err(found) => problems.0.extend(document.locate(found).0),
         }
     }
-    problems.or_value(apps)
+    problems.or_value(manifests)
 }
 
 /// What `weir serve --config` does with a file.

@@ -29,7 +29,7 @@ pub(crate) fn record(session: &Session, error: Option<&Error>, ctx: &Context) {
         status,
         duration_ms = took.as_micros() as f64 / 1000.0,
         app = ctx.route.as_deref().map(|route| &*route.app),
-        instance = ctx.endpoint.as_ref().map(|endpoint| display(&endpoint.instance)),
+        instance = ctx.endpoint.as_ref().map(|endpoint| display(&endpoint.id)),
         generation = ctx.generation,
         wake = ctx.wake.map_or("none", SleepLevel::as_str),
         held_ms = ctx.held.as_millis() as u64,

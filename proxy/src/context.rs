@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use weir_config::{AppRoute, Endpoint, EndpointLease, InstanceId, Lease, SleepLevel};
+use weir_config::{AppRoute, Endpoint, EndpointId, EndpointLease, Lease, SleepLevel};
 
 use crate::pages::Refusal;
 
@@ -37,7 +37,7 @@ pub(crate) struct Connecting {
     pub(crate) tries: u32,
     /// When the first attempt began, of those without a wait in between.
     pub(crate) since: Option<Instant>,
-    pub(crate) failed: Vec<InstanceId>,
+    pub(crate) failed: Vec<EndpointId>,
 }
 
 impl Context {

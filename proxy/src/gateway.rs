@@ -16,7 +16,7 @@ use pingora::{
     upstreams::peer::HttpPeer,
 };
 use tokio::sync::watch;
-use weir_config::{Observe, Snapshots};
+use weir_config::{Observe, PlainHttp, Snapshots};
 
 use crate::{
     access_log,
@@ -73,7 +73,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        if !is_tls(session) {
+        if !is_tls(session) && !self.serves_plainly(session) {
             return self.redirect(session, ctx).await.map(|()| true);
         }
         match self.admit(session, ctx).await {
@@ -99,7 +99,7 @@ impl ProxyHttp for Gateway {
         };
         ctx.connecting.tries += 1;
         ctx.connecting.since.get_or_insert_with(Instant::now);
-        Ok(Box::new(peer(session, &route.timeouts, endpoint)))
+        Ok(Box::new(peer(session, &route.policy.timeouts, endpoint)))
     }
 
     async fn upstream_request_filter(
@@ -152,14 +152,15 @@ impl ProxyHttp for Gateway {
     ) -> Box<Error> {
         let (Some(route), Some(endpoint)) = (&ctx.route, &ctx.endpoint) else { return error };
         if is_connect(error.etype()) {
-            self.observer.connect_failed(&endpoint.instance);
+            self.observer.connect_failed(&endpoint.id);
         }
         let connecting = &mut ctx.connecting;
-        connecting.failed.push(endpoint.instance.clone());
+        connecting.failed.push(endpoint.id.clone());
         // Twice the time for one attempt: an endpoint that swallows connections costs one attempt,
         // and all endpoints swallowing them does not make the client wait for five.
         let spent = connecting.since.map_or(Duration::ZERO, |since| since.elapsed());
-        let again = connecting.failed.len() < MAX_CONNECTS && spent < route.timeouts.connect * 2;
+        let again =
+            connecting.failed.len() < MAX_CONNECTS && spent < route.policy.timeouts.connect * 2;
         error.set_retry(again);
         error
     }
@@ -205,7 +206,17 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    /// Plain HTTP is for finding HTTPS only. Wakes nothing.
+    /// Whether the app wants plain HTTP served and not redirected.
+    fn serves_plainly(&self, session: &Session) -> bool {
+        let request = session.req_header();
+        host_of(request).is_some_and(|host| {
+            let snapshot = self.snapshots.current();
+            let route = snapshot.route(&host, request.uri.path());
+            route.is_some_and(|route| route.policy.plain_http == PlainHttp::Serve)
+        })
+    }
+
+    /// Plain HTTP is for finding HTTPS only, unless an app says otherwise. Wakes nothing.
     async fn redirect(&self, session: &mut Session, ctx: &Context) -> Result<()> {
         let request = session.req_header();
         let Some(host) = host_of(request) else {

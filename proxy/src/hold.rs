@@ -40,18 +40,20 @@ impl Gateway {
         if self.is_misdirected(session, &host) {
             return Err(Refusal::Misdirected.into());
         }
-        match self.decide(&host, ctx)? {
+        let path = session.req_header().uri.path();
+        match self.decide(&host, path, ctx)? {
             Step::Forward => Ok(()),
             Step::Hold => {
-                let host = host.into_owned();
-                self.hold(&host, session, ctx).await
+                let (host, path) = (host.into_owned(), path.to_owned());
+                self.hold(&host, &path, session, ctx).await
             }
         }
     }
 
-    fn decide(&self, host: &str, ctx: &mut Context) -> Result<Step, Refusal> {
-        let Admission { snapshot, decision } =
-            self.snapshots.admit(host, |endpoints| pick(endpoints, &ctx.connecting.failed));
+    fn decide(&self, host: &str, path: &str, ctx: &mut Context) -> Result<Step, Refusal> {
+        let Admission { snapshot, decision } = self
+            .snapshots
+            .admit(host, path, |_, pool| pick(pool.endpoints(), &ctx.connecting.failed));
         ctx.generation = snapshot.generation;
         // The former leases end after the new ones have begun: in between, nobody sees the app idle.
         let (route, former) = match decision {
@@ -90,9 +92,15 @@ impl Gateway {
 
     /// Waits, and notes how long the wake took: from the request's arrival to its release, which
     /// is what the wake added to the answer's time.
-    async fn hold(&self, host: &str, session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
+    async fn hold(
+        &self,
+        host: &str,
+        path: &str,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<(), Stop> {
         let begun = Instant::now();
-        let outcome = self.wait(host, session, ctx).await;
+        let outcome = self.wait(host, path, session, ctx).await;
         ctx.held += begun.elapsed();
         // Waiting is not connecting.
         ctx.connecting.since = None;
@@ -104,7 +112,13 @@ impl Gateway {
         outcome
     }
 
-    async fn wait(&self, host: &str, session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
+    async fn wait(
+        &self,
+        host: &str,
+        path: &str,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<(), Stop> {
         let mut route = ctx.route.clone().ok_or(Refusal::Internal)?;
         let mut held = place(&route)?;
         let deadline =
@@ -119,7 +133,7 @@ impl Gateway {
                 // At once, and then again and again.
                 _ = hints.tick() => self.observer.wake_wanted(&route.app),
                 _ = self.snapshots.newer_than(ctx.generation) => {
-                    match self.decide(host, ctx)? {
+                    match self.decide(host, path, ctx)? {
                         Step::Forward => break,
                         Step::Hold => {}
                     }

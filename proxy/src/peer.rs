@@ -25,7 +25,7 @@ pub(crate) fn peer(session: &mut Session, timeouts: &Timeouts, endpoint: &Endpoi
     // An address may be another instance's by now; a pooled connection is used again only for the
     // instance that it was made to.
     let mut hasher = DefaultHasher::new();
-    endpoint.instance.hash(&mut hasher);
+    endpoint.id.hash(&mut hasher);
     peer.group_key = hasher.finish();
     let options = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);

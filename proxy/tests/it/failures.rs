@@ -1,12 +1,12 @@
 //! Instances that do not do their part.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 use weir_config::{RouteState, SleepLevel};
 
 use crate::{
-    harness::{Hint, World, eventually},
+    harness::{Hint, World, eventually, serving},
     upstreams::{Echo, Refusing, hangs_up},
 };
 
@@ -16,9 +16,9 @@ async fn a_request_goes_to_another_endpoint_when_one_refuses_a_post_too() {
     let (dead, echo) = (Refusing::start(), Echo::start("alive").await);
     // The other is busier, so that the dead one is tried first.
     let alive = world.endpoint("blog", 1, echo.address);
-    let _busy = alive.in_flight.begin();
+    let _busy = alive.activity.begin();
     let endpoints = vec![world.endpoint("blog", 0, dead.address()), alive];
-    world.serve("blog", RouteState::Serving(endpoints));
+    world.serve("blog", serving(endpoints));
     for client in [world.h1(), world.h2()] {
         let response = client.post(world.url("blog", "/")).body("once").send().await.unwrap();
         assert_eq!(response.status(), 200);
@@ -28,7 +28,7 @@ async fn a_request_goes_to_another_endpoint_when_one_refuses_a_post_too() {
     }
     assert_eq!(echo.hits(), 2);
     let endpoint = world.in_flight_on("blog", 0);
-    eventually("the dead one has no lease", || endpoint.count() == 0).await;
+    eventually("the dead one has no lease", || endpoint.in_flight() == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,7 +68,7 @@ async fn an_app_that_says_nothing_is_504() {
     let mut world = World::start();
     let silent = Echo::start_closed("silent").await;
     let mut route = world.route("blog", world.serving("blog", silent.address));
-    route.timeouts.read = Duration::from_millis(50);
+    Arc::make_mut(&mut route.policy).timeouts.read = Duration::from_millis(50);
     world.control.publish(|snapshot| snapshot.insert(route));
     for client in [world.h1(), world.h2()] {
         let response = client.get(world.url("blog", "/")).send().await.unwrap();
@@ -77,7 +77,7 @@ async fn an_app_that_says_nothing_is_504() {
     }
     assert_eq!(silent.hits(), 2, "a request that was sent is not sent again");
     let (app, endpoint) = (world.app("blog"), world.in_flight_on("blog", 0));
-    eventually("the leases end", || (app.in_flight(), endpoint.count()) == (0, 0)).await;
+    eventually("the leases end", || (app.in_flight(), endpoint.in_flight()) == (0, 0)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

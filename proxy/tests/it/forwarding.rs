@@ -3,10 +3,10 @@
 use futures::stream;
 use reqwest::{Body, Client, Version};
 use serde_json::Value;
-use weir_config::{Moment, RouteState};
+use weir_config::Moment;
 
 use crate::{
-    harness::{World, eventually},
+    harness::{World, eventually, serving},
     upstreams::{Echo, chunked, received, strict},
 };
 
@@ -76,11 +76,11 @@ async fn a_request_is_in_flight_on_its_app_and_endpoint_until_its_answer_ends() 
     let before = Moment::now();
     let sent = tokio::spawn(world.h1().get(world.url("blog", "/")).send());
     eventually("the app has the request", || echo.hits() == 1).await;
-    assert_eq!((app.in_flight(), endpoint.count()), (1, 1));
+    assert_eq!((app.in_flight(), endpoint.in_flight()), (1, 1));
     assert!(app.last_request() >= before, "the idle clock was not touched");
     echo.open();
     assert_eq!(sent.await.unwrap().unwrap().status(), 200);
-    eventually("both leases end", || (app.in_flight(), endpoint.count()) == (0, 0)).await;
+    eventually("both leases end", || (app.in_flight(), endpoint.in_flight()) == (0, 0)).await;
     assert_eq!(app.statuses(), [0, 1, 0, 0, 0]);
 }
 
@@ -90,7 +90,7 @@ async fn requests_spread_to_the_less_busy_endpoint() {
     let (a, b) = (Echo::start_closed("a").await, Echo::start_closed("b").await);
     let endpoints =
         vec![world.endpoint("blog", 0, a.address), world.endpoint("blog", 1, b.address)];
-    world.serve("blog", RouteState::Serving(endpoints));
+    world.serve("blog", serving(endpoints));
     let client = world.h1();
     let mut sent = Vec::new();
     for n in 1..=6 {

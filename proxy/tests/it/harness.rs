@@ -15,8 +15,9 @@ use tokio::{
     time::timeout,
 };
 use weir_config::{
-    Activity, AppActivity, AppName, AppRoute, Certificate, Endpoint, InFlight, InstanceId, Observe,
-    Publisher, RouteState, Snapshot, Timeouts, channel,
+    Activity, AppActivity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint,
+    EndpointActivity, EndpointId, InstanceId, Moment, Observe, Pool, Publisher, RouteState,
+    Snapshot, Timeouts, TrafficPolicy, channel,
 };
 use weir_proxy::{Proxy, ProxyMetrics, ProxyOptions};
 
@@ -81,7 +82,7 @@ impl World {
         AppRoute {
             hostnames: vec![format!("{name}.apps.test").parse().unwrap()],
             state,
-            timeouts: Timeouts { connect: Duration::from_secs(3), read: DEADLINE, write: DEADLINE },
+            policy: Arc::new(policy()),
             wake_timeout: DEADLINE,
             queue: 1000,
             activity: self.activity.app(&app),
@@ -90,21 +91,22 @@ impl World {
     }
 
     pub(crate) fn endpoint(&self, app: &str, ordinal: u16, address: SocketAddr) -> Endpoint {
-        let instance = instance(app, ordinal);
-        Endpoint { in_flight: self.activity.instance(&instance), instance, address }
+        let id = instance(app, ordinal);
+        let activity = self.activity.endpoint(&id);
+        Endpoint { id, address, weight: 1, ready_since: Moment::default(), activity }
     }
 
     /// The state of an app with one endpoint.
     pub(crate) fn serving(&self, app: &str, address: SocketAddr) -> RouteState {
-        RouteState::Serving(vec![self.endpoint(app, 0, address)])
+        serving([self.endpoint(app, 0, address)])
     }
 
     pub(crate) fn app(&self, name: &str) -> Arc<AppActivity> {
         self.activity.app(&name.parse().unwrap())
     }
 
-    pub(crate) fn in_flight_on(&self, app: &str, ordinal: u16) -> Arc<InFlight> {
-        self.activity.instance(&instance(app, ordinal))
+    pub(crate) fn in_flight_on(&self, app: &str, ordinal: u16) -> Arc<EndpointActivity> {
+        self.activity.endpoint(&instance(app, ordinal))
     }
 
     pub(crate) fn url(&self, app: &str, path: &str) -> String {
@@ -135,7 +137,7 @@ impl ScriptedControl {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hint {
     WakeWanted(AppName),
-    ConnectFailed(InstanceId),
+    ConnectFailed(EndpointId),
 }
 
 impl Hint {
@@ -155,8 +157,8 @@ impl Observe for Heard {
         let _ = self.0.send(Hint::WakeWanted(app.clone()));
     }
 
-    fn connect_failed(&self, instance: &InstanceId) {
-        let _ = self.0.send(Hint::ConnectFailed(instance.clone()));
+    fn connect_failed(&self, endpoint: &EndpointId) {
+        let _ = self.0.send(Hint::ConnectFailed(endpoint.clone()));
     }
 }
 
@@ -196,8 +198,21 @@ pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("never came true: {what}"));
 }
 
-pub(crate) fn instance(app: &str, ordinal: u16) -> InstanceId {
-    InstanceId { app: app.parse().unwrap(), deployment: 1, ordinal }
+pub(crate) fn instance(app: &str, ordinal: u16) -> EndpointId {
+    InstanceId { app: app.parse().unwrap(), deployment: 1, ordinal }.into()
+}
+
+/// The state of an app with these endpoints, in no order.
+pub(crate) fn serving(endpoints: impl IntoIterator<Item = Endpoint>) -> RouteState {
+    let pool = Pool::new(endpoints.into_iter().collect(), Balance::default());
+    RouteState::Serving(Backends::Own(Arc::new(pool)))
+}
+
+/// The default policy, with timeouts that no test waits for.
+fn policy() -> TrafficPolicy {
+    let connect = Duration::from_secs(3);
+    let timeouts = Timeouts { connect, read: DEADLINE, write: DEADLINE, total: None };
+    TrafficPolicy { timeouts, ..TrafficPolicy::default() }
 }
 
 fn listener() -> TcpListener {

@@ -1,10 +1,10 @@
 //! What the proxy answers by itself.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use reqwest::{Method, header};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
-use weir_config::RouteState;
+use weir_config::{PlainHttp, RouteState};
 
 use crate::{
     clients::read_until,
@@ -113,4 +113,17 @@ async fn a_connection_for_one_certificate_carries_no_requests_for_another() {
         let answer = raw.read_to_end().await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{host}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn plain_http_is_served_where_the_app_says_so() {
+    let mut world = World::start();
+    let echo = Echo::start("a").await;
+    let mut route = world.route("blog", world.serving("blog", echo.address));
+    Arc::make_mut(&mut route.policy).plain_http = PlainHttp::Serve;
+    world.control.publish(|snapshot| snapshot.insert(route));
+    let request = reqwest::Client::new().get(format!("http://{}/", world.http));
+    let answer = request.header("host", "blog.apps.test").send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(echo.hits(), 1);
 }

@@ -11,7 +11,7 @@ use std::{
 use tokio::task::JoinSet;
 
 use crate::{
-    harness::{World, eventually},
+    harness::{World, eventually, serving},
     upstreams::{Echo, hangs_up},
 };
 
@@ -68,7 +68,7 @@ impl Load {
 
 fn publish(world: &mut World, ordinal: u16, address: SocketAddr) {
     let endpoint = world.endpoint("blog", ordinal, address);
-    world.serve("blog", weir_config::RouteState::Serving(vec![endpoint]));
+    world.serve("blog", serving([endpoint]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +82,7 @@ async fn a_thousand_swaps_fail_no_request_and_a_drained_instance_gets_none() {
         publish(&mut world, new as u16, instances[new].address);
         // As control would before it stops an instance.
         let in_flight = world.in_flight_on("blog", old as u16);
-        eventually("the old instance is drained", || in_flight.count() == 0).await;
+        eventually("the old instance is drained", || in_flight.in_flight() == 0).await;
         let drained_at = instances[old].hits();
         load.progress().await;
         assert_eq!(instances[old].hits(), drained_at, "a drained instance got a request");

@@ -4,7 +4,7 @@ use weir_config::{RouteState, SleepLevel};
 
 use crate::{
     clients::Raw,
-    harness::{Hint, World, eventually},
+    harness::{Hint, World, eventually, serving},
     upstreams::{Echo, Refusing, web_socket},
 };
 
@@ -30,16 +30,16 @@ async fn a_web_socket_goes_both_ways_and_is_in_flight_until_it_is_closed() {
     let mut raw = world.raw("chat.apps.test").await;
     raw.send(HANDSHAKE).await;
     check_both_ways(&mut raw).await;
-    assert_eq!((app.in_flight(), endpoint.count()), (1, 1));
+    assert_eq!((app.in_flight(), endpoint.in_flight()), (1, 1));
 
     // What is published later does not cut it.
     world.serve("chat", RouteState::Asleep(SleepLevel::Paused));
     raw.send("still\n").await;
     assert_eq!(raw.read_until("\n").await, ">still\n");
-    assert_eq!((app.in_flight(), endpoint.count()), (1, 1));
+    assert_eq!((app.in_flight(), endpoint.in_flight()), (1, 1));
 
     drop(raw);
-    eventually("the tunnel ends", || (app.in_flight(), endpoint.count()) == (0, 0)).await;
+    eventually("the tunnel ends", || (app.in_flight(), endpoint.in_flight()) == (0, 0)).await;
     assert_eq!(app.statuses(), [1, 0, 0, 0, 0]);
 }
 
@@ -91,9 +91,9 @@ async fn a_handshake_goes_to_another_endpoint_when_one_refuses() {
     let mut world = World::start();
     let dead = Refusing::start();
     let alive = world.endpoint("chat", 1, web_socket().await);
-    let busy = alive.in_flight.begin();
+    let busy = alive.activity.begin();
     let endpoints = vec![world.endpoint("chat", 0, dead.address()), alive];
-    world.serve("chat", RouteState::Serving(endpoints));
+    world.serve("chat", serving(endpoints));
     let mut raw = world.raw("chat.apps.test").await;
     raw.send(HANDSHAKE).await;
     check_both_ways(&mut raw).await;

@@ -1,11 +1,22 @@
-//! An app as an operator writes it. Nothing behind the front door sees these types: they become
-//! an [`App`](crate::App) or a list of problems.
+//! Apps and shards as an operator writes them. Nothing behind the front door sees these types: they
+//! become an [`App`](crate::App), a [`Shard`](crate::Shard) or a list of problems.
+
+mod shard;
+mod traffic;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 
+pub use self::{
+    shard::{MemberSpec, ShardManifest, ShardSpec},
+    traffic::{
+        BalanceSpec, ClientAuthSpec, HashAlgorithm, LimitsSpec, OutlierSpec, PlainHttp,
+        ProxyProtocol, RateSpec, RetriesSpec, TimeoutsSpec, UpstreamProtocol, UpstreamSpec,
+        UpstreamTlsSpec,
+    },
+};
 use crate::{Memory, RestartPolicy, Span};
 
 /// One document of a file given to `weir apply`, and the body of a write to the API.
@@ -19,47 +30,88 @@ pub struct AppManifest {
     pub spec: AppSpec,
 }
 
-/// What an app should be.
+/// What an app should be: exactly one of `image`, `upstreams` and `shards` says what answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct AppSpec {
     /// The container image; pulled if the host does not have it.
-    pub image: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Addresses (`IP:PORT`) of servers that something else keeps running.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub upstreams: Vec<String>,
+    /// Shards whose members answer. Among several, a hash of the host name chooses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shards: Vec<String>,
     /// The port on which the app listens for HTTP inside its container.
-    #[serde(default = "default_port")]
     pub port: u16,
     /// How many copies run, 1 to 16.
-    #[serde(default = "default_instances")]
     pub instances: u16,
     /// Replaces the image's command.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// Environment variables. Numbers and booleans are taken as they are written.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "texts")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "texts")]
     pub env: BTreeMap<String, String>,
-    /// Host names beside `<name>.<base domain>`; the first label may be `*`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Host names beside `<name>.<base domain>`; the first label may be `*`. With a path, as in
+    /// `www.example.com/shop`, only requests below that path.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<String>,
     /// `SOURCE:TARGET[:ro]`, the source being a volume's name or an absolute path on the host.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
     /// Ports published on the host beside the proxied one: `[ADDRESS:]HOST:CONTAINER[/udp]`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<String>,
-    #[serde(default)]
     pub resources: ResourcesSpec,
     /// What the engine does when the app's process ends by itself.
-    #[serde(default)]
     pub restart: RestartPolicy,
-    #[serde(default)]
     pub health: HealthSpec,
     /// When to sleep. Without it the app is always awake.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sleep: Option<SleepSpec>,
-    #[serde(default)]
+    /// What plain HTTP requests get.
+    pub http: PlainHttp,
+    pub balance: BalanceSpec,
+    pub upstream: UpstreamSpec,
     pub timeouts: TimeoutsSpec,
-    #[serde(default)]
+    pub retries: RetriesSpec,
+    pub outlier: OutlierSpec,
+    pub limits: LimitsSpec,
+    /// Asks clients for certificates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_auth: Option<ClientAuthSpec>,
     pub rollout: RolloutSpec,
+}
+
+impl Default for AppSpec {
+    fn default() -> Self {
+        Self {
+            image: None,
+            upstreams: Vec::new(),
+            shards: Vec::new(),
+            port: 8080,
+            instances: 1,
+            command: Vec::new(),
+            env: BTreeMap::new(),
+            hostnames: Vec::new(),
+            volumes: Vec::new(),
+            ports: Vec::new(),
+            resources: ResourcesSpec::default(),
+            restart: RestartPolicy::default(),
+            health: HealthSpec::default(),
+            sleep: None,
+            http: PlainHttp::default(),
+            balance: BalanceSpec::default(),
+            upstream: UpstreamSpec::default(),
+            timeouts: TimeoutsSpec::default(),
+            retries: RetriesSpec::default(),
+            outlier: OutlierSpec::default(),
+            limits: LimitsSpec::default(),
+            client_auth: None,
+            rollout: RolloutSpec::default(),
+        }
+    }
 }
 
 /// Limits on each instance; what is left out is not limited, but for `pids`.
@@ -154,26 +206,6 @@ impl Default for SleepSpec {
     }
 }
 
-/// How long the proxy waits for an instance.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct TimeoutsSpec {
-    #[schema(value_type = String)]
-    pub connect: Span,
-    /// Between two reads; an upgraded connection (WebSocket) may be silent for an hour.
-    #[schema(value_type = String)]
-    pub read: Span,
-    /// Between two writes.
-    #[schema(value_type = String)]
-    pub write: Span,
-}
-
-impl Default for TimeoutsSpec {
-    fn default() -> Self {
-        Self { connect: Span::seconds(3), read: Span::seconds(60), write: Span::seconds(60) }
-    }
-}
-
 /// How one deployment replaces another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -197,14 +229,6 @@ impl Default for RolloutSpec {
             stop_grace: Span::seconds(10),
         }
     }
-}
-
-fn default_port() -> u16 {
-    8080
-}
-
-fn default_instances() -> u16 {
-    1
 }
 
 /// YAML reads `PORT: 8080` as a number, but an environment variable is always text.

@@ -1,0 +1,296 @@
+//! An app as it is meant: every default filled in, every field checked.
+
+mod container;
+mod traffic;
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use self::container::{PortMapping, Resources, RestartPolicy, Volume};
+pub(crate) use self::traffic::{balance, default_policy};
+use crate::{
+    AppManifest, AppName, AppSpec, Balance, HealthSpec, HostPath, Hostname, Member, ProbeKind,
+    Problem, Problems, RolloutSpec, ShardName, Template, TrafficPolicy, decode::decode_partly,
+    shard,
+};
+
+/// A valid app. Made from an [`AppManifest`] only, so that what is here has been checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct App {
+    pub name: AppName,
+    /// `<name>.<base domain>` first, then the ones that were written.
+    pub hostnames: Vec<HostPath>,
+    pub source: Source,
+    /// How many containers there are of an image.
+    pub instances: u16,
+    pub health: HealthCheck,
+    pub sleep: Option<SleepPolicy>,
+    /// Over its instances or upstreams; a shard has one of its own.
+    pub balance: Balance,
+    pub policy: Arc<TrafficPolicy>,
+    pub rollout: Rollout,
+}
+
+/// What answers an app's requests.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// Containers made from this; what a change of makes a new deployment.
+    Image(Arc<Template>),
+    /// Servers that something else keeps running.
+    Upstreams(Vec<Member>),
+    /// Members of these, by a hash of the host name among several.
+    Shards(Arc<[ShardName]>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    pub probe: Probe,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub rise: u16,
+    pub fall: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    Http { path: String },
+    Tcp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SleepPolicy {
+    pub pause_after: Option<Duration>,
+    pub stop_after: Option<Duration>,
+    pub min_awake: Duration,
+    pub wake_timeout: Duration,
+    pub queue: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rollout {
+    pub deadline: Duration,
+    pub drain: Duration,
+    pub stop_grace: Duration,
+}
+
+impl Default for Rollout {
+    /// What is meant when nothing is written, or what was written is gone with its app.
+    fn default() -> Self {
+        Self::from(&RolloutSpec::default())
+    }
+}
+
+impl From<&RolloutSpec> for Rollout {
+    fn from(spec: &RolloutSpec) -> Self {
+        let RolloutSpec { deadline, drain, stop_grace } = spec;
+        Self { deadline: deadline.0, drain: drain.0, stop_grace: stop_grace.0 }
+    }
+}
+
+/// The most instances of one app.
+const MAX_INSTANCES: u16 = 16;
+/// The most host names of one app.
+const MAX_HOSTNAMES: usize = 100;
+/// A shorter interval would be a load test.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+impl App {
+    /// Reads a manifest and checks it.
+    ///
+    /// # Errors
+    /// Every problem of reading it and every problem of what could be read.
+    pub fn read(value: Value, base_domain: &Hostname) -> Result<(AppManifest, Self), Problems> {
+        let (manifest, mut problems) = decode_partly::<AppManifest>(value);
+        let Some(manifest) = manifest else { return Err(problems) };
+        match Self::from_manifest(&manifest, base_domain) {
+            Ok(app) => problems.or_value((manifest, app)),
+            Err(found) => {
+                problems.also(found);
+                Err(problems)
+            }
+        }
+    }
+
+    /// Checks a manifest.
+    ///
+    /// # Errors
+    /// Every problem of the manifest, each with the pointer of its field.
+    pub fn from_manifest(manifest: &AppManifest, base_domain: &Hostname) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let spec = &manifest.spec;
+        if manifest.kind != "App" {
+            let message = format!("`{}` is not a known kind; the only one is `App`", manifest.kind);
+            problems.push(Problem::new("/kind", "unknown_kind", message));
+        }
+        let name = problems.take("/name", "bad_name", manifest.name.parse::<AppName>());
+        let written = hostnames(&spec.hostnames, &mut problems);
+        let source = source(spec, &mut problems);
+        let health = health("/spec/health", &spec.health, &mut problems);
+        let sleep = sleep(spec, &mut problems);
+        if !(1..=MAX_INSTANCES).contains(&spec.instances) {
+            let message = format!("an app has 1 to {MAX_INSTANCES} instances");
+            problems.push(Problem::new("/spec/instances", "out_of_range", message));
+        }
+        let balance = balance("/spec/balance", &spec.balance, &mut problems);
+        let policy = Arc::new(traffic::policy(spec, &mut problems));
+        let (Some(name), Some(source)) = (name, source) else { return Err(problems) };
+        let mut hostnames = vec![HostPath::from(Hostname::of_app(&name, base_domain))];
+        for hostname in written {
+            if !hostnames.contains(&hostname) {
+                hostnames.push(hostname);
+            }
+        }
+        let rollout = Rollout::from(&spec.rollout);
+        problems.or_value(Self {
+            name,
+            hostnames,
+            source,
+            instances: spec.instances,
+            health,
+            sleep,
+            balance,
+            policy,
+            rollout,
+        })
+    }
+}
+
+fn hostnames(written: &[String], problems: &mut Problems) -> Vec<HostPath> {
+    if written.len() > MAX_HOSTNAMES {
+        let message = format!("an app has at most {MAX_HOSTNAMES} host names of its own");
+        problems.push(Problem::new("/spec/hostnames", "too_many", message));
+    }
+    let parse = |(i, text): (usize, &String)| {
+        problems.take(&format!("/spec/hostnames/{i}"), "bad_hostname", text.parse())
+    };
+    written.iter().enumerate().filter_map(parse).collect()
+}
+
+/// Exactly one of three says what answers.
+fn source(spec: &AppSpec, problems: &mut Problems) -> Option<Source> {
+    let image = spec.image.as_deref();
+    match (image, spec.upstreams.as_slice(), spec.shards.as_slice()) {
+        (Some(image), [], []) => {
+            Some(Source::Image(Arc::new(container::template(image, spec, problems))))
+        }
+        (None, [], []) => {
+            let message = "write what answers: `image`, `upstreams` or `shards`";
+            problems.push(Problem::new("/spec/image", "required", message));
+            None
+        }
+        (None, upstreams, []) => {
+            container::none(spec, problems);
+            Some(Source::Upstreams(shard::upstreams(upstreams, problems)))
+        }
+        (None, [], shards) => {
+            container::none(spec, problems);
+            Some(Source::Shards(self::shards(spec, shards, problems)))
+        }
+        (_, upstreams, _) => {
+            let second = if upstreams.is_empty() { "shards" } else { "upstreams" };
+            let message = "`image`, `upstreams` and `shards` exclude each other; keep one";
+            problems.push(Problem::new(format!("/spec/{second}"), "conflict", message));
+            None
+        }
+    }
+}
+
+fn shards(spec: &AppSpec, written: &[String], problems: &mut Problems) -> Arc<[ShardName]> {
+    if spec.balance != Default::default() {
+        let message = "a shard says itself how its members share the load; remove this";
+        problems.push(Problem::new("/spec/balance", "conflict", message));
+    }
+    if spec.health != Default::default() {
+        let message = "a shard says itself how its members are checked; remove this";
+        problems.push(Problem::new("/spec/health", "conflict", message));
+    }
+    let names = parse_each("/spec/shards", "bad_name", written, |text| text.parse(), problems);
+    names.into()
+}
+
+pub(crate) fn health(base: &str, spec: &HealthSpec, problems: &mut Problems) -> HealthCheck {
+    for (field, count) in [("rise", spec.rise), ("fall", spec.fall)] {
+        if count == 0 {
+            let pointer = format!("{base}/{field}");
+            problems.push(Problem::new(pointer, "out_of_range", "at least 1"));
+        }
+    }
+    for (field, span) in [("interval", spec.interval), ("timeout", spec.timeout)] {
+        if span.0 < MIN_INTERVAL {
+            let pointer = format!("{base}/{field}");
+            problems.push(Problem::new(pointer, "out_of_range", "at least 100ms"));
+        }
+    }
+    let probe = match (spec.kind, &spec.path) {
+        (ProbeKind::Tcp, None) => Probe::Tcp,
+        (ProbeKind::Tcp, Some(_)) => {
+            let message = "a path belongs to an HTTP check; add `type: http`";
+            problems.push(Problem::new(format!("{base}/path"), "conflict", message));
+            Probe::Tcp
+        }
+        (ProbeKind::Http, path) => {
+            let path = path.clone().unwrap_or_else(|| "/".to_owned());
+            let printable = path.bytes().all(|b| b.is_ascii_graphic());
+            if !path.starts_with('/') || !printable {
+                let message = "a path starts with `/` and has no spaces";
+                problems.push(Problem::new(format!("{base}/path"), "bad_path", message));
+            }
+            Probe::Http { path }
+        }
+    };
+    HealthCheck {
+        probe,
+        interval: spec.interval.0,
+        timeout: spec.timeout.0,
+        rise: spec.rise,
+        fall: spec.fall,
+    }
+}
+
+fn sleep(spec: &AppSpec, problems: &mut Problems) -> Option<SleepPolicy> {
+    let written = spec.sleep.as_ref()?;
+    if spec.image.is_none() {
+        let message = "only an app with an `image` can sleep; remove this";
+        problems.push(Problem::new("/spec/sleep", "conflict", message));
+    }
+    if let (Some(pause), Some(stop)) = (written.pause_after, written.stop_after)
+        && stop <= pause
+    {
+        let message = format!("must be longer than pause_after ({pause})");
+        problems.push(Problem::new("/spec/sleep/stop_after", "conflict", message));
+    }
+    for (pointer, span) in [
+        ("/spec/sleep/pause_after", written.pause_after),
+        ("/spec/sleep/stop_after", written.stop_after),
+    ] {
+        if span.is_some_and(|span| span.0 < MIN_INTERVAL) {
+            problems.push(Problem::new(pointer, "out_of_range", "at least 100ms"));
+        }
+    }
+    if written.queue == 0 {
+        let message = "at least 1 request must be able to wait for the wake";
+        problems.push(Problem::new("/spec/sleep/queue", "out_of_range", message));
+    }
+    Some(SleepPolicy {
+        pause_after: written.pause_after.map(|span| span.0),
+        stop_after: written.stop_after.map(|span| span.0),
+        min_awake: written.min_awake.0,
+        wake_timeout: written.wake_timeout.0,
+        queue: written.queue,
+    })
+}
+
+/// Reads each element of a list, and tells of those that cannot be read.
+pub(crate) fn parse_each<T>(
+    pointer: &str,
+    code: &str,
+    written: &[String],
+    parse: fn(&str) -> Result<T, String>,
+    problems: &mut Problems,
+) -> Vec<T> {
+    let one =
+        |(i, text): (usize, &String)| problems.take(&format!("{pointer}/{i}"), code, parse(text));
+    written.iter().enumerate().filter_map(one).collect()
+}

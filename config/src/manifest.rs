@@ -1,0 +1,40 @@
+//! A document of any kind.
+
+use serde_json::Value;
+
+use crate::{App, AppManifest, Hostname, Problem, Problems, Shard, ShardManifest};
+
+/// What one document of a file says, as it is written and as it is meant.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Manifest {
+    App(Box<(AppManifest, App)>),
+    Shard(Box<(ShardManifest, Shard)>),
+}
+
+/// The kinds of documents there are.
+const KINDS: [&str; 2] = ["App", "Shard"];
+
+impl Manifest {
+    /// Reads a document by its kind and checks it.
+    ///
+    /// # Errors
+    /// An unknown kind, or every problem of the document.
+    pub fn read(value: Value, base_domain: &Hostname) -> Result<Self, Problems> {
+        match value.get("kind").and_then(Value::as_str) {
+            Some("Shard") => Shard::read(value).map(|read| Self::Shard(Box::new(read))),
+            Some(kind) if !KINDS.contains(&kind) => {
+                let message =
+                    format!("`{kind}` is not a known kind; known are {}", KINDS.join(", "));
+                Err(Problems(vec![Problem::new("/kind", "unknown_kind", message)]))
+            }
+            _ => App::read(value, base_domain).map(|read| Self::App(Box::new(read))),
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        match self {
+            Self::App(app) => &app.0.name,
+            Self::Shard(shard) => &shard.0.name,
+        }
+    }
+}

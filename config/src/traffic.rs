@@ -1,0 +1,90 @@
+//! How requests for an app are treated on their way, as it is meant.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Hostname, PlainHttp, ProxyProtocol, UpstreamProtocol};
+
+/// What the proxy does with an app's requests. Shared by the snapshots between two changes of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrafficPolicy {
+    pub plain_http: PlainHttp,
+    pub upstream: Upstream,
+    pub timeouts: Timeouts,
+    pub retries: Retries,
+    pub outlier: Outlier,
+    pub limits: Limits,
+    pub client_auth: Option<ClientAuth>,
+}
+
+impl Default for TrafficPolicy {
+    /// What is meant when nothing is written.
+    fn default() -> Self {
+        crate::app::default_policy()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upstream {
+    pub protocol: UpstreamProtocol,
+    pub tls: Option<UpstreamTls>,
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamTls {
+    pub server_name: Hostname,
+    /// DER certificates of the trusted authorities; the public ones when `None`.
+    pub roots: Option<Arc<[Arc<[u8]>]>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeouts {
+    pub connect: Duration,
+    pub read: Duration,
+    pub write: Duration,
+    pub total: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retries {
+    pub attempts: u8,
+    pub on_status: Vec<u16>,
+    pub back_off: Duration,
+    pub budget_percent: u8,
+}
+
+/// Passive health: see [`OutlierSpec`](crate::OutlierSpec).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outlier {
+    /// Never zero; `u32::MAX` when nothing is ejected.
+    pub failures: u32,
+    pub ejection: Duration,
+    pub max_ejected_percent: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of a request's body.
+    pub body: u64,
+    pub in_flight: u32,
+    pub in_flight_per_instance: u32,
+    pub rate: Option<Rate>,
+    pub rate_per_client: Option<Rate>,
+}
+
+/// A token bucket: `requests` in `per`, and up to `burst` at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    pub requests: u32,
+    pub per: Duration,
+    pub burst: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientAuth {
+    /// DER certificates of the authorities.
+    pub roots: Arc<[Arc<[u8]>]>,
+    pub optional: bool,
+}

@@ -16,7 +16,9 @@ mod server;
 mod site;
 mod wake;
 
+use anyhow::ensure;
 use clap::{Parser, ValueEnum};
+use tokio::runtime::Runtime;
 
 use peers::Kind;
 use report::Report;
@@ -37,6 +39,7 @@ struct Options {
     peers: Vec<Kind>,
 }
 
+/// In the order in which they run: the last three move this program off the first core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Measurement {
     /// The look-up of a host name
@@ -57,30 +60,39 @@ fn main() -> anyhow::Result<()> {
     // Only the first of a process can be installed, and this is the first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let options = Options::parse();
-    let wanted = |measurement| {
-        options.measurements.is_empty() || options.measurements.contains(&measurement)
-    };
-    let runtime = tokio::runtime::Runtime::new()?;
-    let mut report = Report::default();
-    if wanted(Measurement::Lookup) {
-        lookup::measure(&mut report);
+    let runtime = Runtime::new()?;
+    let mut report = Report::new();
+    let mut failed = Vec::new();
+    for measurement in Measurement::value_variants() {
+        if !options.measurements.is_empty() && !options.measurements.contains(measurement) {
+            continue;
+        }
+        // One that fails does not take the figures of the others with it.
+        if let Err(error) = measurement.run(&mut report, &options, &runtime) {
+            eprintln!("{measurement:?}: {error:#}");
+            failed.push(measurement);
+        }
     }
-    if wanted(Measurement::Wake) {
-        runtime.block_on(wake::measure(&mut report))?;
+    report.finish()?;
+    ensure!(failed.is_empty(), "failed: {failed:?}");
+    Ok(())
+}
+
+impl Measurement {
+    fn run(self, report: &mut Report, options: &Options, runtime: &Runtime) -> anyhow::Result<()> {
+        match self {
+            Self::Lookup => {
+                lookup::measure(report);
+                Ok(())
+            }
+            Self::Wake => runtime.block_on(wake::measure(report)),
+            Self::Herd => runtime.block_on(herd::measure(report)),
+            Self::Churn => {
+                churn::weir(report)?;
+                runtime.block_on(churn::peers(report, options))
+            }
+            Self::Proxy => runtime.block_on(proxy::measure(report, options)),
+            Self::Memory => runtime.block_on(memory::measure(report, options)),
+        }
     }
-    if wanted(Measurement::Herd) {
-        runtime.block_on(herd::measure(&mut report))?;
-    }
-    // From here on there are proxies on a core of their own.
-    if wanted(Measurement::Churn) {
-        churn::weir(&mut report)?;
-        runtime.block_on(churn::peers(&mut report, &options))?;
-    }
-    if wanted(Measurement::Proxy) {
-        runtime.block_on(proxy::measure(&mut report, &options))?;
-    }
-    if wanted(Measurement::Memory) {
-        runtime.block_on(memory::measure(&mut report, &options))?;
-    }
-    report.finish()
 }

@@ -39,7 +39,7 @@ const fn http(connections: usize) -> Load {
 
 pub(crate) async fn measure(report: &mut Report, options: &Options) -> anyhow::Result<()> {
     process::make_room()?;
-    let site = Site::start()?;
+    let mut site = Site::start()?;
     let mut peers = peers::start(&site, &options.peers).await?;
     let mut table = Table::new("CPU of the proxy for a request", "µs");
     // Each round visits every cell, so that all meet the machine in the same moods. The first only
@@ -57,6 +57,7 @@ pub(crate) async fn measure(report: &mut Report, options: &Options) -> anyhow::R
                 }
             }
         }
+        site.ensure_runs()?;
         eprintln!("round {round} of {} is done", options.runs);
     }
     for peer in &peers {

@@ -6,14 +6,21 @@ use serde_json::{Value, json};
 
 use crate::peers::Peer;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Report {
+    /// As it was at the start, before there was load.
+    machine: Value,
     peers: BTreeMap<String, Value>,
     tables: Vec<Value>,
     figures: Vec<Value>,
 }
 
 impl Report {
+    pub(crate) fn new() -> Self {
+        let (peers, tables, figures) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { machine: machine(), peers, tables, figures }
+    }
+
     /// Adds a figure, with what was aimed for.
     pub(crate) fn figure(&mut self, name: &str, value: f64, unit: &str, aim: &str) {
         println!("{name:<52} {value:>10.3} {unit:<6} {aim}");
@@ -53,7 +60,7 @@ impl Report {
         let file = Path::new("target/bench.json");
         fs::create_dir_all("target")?;
         let all = json!({
-            "machine": machine(),
+            "machine": self.machine,
             "peers": self.peers,
             "tables": self.tables,
             "figures": self.figures,
@@ -177,10 +184,13 @@ fn machine() -> Value {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     json!({
         "cpu": model.map(|(_, model)| model),
         "cores": cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
         "kernel": kernel.trim(),
+        // Above the number of cores, somebody else was at work as well.
+        "load_average": load.trim(),
     })
 }
 

@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 /// Host names that every proxy is told, if it can be told so many.
@@ -49,6 +49,14 @@ impl Site {
 
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Refuses if the backend has ended: whatever was measured since is worth nothing.
+    pub(crate) fn ensure_runs(&mut self) -> anyhow::Result<()> {
+        match self.backend.try_wait()? {
+            Some(status) => bail!("the backend ended with {status}"),
+            None => Ok(()),
+        }
     }
 
     /// Its n-th address.

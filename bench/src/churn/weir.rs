@@ -20,8 +20,8 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 use weir_config::{
-    Activity, AppName, AppRoute, Certificate, Endpoint, InstanceId, NoObserver, Publisher,
-    RouteState, Snapshot, Timeouts, channel,
+    Activity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint, EndpointId, InstanceId,
+    Moment, NoObserver, Pool, Publisher, RouteState, Snapshot, channel,
 };
 use weir_proxy::{Proxy, ProxyOptions};
 
@@ -53,7 +53,8 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     let mut control = Control::start(&site, &runtime)?;
     let address = control.address;
     let (mut idle, mut busy) = (Vec::new(), Vec::new());
-    let (mut latencies, mut stale, mut changing) = (Vec::new(), 0, Duration::ZERO);
+    let (mut alone, mut latencies) = (Vec::new(), Vec::new());
+    let (mut stale, mut changing) = (0, Duration::ZERO);
     let here = Builder::new_current_thread().enable_all().build()?;
     let mut checker = here.block_on(connect(&site, address))?;
     for window in 0..2 * WINDOWS {
@@ -74,6 +75,7 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
             latencies.extend(seen.latencies);
         } else {
             idle.extend(others);
+            alone.extend(seen.latencies);
         }
     }
     runtime.shutdown_background();
@@ -81,6 +83,7 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     let rate = latencies.len() as f64 / changing.as_secs_f64();
     println!("{NAMES} names, each an app; a change moves one to another backend");
     report.figure("changes a second", rate, "", "1000");
+    report.quantiles("the same request without a change", &mut alone, ["", ""]);
     report.quantiles("change to first conforming request", &mut latencies, ["<= 0.2", "<= 1"]);
     report.figure("  stale answers", stale as f64, "", "0");
     let [_, idle] = report.quantiles("other traffic, nothing changes", &mut idle, ["", ""]);
@@ -101,6 +104,7 @@ struct Control {
 
 /// What a window showed.
 struct Seen {
+    /// From each change, if there were any, to the answer that conforms.
     latencies: Vec<Duration>,
     /// Answers by a backend that was no longer served when the request began.
     stale: usize,
@@ -146,7 +150,9 @@ impl Control {
             steps.tick().await;
             step += 1;
             if !publishes {
+                let began = Instant::now();
                 ask(checker, step * STRIDE % NAMES).await?;
+                seen.latencies.push(began.elapsed());
                 continue;
             }
             self.changes += 1;
@@ -208,18 +214,24 @@ async fn ask(client: &mut Connection, i: usize) -> anyhow::Result<String> {
     Ok(answer.backend().to_owned())
 }
 
-fn route(activity: &Activity, i: usize, backend: SocketAddr) -> anyhow::Result<AppRoute> {
+fn route(activity: &Activity, i: usize, address: SocketAddr) -> anyhow::Result<AppRoute> {
     let app: AppName = format!("n-{i:05}").parse().map_err(anyhow::Error::msg)?;
-    let instance = InstanceId { app: app.clone(), deployment: 1, ordinal: 0 };
-    let in_flight = activity.instance(&instance);
-    let long = Duration::from_secs(10);
+    let id = EndpointId::Instance(InstanceId { app: app.clone(), deployment: 1, ordinal: 0 });
+    let endpoint = Endpoint {
+        activity: activity.endpoint(&id),
+        id,
+        address,
+        weight: 1,
+        ready_since: Moment::default(),
+    };
+    let pool = Pool::new(vec![endpoint], Balance::default());
     let (wake_timeout, queue) = AppRoute::wait_of(None);
     Ok(AppRoute {
         activity: activity.app(&app),
         app,
         hostnames: vec![host(i).parse().map_err(anyhow::Error::msg)?],
-        state: RouteState::Serving(vec![Endpoint { instance, address: backend, in_flight }]),
-        timeouts: Timeouts { connect: long, read: long, write: long },
+        state: RouteState::Serving(Backends::Own(Arc::new(pool))),
+        policy: Arc::default(),
         wake_timeout,
         queue,
     })

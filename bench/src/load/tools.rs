@@ -28,7 +28,7 @@ pub(super) fn wrk(
             .args([&NAMES.to_string(), DOMAIN, &format!("/{path}")])
             .arg(if close { "close" } else { "keep-alive" }),
     )?;
-    ensure!(number_before(&text, "failed")? == 0, "errors: {text}");
+    ensure!(number_before(&text, "failed")? == 0, "{}", lines(&text, &["errors", "failed"]));
     number_before(&text, "answered")
 }
 
@@ -42,9 +42,15 @@ pub(super) fn h2load(scheme: &str, address: SocketAddr, time: Duration) -> anyho
             .arg(format!("{scheme}://{}:{}/", host(0), address.port())),
     )?;
     for kind in ["failed", "errored", "timeout", "3xx", "4xx", "5xx"] {
-        ensure!(number_before(&text, kind)? == 0, "errors: {text}");
+        ensure!(number_before(&text, kind)? == 0, "{}", lines(&text, &["requests:", "codes"]));
     }
     number_before(&text, "2xx")
+}
+
+/// The lines with one of these words.
+fn lines(text: &str, words: &[&str]) -> String {
+    let tells = |line: &&str| words.iter().any(|word| line.contains(word));
+    text.lines().filter(tells).map(str::trim).collect::<Vec<_>>().join("; ")
 }
 
 fn output(command: &mut Command) -> anyhow::Result<String> {

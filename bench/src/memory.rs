@@ -12,7 +12,7 @@ use crate::{
     load::client::{Client, trust},
     peers::{self, Peer},
     process,
-    report::{Report, Table},
+    report::{Best, Report, Table},
     site::{NAMES, Site, host},
 };
 
@@ -29,7 +29,7 @@ const MIB: f64 = (1 << 20) as f64;
 pub(crate) async fn measure(report: &mut Report, options: &Options) -> anyhow::Result<()> {
     process::make_room()?;
     let site = Site::start()?;
-    let mut table = Table::new("Memory of the proxy (PSS)", "MiB");
+    let mut table = Table::new("Memory of the proxy (PSS)", "MiB", Best::Lowest);
     let names = format!("{NAMES} names, nothing asked yet");
     let connections = format!("and {CONNECTIONS} idle TLS connections");
     for peer in peers::start(&site, &options.peers).await? {

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use anyhow::anyhow;
+
 use crate::{
     Options,
     load::Load,
     peers::{self, Peer},
     process,
-    report::{Report, Table},
+    report::{Best, Report, Table},
     site::Site,
 };
 
@@ -33,6 +35,11 @@ const ROWS: &[(&str, Load)] = &[
     ("WebSocket echo, 64 connections", Load::WebSocket { connections: 64 }),
 ];
 
+const METHOD: &str = "\
+All have one worker on a core of its own, the same certificate (ECDSA P-256), backend and
+load, kept-alive connections to the backend, and no access log but weir+log. wrk and our own
+client ask for all names in turn; h2load, which knows one name at a time, for one.";
+
 const fn http(connections: usize) -> Load {
     Load::Http { tls: false, connections, path: "/", close: false }
 }
@@ -41,7 +48,10 @@ pub(crate) async fn measure(report: &mut Report, options: &Options) -> anyhow::R
     process::make_room()?;
     let mut site = Site::start()?;
     let mut peers = peers::start(&site, &options.peers).await?;
-    let mut table = Table::new("CPU of the proxy for a request", "µs");
+    peers.iter().for_each(|peer| report.peer(peer));
+    println!("{METHOD}");
+    let mut table = Table::new("CPU of the proxy for a request", "µs", Best::Lowest);
+    let mut handshakes = Table::new("TLS handshakes with a request each", "/s", Best::Highest);
     // Each round visits every cell, so that all meet the machine in the same moods. The first only
     // warms up.
     for round in 0..=options.runs {
@@ -52,18 +62,21 @@ pub(crate) async fn measure(report: &mut Report, options: &Options) -> anyhow::R
                 if let Err(error) = &cost {
                     eprintln!("{name}: {}: {error:#}", peer.name);
                 }
-                if round > 0 {
-                    table.add(name, peer.name, cost);
+                if round == 0 {
+                    continue;
                 }
+                if let Load::Handshakes { .. } = load {
+                    let rate = cost.as_ref().map(|cost| 1e6 / cost);
+                    handshakes.add(name, peer.name, rate.map_err(|error| anyhow!("{error:#}")));
+                }
+                table.add(name, peer.name, cost);
             }
         }
         site.ensure_runs()?;
         eprintln!("round {round} of {} is done", options.runs);
     }
-    for peer in &peers {
-        report.peer(peer);
-    }
     report.table(&table);
+    report.table(&handshakes);
     Ok(())
 }
 

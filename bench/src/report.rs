@@ -44,6 +44,7 @@ impl Report {
 
     /// Notes which release was measured, and how it was told the names.
     pub(crate) fn peer(&mut self, peer: &Peer) {
+        println!("{:<10} {:<18} names: {}", peer.name, peer.version, peer.names);
         let told = json!({"version": peer.version, "names": peer.names});
         self.peers.insert(peer.name.to_owned(), told);
     }
@@ -54,9 +55,6 @@ impl Report {
     }
 
     pub(crate) fn finish(self) -> anyhow::Result<()> {
-        for (name, peer) in &self.peers {
-            println!("{name} {}: names: {}", peer["version"], peer["names"]);
-        }
         let file = Path::new("target/bench.json");
         fs::create_dir_all("target")?;
         let all = json!({
@@ -76,8 +74,16 @@ impl Report {
 pub(crate) struct Table {
     name: String,
     unit: String,
+    best: Best,
     columns: Vec<String>,
     rows: Vec<(String, BTreeMap<String, Cell>)>,
+}
+
+/// Which figure of a row is marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Best {
+    Lowest,
+    Highest,
 }
 
 #[derive(Debug, Default)]
@@ -89,9 +95,9 @@ struct Cell {
 }
 
 impl Table {
-    pub(crate) fn new(name: &str, unit: &str) -> Self {
+    pub(crate) fn new(name: &str, unit: &str, best: Best) -> Self {
         let (columns, rows) = (Vec::new(), Vec::new());
-        Self { name: name.to_owned(), unit: unit.to_owned(), columns, rows }
+        Self { name: name.to_owned(), unit: unit.to_owned(), best, columns, rows }
     }
 
     /// Adds a sample to a cell. Rows and columns come in the order in which they are first named.
@@ -112,14 +118,17 @@ impl Table {
         }
     }
 
-    /// Medians with the lowest of each row marked, and below them from where to where they went.
+    /// Medians with the best of each row marked, and below them from where to where they went.
     fn print(&self) {
         print!("\n{:<46}", format!("{}, {}", self.name, self.unit));
         self.columns.iter().for_each(|column| print!("{column:>13}"));
         println!();
         for (name, cells) in &self.rows {
             let medians = cells.values().filter_map(Cell::median);
-            let lowest = medians.min_by(f64::total_cmp);
+            let best = match self.best {
+                Best::Lowest => medians.min_by(f64::total_cmp),
+                Best::Highest => medians.max_by(f64::total_cmp),
+            };
             let shown = |show: &dyn Fn(&Cell) -> String| {
                 self.columns.iter().for_each(|column| {
                     print!("{:>13}", cells.get(column).map(show).unwrap_or_default());
@@ -128,7 +137,7 @@ impl Table {
             };
             print!("{name:<46}");
             shown(&|cell| match cell.median() {
-                Some(median) if Some(median) == lowest => format!("*{}", digits(median)),
+                Some(median) if Some(median) == best => format!("*{}", digits(median)),
                 Some(median) => digits(median),
                 None => "failed".to_owned(),
             });
@@ -141,7 +150,7 @@ impl Table {
                 None => String::new(),
             });
         }
-        println!("* the lowest. Medians; below them the least and the most.\n");
+        println!("* the best. Medians; below them the least and the most.\n");
     }
 
     fn json(&self) -> Value {

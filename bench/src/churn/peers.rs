@@ -10,7 +10,7 @@ use crate::{
     load::client::Client,
     peers::{self, Change, Peer},
     process,
-    report::{Report, Table, quantile},
+    report::{Best, Report, Table, quantile},
     site::{BACKENDS, CHANGING, Site},
 };
 
@@ -24,7 +24,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) async fn measure(report: &mut Report, options: &Options) -> anyhow::Result<()> {
     process::make_room()?;
     let site = Site::start()?;
-    let mut table = Table::new("Change to first conforming request, one at a time", "ms");
+    let mut table =
+        Table::new("Change to first conforming request, one at a time", "ms", Best::Lowest);
     for mut peer in peers::start(&site, &options.peers).await? {
         report.peer(&peer);
         let Some(mut change) = peer.change.take() else { continue };

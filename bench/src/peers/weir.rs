@@ -56,7 +56,7 @@ fn start_with(site: &Site, name: &'static str, log: &str) -> anyhow::Result<Peer
         addresses,
         roots: state.join("ca.pem"),
         process,
-        change: Some(Box::new(move |_, to| admin.put("changing", Vec::new(), to))),
+        change: Some(Box::new(move |_, to| admin.put("changing", &[], to))),
     })
 }
 
@@ -84,21 +84,22 @@ impl Admin {
         let put = |writer: usize| {
             for app in (writer..NAMES / NAMES_OF_AN_APP).step_by(WRITERS) {
                 let names = (app * NAMES_OF_AN_APP..).take(NAMES_OF_AN_APP).map(host);
-                self.put(&format!("app-{app}"), names.collect(), backend)?;
+                let names: Vec<_> = names.collect();
+                self.put(&format!("app-{app}"), &names, backend)?;
             }
             anyhow::Ok(())
         };
-        self.put("changing", Vec::new(), backend)?;
+        self.put("changing", &[], backend)?;
         thread::scope(|scope| {
             let writers: Vec<_> =
                 (0..WRITERS).map(|writer| scope.spawn(move || put(writer))).collect();
-            let joined = writers.into_iter().map(|writer| writer.join());
-            joined.map(|put| put.map_err(|_| anyhow!("a writer panicked"))?).collect()
+            let mut joined = writers.into_iter().map(|writer| writer.join());
+            joined.try_for_each(|put| put.map_err(|_| anyhow!("a writer panicked"))?)
         })
     }
 
     /// Makes an app, or changes it.
-    fn put(&self, app: &str, names: Vec<String>, backend: SocketAddr) -> anyhow::Result<()> {
+    fn put(&self, app: &str, names: &[String], backend: SocketAddr) -> anyhow::Result<()> {
         let spec = json!({"upstreams": [backend], "hostnames": names, "http": "serve"});
         let manifest = json!({"kind": "App", "name": app, "spec": spec});
         let headers = format!("Authorization: Bearer {}\r\n", self.token);

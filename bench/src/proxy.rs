@@ -14,35 +14,27 @@ use crate::{
 };
 
 const ROWS: &[(&str, Load)] = &[
-    ("HTTP/1.1 keep-alive, 64 connections", http(64)),
-    ("  256 connections", http(256)),
-    ("  1,024 connections", http(1024)),
-    (
-        "  64 connections over TLS 1.3",
-        Load::Http { tls: true, connections: 64, path: "/", close: false },
-    ),
-    ("  64 connections, bodies of 100 KB", {
-        Load::Http { tls: false, connections: 64, path: "/large", close: false }
-    }),
-    ("HTTP/2 over TLS, 16 connections x 16 streams", Load::Http2 { tls: true }),
-    ("HTTP/2 without TLS (h2c), 16 x 16", Load::Http2 { tls: false }),
-    (
-        "HTTP/1.1, new connection each",
-        Load::Http { tls: false, connections: 64, path: "/", close: true },
-    ),
+    ("HTTP/1.1 keep-alive, 64 connections", http("http", 64, "/")),
+    ("  256 connections", http("http", 256, "/")),
+    ("  1,024 connections", http("http", 1024, "/")),
+    ("  64 connections over TLS 1.3", http("https", 64, "/")),
+    ("  64 connections, bodies of 100 KB", http("http", 64, "/large")),
+    ("HTTP/2 over TLS, 16 connections x 16 streams", Load::Http2 { scheme: "https" }),
+    ("HTTP/2 without TLS (h2c), 16 x 16", Load::Http2 { scheme: "http" }),
+    ("HTTP/1.1, new connection each", Load::Connections { connections: 64 }),
     ("TLS, full handshake each", Load::Handshakes { resumed: false }),
     ("TLS, resumed handshake each", Load::Handshakes { resumed: true }),
     ("WebSocket echo, 64 connections", Load::WebSocket { connections: 64 }),
 ];
 
-const METHOD: &str = "\
-All have one worker on a core of its own, the same certificate (ECDSA P-256), backend and
-load, kept-alive connections to the backend, and no access log but weir+log. wrk and our own
-client ask for all names in turn; h2load, which knows one name at a time, for one.";
-
-const fn http(connections: usize) -> Load {
-    Load::Http { tls: false, connections, path: "/", close: false }
+const fn http(scheme: &'static str, connections: usize, path: &'static str) -> Load {
+    Load::Http { scheme, connections, path }
 }
+
+const METHOD: &str = "\
+All have one worker on a core of its own, the same certificate (ECDSA P-256), backend and load,
+kept-alive connections to the backend, and no access log but weir+log. HTTP/1.1 asks for all names
+in turn, HTTP/2 for one (h2load knows no more), handshakes and WebSocket for a few.";
 
 pub(crate) async fn measure(report: &mut Report, options: &Options) -> anyhow::Result<()> {
     process::make_room()?;
@@ -57,7 +49,7 @@ pub(crate) async fn measure(report: &mut Report, options: &Options) -> anyhow::R
     for round in 0..=options.runs {
         let time = Duration::from_secs(if round == 0 { 1 } else { options.seconds });
         for (name, load) in ROWS {
-            for peer in &mut peers {
+            for peer in peers.iter_mut().filter(|peer| load.is_offered_by(peer)) {
                 let cost = cost(&site, peer, *load, time).await;
                 if let Err(error) = &cost {
                     eprintln!("{name}: {}: {error:#}", peer.name);

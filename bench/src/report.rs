@@ -131,7 +131,7 @@ impl Table {
             };
             let shown = |show: &dyn Fn(&Cell) -> String| {
                 self.columns.iter().for_each(|column| {
-                    print!("{:>13}", cells.get(column).map(show).unwrap_or_default());
+                    print!("{:>13}", cells.get(column).map_or_else(|| "-".to_owned(), show));
                 });
                 println!();
             };

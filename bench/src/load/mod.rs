@@ -7,16 +7,21 @@ mod websocket;
 
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 
-use crate::{peers::Peer, site::Site};
+use crate::{
+    peers::{Addresses, Peer},
+    site::Site,
+};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Load {
-    /// Each connection asks for one name after another, each as soon as the former is answered.
-    Http { tls: bool, connections: usize, path: &'static str, close: bool },
+    /// HTTP/1.1: each connection asks for one name after another, as soon as it is answered.
+    Http { scheme: &'static str, connections: usize, path: &'static str },
+    /// The same with a new connection for each request.
+    Connections { connections: usize },
     /// 16 connections with 16 streams each, for one name.
-    Http2 { tls: bool },
+    Http2 { scheme: &'static str },
     /// A TLS connection for each request; with a session of an earlier one, or without.
     Handshakes { resumed: bool },
     /// Connections on which one frame at a time goes there and back.
@@ -24,26 +29,29 @@ pub(crate) enum Load {
 }
 
 impl Load {
+    pub(crate) fn is_offered_by(self, peer: &Peer) -> bool {
+        !matches!(self, Self::Http2 { scheme: "http" }) || peer.addresses.h2c.is_some()
+    }
+
     /// Loads the peer for that time. Returns how many requests (or echoes) were answered.
     ///
     /// # Errors
     /// When even one was answered wrongly or not at all: such a run measures something else.
     pub(crate) async fn run(self, site: &Site, peer: &Peer, time: Duration) -> anyhow::Result<u64> {
+        let Addresses { http, https, h2c } = peer.addresses;
+        let address = |scheme| if scheme == "https" { https } else { http };
         let requests = match self {
-            Self::Http { tls, connections, path, close } => {
-                let (scheme, address) = match tls {
-                    true => ("https", peer.addresses.https),
-                    false => ("http", peer.addresses.http),
-                };
+            Self::Http { scheme, connections, path } => {
                 // The name instead of the address, because it is sent in the TLS handshake.
-                let url = format!("{scheme}://localhost:{}{path}", address.port());
-                tools::wrk(site, &url, connections, close, time)?
+                let url = format!("{scheme}://localhost:{}", address(scheme).port());
+                tools::wrk(site, &url, path, connections, "keep-alive", time)?
             }
-            Self::Http2 { tls: true } => tools::h2load("https", peer.addresses.https, time)?,
-            Self::Http2 { tls: false } => match peer.addresses.h2c {
-                Some(address) => tools::h2load("http", address, time)?,
-                None => bail!("not offered"),
-            },
+            Self::Connections { connections } => {
+                let url = format!("http://localhost:{}", http.port());
+                tools::wrk(site, &url, "/", connections, "close", time)?
+            }
+            Self::Http2 { scheme: "https" } => tools::h2load("https", https, time)?,
+            Self::Http2 { scheme } => tools::h2load(scheme, h2c.context("not offered")?, time)?,
             Self::Handshakes { resumed } => handshakes::run(peer, resumed, time).await?,
             Self::WebSocket { connections } => websocket::run(peer, connections, time).await?,
         };

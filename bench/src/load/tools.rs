@@ -7,16 +7,16 @@ use anyhow::{Context, ensure};
 use super::number_before;
 use crate::site::{DOMAIN, NAMES, Site, host};
 
-/// HTTP/1.1, one name after another.
+/// HTTP/1.1, one name after another. `connection` is sent as the header of that name.
 pub(super) fn wrk(
     site: &Site,
     url: &str,
+    path: &str,
     connections: usize,
-    close: bool,
+    connection: &str,
     time: Duration,
 ) -> anyhow::Result<u64> {
     let script = site.write("names.lua", include_str!("names.lua"))?;
-    let path = url.splitn(4, '/').nth(3).unwrap_or_default();
     let text = output(
         Command::new("wrk")
             .args(["--threads", "1", "--connections", &connections.to_string()])
@@ -25,8 +25,7 @@ pub(super) fn wrk(
             .arg("--script")
             .arg(script)
             .args([url, "--"])
-            .args([&NAMES.to_string(), DOMAIN, &format!("/{path}")])
-            .arg(if close { "close" } else { "keep-alive" }),
+            .args([&NAMES.to_string(), DOMAIN, path, connection]),
     )?;
     ensure!(number_before(&text, "failed")? == 0, "{}", lines(&text, &["errors", "failed"]));
     number_before(&text, "answered")

@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, sync::Arc, time::Instant};
 
-use weir_config::{Activity, AppName, AppRoute, Hostname, RouteState, Snapshot};
+use weir_config::{Activity, AppName, AppRoute, HostPath, RouteState, Snapshot};
 
 use crate::report::Report;
 
@@ -42,14 +42,14 @@ fn nanoseconds(snapshot: &Snapshot, hosts: &[String]) -> f64 {
 }
 
 fn route(app: &str, hostname: &str, activity: &Activity) -> AppRoute {
-    let (Ok(app), Ok(hostname)) = (app.parse::<AppName>(), hostname.parse::<Hostname>()) else {
+    let (Ok(app), Ok(hostname)) = (app.parse::<AppName>(), hostname.parse::<HostPath>()) else {
         unreachable!("{app} and {hostname} are valid names");
     };
     let (wake_timeout, queue) = AppRoute::wait_of(None);
     AppRoute {
         activity: activity.app(&app),
         app,
-        hostnames: vec![hostname.into()],
+        hostnames: vec![hostname],
         state: RouteState::Starting,
         policy: Arc::default(),
         wake_timeout,

@@ -7,9 +7,10 @@ use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 use weir_config::LogFormat;
 
-/// What libraries say that an operator has no use for, unless asked for by name: every failed TLS
-/// handshake of a scanner as an error, and the bodies of calls to the engine, environment included.
-const QUIET: &str = "pingora_core=off,bollard=info";
+/// What libraries say that an operator has no use for, unless asked for by name: every
+/// request that a scanner does not end as an error, and the bodies of calls to the engine,
+/// environment included.
+const QUIET: &str = "pingora_core=off,pingora_proxy=off,bollard=info";
 
 /// Begins logging to standard output. Lines are written until the guard is dropped; when more come
 /// than can be written, the newest are dropped and no one waits.

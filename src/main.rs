@@ -33,7 +33,7 @@ enum Command {
 fn main() -> ExitCode {
     // Rustls must be told which of its providers is meant. This is the first use of it, so that
     // there is none installed yet that could be in the way.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let command = match Weir::try_parse() {
         Ok(weir) => weir.command,
         Err(error) => return usage(&error),

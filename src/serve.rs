@@ -16,10 +16,12 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
-use weir_config::{Activity, LogFormat, Settings, SettingsSpec, Snapshot, Span, channel};
+use weir_config::{
+    Activity, LogFormat, ProxySpec, Settings, SettingsSpec, Snapshot, Span, channel,
+};
 use weir_control::{Control, Options, StateDir};
 use weir_deploy::Docker;
-use weir_proxy::{Proxy, ProxyOptions};
+use weir_proxy::{Phase, Proxy, ProxyOptions};
 
 use crate::{logging, paths, ports};
 
@@ -124,6 +126,7 @@ impl ServeArgs {
             log_format: self.log_format,
             log_level: self.log_level,
             shutdown_grace: self.shutdown_grace,
+            proxy: ProxySpec::default(),
         };
         flags
             .or(file)
@@ -200,7 +203,8 @@ impl App {
         }
         let proxy = {
             let _inside = data_plane.enter();
-            let options = ProxyOptions { https_port_public: https_port };
+            let options =
+                ProxyOptions { https_port_public: https_port, settings: settings.proxy.clone() };
             Proxy::new(snapshots, control.hints(), listeners.http, listeners.https, options)?
         };
         metrics.register(Box::new(proxy.metrics(activity.clone())))?;
@@ -215,7 +219,8 @@ impl App {
 
     fn run(self) -> anyhow::Result<()> {
         let (stop, stopping) = watch::channel(false);
-        let proxy = self.data_plane.spawn(self.proxy.run(stopping.clone()));
+        let (phase, phases) = watch::channel(Phase::Running);
+        let proxy = self.data_plane.spawn(self.proxy.run(phases));
 
         let socket = self.settings.docker.clone();
         let until_stopped = {
@@ -241,9 +246,13 @@ impl App {
         });
         tracing::info!("stopping");
         stop.send_replace(true);
+        phase.send_replace(Phase::Draining { accepting: true });
         let deadline = Instant::now() + self.settings.shutdown_grace;
-        self.control_plane.block_on(drained(&self.activity, deadline));
-        drop(proxy);
+        self.control_plane.block_on(async {
+            // What has come and has not been read is not in flight yet: the proxy waits for it.
+            let _ = tokio::time::timeout_at(deadline.into(), proxy).await;
+            drained(&self.activity, deadline).await;
+        });
         self.data_plane.shutdown_timeout(Duration::from_millis(100));
         self.control_plane.shutdown_timeout(Duration::from_millis(100));
         ended

@@ -58,7 +58,7 @@ enum Measurement {
 
 fn main() -> anyhow::Result<()> {
     // Only the first of a process can be installed, and this is the first.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let options = Options::parse();
     let runtime = Runtime::new()?;
     let mut report = Report::new();

@@ -8,6 +8,11 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    time::ClockId,
+    unistd::Pid,
+};
 
 /// The core that a proxy has to itself. Load and backend run on the others, if there are others.
 const MEASURED: &str = "0";
@@ -39,24 +44,21 @@ impl Process {
     pub(crate) fn ensure_runs(&mut self) -> anyhow::Result<()> {
         if let Some(status) = self.child.try_wait()? {
             let said = fs::read_to_string(&self.log).unwrap_or_default();
-            let said: Vec<_> = said.lines().rev().take(10).collect();
-            let said: Vec<_> = said.into_iter().rev().collect();
-            bail!("{} ended with {status}:\n{}", self.name, said.join("\n"));
+            let lines: Vec<_> = said.lines().collect();
+            let last = &lines[lines.len().saturating_sub(10)..];
+            bail!("{} ended with {status}:\n{}", self.name, last.join("\n"));
         }
         Ok(())
     }
 
-    /// Processor time of the process and those below it, in user space and in the kernel.
+    /// Processor time of the process and those below it, in user space and in the kernel, threads
+    /// that have ended included.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        let mut nanoseconds = 0;
+        let mut time = Duration::ZERO;
         for pid in self.family()? {
-            for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-                let schedstat = fs::read_to_string(task?.path().join("schedstat"))?;
-                let on_cpu = schedstat.split(' ').next().context("an empty schedstat")?;
-                nanoseconds += on_cpu.parse::<u64>()?;
-            }
+            time += Duration::from(ClockId::pid_cpu_clock_id(pid)?.now()?);
         }
-        Ok(Duration::from_nanos(nanoseconds))
+        Ok(time)
     }
 
     /// Memory in bytes, shared pages in proportion (PSS).
@@ -71,14 +73,18 @@ impl Process {
         Ok(kilobytes << 10)
     }
 
-    pub(crate) fn signal(&self, signal: &str) -> anyhow::Result<()> {
-        kill(signal, &[self.child.id()])
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill(self.pid(), signal)?)
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
     }
 
     /// The process and its descendants, parents first.
-    fn family(&self) -> anyhow::Result<Vec<u32>> {
+    fn family(&self) -> anyhow::Result<Vec<Pid>> {
         let parents = parents()?;
-        let mut family = vec![self.child.id()];
+        let mut family = vec![self.pid()];
         let mut next = 0;
         while let Some(parent) = family.get(next).copied() {
             family.extend(parents.iter().filter(|(_, p)| *p == parent).map(|(child, _)| *child));
@@ -90,14 +96,18 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Those that are gone already need no end.
-        let _ = kill("KILL", &self.family().unwrap_or_default());
-        let _ = self.child.wait();
+        // Once it has been waited for, its number may be somebody else's.
+        if let Ok(None) = self.child.try_wait() {
+            for pid in self.family().unwrap_or_default() {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+            let _ = self.child.wait();
+        }
     }
 }
 
 /// Every process of the machine with its parent.
-fn parents() -> anyhow::Result<Vec<(u32, u32)>> {
+fn parents() -> anyhow::Result<Vec<(Pid, Pid)>> {
     let mut parents = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let Ok(pid) = entry?.file_name().to_string_lossy().parse() else { continue };
@@ -106,20 +116,9 @@ fn parents() -> anyhow::Result<Vec<(u32, u32)>> {
         // The name before it is in parentheses, and may hold anything.
         let after_name = stat.rsplit(')').next().unwrap_or_default();
         let parent = after_name.split_whitespace().nth(1).context("a stat without a parent")?;
-        parents.push((pid, parent.parse()?));
+        parents.push((Pid::from_raw(pid), Pid::from_raw(parent.parse()?)));
     }
     Ok(parents)
-}
-
-fn kill(signal: &str, pids: &[u32]) -> anyhow::Result<()> {
-    let pids = pids.iter().map(u32::to_string);
-    let done = Command::new("sh")
-        .args(["-c", "kill -s \"$@\"", "sh", signal])
-        .args(pids)
-        .stderr(Stdio::null())
-        .status()?;
-    ensure!(done.success(), "no process to send {signal} to");
-    Ok(())
 }
 
 /// Open files that 10,000 idle connections need, and what a proxy has besides.

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Hostname, Problem, Problems, Span, parse_documents};
+use crate::{Hostname, Problem, Problems, ProxySettings, ProxySpec, Span, parse_documents};
 
 /// Settings as written in a file, the environment or flags; what is left out is said by a weaker
 /// source or the default.
@@ -21,6 +21,7 @@ pub struct SettingsSpec {
     pub log_format: Option<LogFormat>,
     pub log_level: Option<String>,
     pub shutdown_grace: Option<Span>,
+    pub proxy: ProxySpec,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,7 @@ pub struct Settings {
     pub log_level: String,
     /// How long requests in flight may take to end when the process is asked to stop.
     pub shutdown_grace: Duration,
+    pub proxy: ProxySettings,
 }
 
 impl SettingsSpec {
@@ -84,6 +86,7 @@ impl SettingsSpec {
             log_format: self.log_format.or(weaker.log_format),
             log_level: self.log_level.or(weaker.log_level),
             shutdown_grace: self.shutdown_grace.or(weaker.shutdown_grace),
+            proxy: self.proxy.or(weaker.proxy),
         }
     }
 
@@ -124,6 +127,7 @@ impl SettingsSpec {
             let message = "write the absolute path of the engine's socket";
             problems.push(Problem::new("/docker", "bad_path", message));
         }
+        let proxy = self.proxy.resolve(&mut problems);
         let (Some(base_domain), Some(http), Some(https), Some(admin)) =
             (base_domain, http, https, admin)
         else {
@@ -140,6 +144,7 @@ impl SettingsSpec {
             log_format: self.log_format.unwrap_or_default(),
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
             shutdown_grace: self.shutdown_grace.map_or(Duration::from_secs(10), |span| span.0),
+            proxy,
         })
     }
 }

@@ -32,5 +32,5 @@ mod token;
 pub use authority::{AuthorityError, wildcard};
 pub use control::{Control, ControlError, Options};
 pub use hints::Hints;
-pub use state_dir::{StateDir, StateDirError};
+pub use state_dir::{StateDir, StateDirError, write_private};
 pub use store::StoreError;

@@ -106,7 +106,10 @@ pub(crate) fn boot_id() -> String {
 }
 
 /// Replaces a file whole or not at all, readable by its owner only.
-pub(crate) fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// Those of the disk; the former file is then as it was.
+pub fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
     let fresh = file.with_extension("new");
     let mut written =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;

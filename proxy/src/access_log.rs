@@ -1,12 +1,16 @@
 //! One event for each request, at the end of it.
 
-use std::net::IpAddr;
-
 use http::{StatusCode, Version};
 use pingora::{Error, proxy::Session};
 use weir_config::SleepLevel;
 
-use crate::{context::Context, host::authority_of};
+use crate::{
+    connection::{self, Connection},
+    context::Context,
+    forwarded::client_ip,
+    host::authority_of,
+    tls::ClientCertificate,
+};
 
 /// Logged for a client that left before an answer began, as nginx does.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -21,6 +25,7 @@ pub(crate) fn record(session: &Session, error: Option<&Error>, ctx: &Context) {
         route.activity.served(status, took);
     }
     let request = session.req_header();
+    let certificate = connection::of(session).and_then(Connection::client_certificate);
     tracing::info!(
         target: "access",
         method = request.method.as_str(),
@@ -35,6 +40,7 @@ pub(crate) fn record(session: &Session, error: Option<&Error>, ctx: &Context) {
         held_ms = ctx.held.as_millis() as u64,
         bytes_sent = session.body_bytes_sent(),
         client_ip = client_ip(session).map(display),
+        client_cert_sha256 = certificate.map(ClientCertificate::fingerprint),
         protocol = protocol(request.version),
         request_id = %ctx.request_id,
         error = error.map(display),
@@ -46,11 +52,6 @@ pub(crate) fn record(session: &Session, error: Option<&Error>, ctx: &Context) {
 pub(crate) fn final_status(session: &Session) -> Option<StatusCode> {
     let status = session.response_written()?.status;
     (!status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS).then_some(status)
-}
-
-/// Who asks. An IPv4 client of an IPv6 listener is told as what it is.
-pub(crate) fn client_ip(session: &Session) -> Option<IpAddr> {
-    Some(session.client_addr()?.as_inet()?.ip().to_canonical())
 }
 
 fn protocol(version: Version) -> &'static str {

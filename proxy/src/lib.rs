@@ -7,6 +7,7 @@
 //! but the request's own.
 
 mod access_log;
+mod connection;
 mod context;
 mod forwarded;
 mod gateway;
@@ -20,5 +21,6 @@ mod pick;
 mod tls;
 mod upgrade;
 
-pub use listen::{Proxy, ProxyError, ProxyOptions};
+pub use listen::{Phase, Proxy, ProxyError, ProxyOptions};
 pub use metrics::ProxyMetrics;
+pub use tls::{TicketKeys, TicketKeysError, Tickets};

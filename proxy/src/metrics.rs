@@ -16,7 +16,11 @@ use weir_config::{
     Activity, AppActivity, HISTOGRAM_BOUNDS_SECONDS, HistogramReading, SleepLevel, Snapshots,
 };
 
-use crate::pages::Refusal;
+use crate::{
+    listen::{Connections, Dropped, Port},
+    pages::Refusal,
+    tls::{EarlyWake, EarlyWakes},
+};
 
 /// The data plane's metrics. An app's are left out as long as they are zero: thousands of apps
 /// that sleep cost a scrape nothing.
@@ -25,6 +29,8 @@ pub struct ProxyMetrics {
     snapshots: Snapshots,
     activity: Arc<Activity>,
     unrouted: Arc<Unrouted>,
+    connections: Arc<Connections>,
+    early_wake: Arc<EarlyWake>,
     descriptions: Vec<Desc>,
 }
 
@@ -92,18 +98,57 @@ const UNROUTED: Family = (
     &["reason"],
     MetricType::COUNTER,
 );
+const CONNECTIONS: Family = (
+    "weir_connections_open",
+    "Connections of clients, by the listener that they came to.",
+    &["listener"],
+    MetricType::GAUGE,
+);
+const ACCEPTED: Family = (
+    "weir_connections_accepted_total",
+    "Connections that clients made, by listener, refused ones included.",
+    &["listener"],
+    MetricType::COUNTER,
+);
+const DROPPED: Family = (
+    "weir_connections_dropped_total",
+    "Connections of clients that were closed before their time, by reason.",
+    &["reason"],
+    MetricType::COUNTER,
+);
+const SPECULATIVE_WAKES: Family = (
+    "weir_speculative_wakes_total",
+    "Wakes at the begin of a handshake: issued, and of these used by a request in time or wasted; \
+     or refused, by a budget or because of former waste.",
+    &["event"],
+    MetricType::COUNTER,
+);
 const GENERATION: Family =
     ("weir_snapshot_generation", "The generation served.", &[], MetricType::GAUGE);
 const HOSTS: Family = ("weir_hosts", "Host names served.", &[], MetricType::GAUGE);
 
-const FAMILIES: [Family; 8] =
-    [REQUESTS, DURATION, WAKE, IN_FLIGHT, HELD, UNROUTED, GENERATION, HOSTS];
+const FAMILIES: [Family; 12] = [
+    REQUESTS,
+    DURATION,
+    WAKE,
+    IN_FLIGHT,
+    HELD,
+    UNROUTED,
+    CONNECTIONS,
+    ACCEPTED,
+    DROPPED,
+    SPECULATIVE_WAKES,
+    GENERATION,
+    HOSTS,
+];
 
 impl ProxyMetrics {
     pub(crate) fn new(
         snapshots: Snapshots,
         activity: Arc<Activity>,
         unrouted: Arc<Unrouted>,
+        connections: Arc<Connections>,
+        early_wake: Arc<EarlyWake>,
     ) -> Self {
         let describe = |(name, help, labels, _): Family| {
             let labels = labels.iter().map(ToString::to_string).collect();
@@ -112,7 +157,7 @@ impl ProxyMetrics {
         // Each of them is a constant above that a test renders, so that none is left out here.
         let descriptions =
             FAMILIES.into_iter().filter_map(|family| describe(family).ok()).collect();
-        Self { snapshots, activity, unrouted, descriptions }
+        Self { snapshots, activity, unrouted, connections, early_wake, descriptions }
     }
 }
 
@@ -140,6 +185,10 @@ impl Collector for ProxyMetrics {
                 per_app(|app, activity| gauge_unless_zero(&[("app", app)], activity.held())),
             ),
             family(UNROUTED, self.unrouted.metrics()),
+            family(CONNECTIONS, per_listener(|port| self.connections.open(port) as u64, gauge)),
+            family(ACCEPTED, per_listener(|port| self.connections.accepted(port), counter)),
+            family(DROPPED, dropped(&self.connections)),
+            family(SPECULATIVE_WAKES, speculative_wakes(self.early_wake.counts())),
             family(GENERATION, vec![gauge(&[], snapshot.generation)]),
             family(HOSTS, vec![gauge(&[], snapshot.host_count() as u64)]),
         ]
@@ -158,6 +207,27 @@ impl Unrouted {
             |(reason, count): (_, &AtomicU64)| counter(&[("reason", reason)], count.load(Relaxed));
         reasons.into_iter().map(count).collect()
     }
+}
+
+fn per_listener(
+    read: impl Fn(Port) -> u64,
+    metric: fn(&[(&str, &str)], u64) -> Metric,
+) -> Vec<Metric> {
+    Port::ALL.map(|port| metric(&[("listener", port.as_str())], read(port))).into()
+}
+
+fn speculative_wakes(counts: EarlyWakes) -> Vec<Metric> {
+    let EarlyWakes { issued, used, wasted, refused } = counts;
+    [("issued", issued), ("used", used), ("wasted", wasted), ("refused", refused)]
+        .into_iter()
+        .map(|(event, count)| counter(&[("event", event)], count))
+        .collect()
+}
+
+fn dropped(connections: &Connections) -> Vec<Metric> {
+    Dropped::ALL
+        .map(|reason| counter(&[("reason", reason.as_str())], connections.dropped(reason)))
+        .into()
 }
 
 fn requests(app: &str, activity: &AppActivity) -> Vec<Metric> {

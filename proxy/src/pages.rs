@@ -110,6 +110,9 @@ pub(crate) async fn answer(
     refusal: &Refusal,
     request_id: RequestId,
 ) -> Result<()> {
+    if *refusal == Refusal::Stopping {
+        session.set_keepalive(None);
+    }
     let accept = session.req_header().headers.get(header::ACCEPT);
     let format = Format::of(accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default());
     let body = format.render(refusal, request_id);

@@ -3,6 +3,7 @@
 // Each test binary uses its own part of this, and a panic is a failed test with a place.
 #![allow(dead_code, unreachable_pub, clippy::needless_pass_by_value, clippy::unwrap_used)]
 
+pub mod member;
 pub mod relay;
 pub mod websocket;
 
@@ -329,7 +330,7 @@ pub fn spec(fields: Value) -> Value {
 
 pub fn provider() {
     // Only the first of a process can be installed, and any is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
 pub fn docker(args: &[&str]) -> String {

@@ -36,7 +36,7 @@ impl ProxyHttp for Bare {
 
 fn main() -> anyhow::Result<()> {
     // Only the first of a process can be installed, and this is the first.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [backend, http, https, certificate, key] = &arguments[..] else {
         return Err(anyhow!("usage: bare-pingora BACKEND HTTP HTTPS CERTIFICATE KEY"));

@@ -21,9 +21,9 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use weir_config::{
     Activity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint, EndpointId, InstanceId,
-    Moment, NoObserver, Pool, Publisher, RouteState, Snapshot, channel,
+    Moment, NoObserver, Pool, ProxySettings, Publisher, RouteState, Snapshot, channel,
 };
-use weir_proxy::{Proxy, ProxyOptions};
+use weir_proxy::{Phase, Proxy, ProxyOptions};
 
 use crate::{
     load::client::{Client, trust},
@@ -99,7 +99,7 @@ struct Control {
     activity: Activity,
     address: SocketAddr,
     changes: usize,
-    _stop: watch::Sender<bool>,
+    _stop: watch::Sender<Phase>,
 }
 
 /// What a window showed.
@@ -127,10 +127,12 @@ impl Control {
         let listener = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let (http, https) = (listener()?, listener()?);
         let address = https.local_addr()?;
-        let options = ProxyOptions { https_port_public: address.port() };
+        let settings =
+            ProxySettings { max_requests_per_connection: u32::MAX, ..ProxySettings::default() };
+        let options = ProxyOptions { https_port_public: address.port(), settings };
         let _inside = runtime.enter();
         let proxy = Proxy::new(snapshots, Arc::new(NoObserver), http, https, options)?;
-        let (stop, stopping) = watch::channel(false);
+        let (stop, stopping) = watch::channel(Phase::Running);
         runtime.spawn(proxy.run(stopping));
         Ok(Self { publisher, snapshot, activity, address, changes: 0, _stop: stop })
     }

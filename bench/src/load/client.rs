@@ -6,6 +6,7 @@ use std::{fs, net::SocketAddr, path::Path, sync::Arc};
 use anyhow::{Context, bail, ensure};
 use rustls::{
     ClientConfig, RootCertStore,
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, pem::PemObject},
 };
 use tokio::{
@@ -100,12 +101,20 @@ fn length(head: &str, status: u16) -> anyhow::Result<usize> {
     bail!("an answer without a length: {head}")
 }
 
-/// What a client trusts.
+/// What a client trusts. It offers the one key exchange that all of the proxies know, so that the
+/// newer ones are not charged for a stronger one.
 pub(crate) fn trust(roots: &Path) -> anyhow::Result<ClientConfig> {
     let pem = fs::read(roots)?;
     let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         store.add(certificate?)?;
     }
-    Ok(ClientConfig::builder().with_root_certificates(store).with_no_client_auth())
+    let provider = CryptoProvider {
+        kx_groups: vec![aws_lc_rs::kx_group::X25519],
+        ..aws_lc_rs::default_provider()
+    };
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(store);
+    Ok(config.with_no_client_auth())
 }

@@ -133,7 +133,9 @@ fn version(program: &str, argument: &str) -> anyhow::Result<String> {
         format!("{program} cannot be started; `scripts/setup bench` installs it")
     })?;
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    let number = text
+    // What comes before the word may be its path.
+    let told = text.split_once("ersion").map_or(&*text, |(_, told)| told);
+    let number = told
         .split(|c: char| c.is_whitespace() || c == '/')
         .map(|word| word.trim_start_matches('v'))
         .find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'));

@@ -2,6 +2,8 @@
 
 use std::{fmt::Write as _, fs, net::SocketAddr, process::Command};
 
+use nix::sys::signal::Signal;
+
 use super::{Addresses, Peer, number, version};
 use crate::{
     process::Process,
@@ -32,7 +34,7 @@ pub(super) fn start(site: &Site) -> anyhow::Result<Peer> {
         process: Process::measured(site.dir(), "nginx", &command)?,
         change: Some(Box::new(move |process, to| {
             fs::write(&changing, format!("{CHANGING} backend{};\n", number(to)))?;
-            process.signal("HUP")
+            process.signal(Signal::SIGHUP)
         })),
     })
 }

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use anyhow::Context;
+
 use super::{Addresses, Peer};
 use crate::{
     process::Process,
@@ -17,11 +19,17 @@ pub(super) fn start(site: &Site) -> anyhow::Result<Peer> {
         .args([site.certificate(), site.key()]);
     Ok(Peer {
         name: "pingora",
-        version: "0.9.1".to_owned(),
+        version: locked_version().context("Cargo.lock has no pingora")?.to_owned(),
         names: "none: it has no routes",
         addresses,
         roots: site.roots(),
         process: Process::measured(site.dir(), "pingora", &command)?,
         change: None,
     })
+}
+
+/// Of the library that was built in.
+fn locked_version() -> Option<&'static str> {
+    let (_, package) = include_str!("../../../Cargo.lock").split_once("name = \"pingora\"")?;
+    package.split('"').nth(1)
 }

@@ -49,8 +49,10 @@ fn config(site: &Site, changing: SocketAddr) -> Value {
     let plain =
         |rule: &str, service| json!({"rule": rule, "service": service, "entryPoints": ["http"]});
     let secure = |rule: &str, service| json!({"rule": rule, "service": service, "entryPoints": ["https"], "tls": {}});
-    let service =
-        |to: SocketAddr| json!({"loadBalancer": {"servers": [{"url": format!("http://{to}")}]}});
+    let service = |to: SocketAddr| {
+        let url = format!("http://{to}");
+        json!({"loadBalancer": {"servers": [{"url": url}]}})
+    };
     let certificate = json!({"certFile": site.certificate(), "keyFile": site.key()});
     json!({
         "http": {

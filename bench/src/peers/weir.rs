@@ -36,16 +36,25 @@ pub(super) fn start_with_access_log(site: &Site) -> anyhow::Result<Peer> {
 }
 
 fn start_with(site: &Site, name: &'static str, log: &str) -> anyhow::Result<Peer> {
-    let addresses = Addresses { h2c: None, ..Addresses::free()? };
+    let addresses = Addresses::free()?;
     let address = free_address()?;
     let program = sibling("weir")?;
     let state = site.dir().join(name);
+    // One client with 10,000 connections is too many for its defaults, as are its many requests.
+    let settings = json!({"proxy": {
+        "max_connections_per_client": 20_000,
+        "max_requests_per_connection": 1_000_000_000,
+        "idle_timeout": "10m",
+    }});
+    let settings = site.write("weir.yaml", &settings.to_string())?;
     let mut command = Command::new(&program);
     command
         .args(["serve", "--threads", "1", "--base-domain", DOMAIN, "--log-level", log])
         .args(["--http", &addresses.http.to_string(), "--https", &addresses.https.to_string()])
         .args(["--admin", &address.to_string(), "--state-dir"])
-        .arg(&state);
+        .arg(&state)
+        .arg("--config")
+        .arg(settings);
     let mut process = Process::measured(site.dir(), name, &command)?;
     let admin = Admin::wait_for(address, &state, &mut process)?;
     admin.put_all(site.backend(0))?;

@@ -16,10 +16,10 @@ use tokio::{
 };
 use weir_config::{
     Activity, AppActivity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint,
-    EndpointActivity, EndpointId, InstanceId, Moment, Observe, Pool, Publisher, RouteState,
-    Snapshot, Timeouts, TrafficPolicy, channel,
+    EndpointActivity, EndpointId, InstanceId, Moment, Observe, Pool, ProxySettings, Publisher,
+    RouteState, Snapshot, Timeouts, TrafficPolicy, channel,
 };
-use weir_proxy::{Proxy, ProxyMetrics, ProxyOptions};
+use weir_proxy::{Phase, Proxy, ProxyMetrics, ProxyOptions, Tickets};
 
 /// Far beyond anything that works, so that what takes this long has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -31,9 +31,10 @@ pub(crate) struct World {
     pub(crate) activity: Arc<Activity>,
     pub(crate) hints: mpsc::UnboundedReceiver<Hint>,
     pub(crate) metrics: ProxyMetrics,
+    pub(crate) tickets: Tickets,
     pub(crate) http: SocketAddr,
     pub(crate) https: SocketAddr,
-    pub(crate) shutdown: watch::Sender<bool>,
+    pub(crate) phase: watch::Sender<Phase>,
     pub(crate) running: JoinHandle<()>,
 }
 
@@ -46,6 +47,19 @@ impl World {
     }
 
     pub(crate) fn start_with(ca: Ca, certificates: Arc<[Certificate]>) -> Self {
+        Self::start_as(ca, certificates, settings())
+    }
+
+    /// The same, with settings of the test's own.
+    pub(crate) fn with(change: impl FnOnce(&mut ProxySettings)) -> Self {
+        let ca = Ca::new();
+        let certificates = [ca.issue(&["*.apps.test"])].into();
+        let mut settings = settings();
+        change(&mut settings);
+        Self::start_as(ca, certificates, settings)
+    }
+
+    fn start_as(ca: Ca, certificates: Arc<[Certificate]>, settings: ProxySettings) -> Self {
         install();
         let snapshot = Snapshot::empty(1, 0, certificates);
         let (publisher, snapshots) = channel(snapshot.clone());
@@ -53,21 +67,23 @@ impl World {
         let (http, https) = (listener(), listener());
         let (http_address, https_address) =
             (http.local_addr().unwrap(), https.local_addr().unwrap());
-        let options = ProxyOptions { https_port_public: https_address.port() };
+        let options = ProxyOptions { https_port_public: https_address.port(), settings };
         let proxy = Proxy::new(snapshots, Arc::new(Heard(heard)), http, https, options).unwrap();
         let activity = Arc::new(Activity::default());
         let metrics = proxy.metrics(activity.clone());
-        let (shutdown, stopping) = watch::channel(false);
+        let tickets = proxy.tickets();
+        let (phase, phases) = watch::channel(Phase::Running);
         Self {
             ca,
             control: ScriptedControl { publisher, snapshot },
             activity,
             hints,
             metrics,
+            tickets,
             http: http_address,
             https: https_address,
-            shutdown,
-            running: tokio::spawn(proxy.run(stopping)),
+            phase,
+            running: tokio::spawn(proxy.run(phases)),
         }
     }
 
@@ -215,6 +231,12 @@ fn policy() -> TrafficPolicy {
     TrafficPolicy { timeouts, ..TrafficPolicy::default() }
 }
 
+/// The default settings, without a wait at the end, and with no wakes but those of requests.
+fn settings() -> ProxySettings {
+    let lame_duck = Duration::ZERO;
+    ProxySettings { lame_duck, speculative_wake: false, ..ProxySettings::default() }
+}
+
 fn listener() -> TcpListener {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
 }
@@ -224,7 +246,7 @@ fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // Two providers are compiled in; without a choice the first use of TLS panics.
-        rustls::crypto::ring::default_provider().install_default().unwrap();
+        rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
         tracing_subscriber::fmt()
             .json()
             .flatten_event(true)

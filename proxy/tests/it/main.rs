@@ -6,13 +6,16 @@
 mod access_log;
 mod certificates;
 mod clients;
+mod early_wake;
 mod failures;
 mod forwarding;
 mod harness;
 mod metrics;
+mod mtls;
 mod refusals;
 mod shutdown;
 mod swaps;
+mod tickets;
 mod tunnels;
 mod upstreams;
 mod wakes;

@@ -25,6 +25,10 @@ pub struct Choice {
 /// than a few are overloaded or unusable, unless nearly all are.
 const TAKERS: usize = 64;
 
+/// A load that no endpoint is overloaded by, once it has started. Without it, few requests at a time would seldom reach
+/// their owner: a browser's six at once would spread over all endpoints of an app that is idle.
+const LIGHT: f64 = 8.0;
+
 /// How many endpoints' loads make the mean. In a larger pool they stand for the others.
 const SAMPLE: usize = 32;
 
@@ -56,9 +60,10 @@ impl Pool {
         let takes = |endpoint: &Endpoint| {
             usable(endpoint) && {
                 let in_flight = endpoint.activity.in_flight();
-                // One that is idle always takes it; so the mean is seldom needed when all are.
                 let most = || self.balance.max_load * *mean * self.weight(endpoint, choice.now);
-                in_flight == 0 || (in_flight as f64) < most().ceil()
+                let light = LIGHT * self.started(endpoint, choice.now);
+                // The mean is not needed while the load is light.
+                (in_flight as f64) < light || (in_flight as f64) < most().ceil()
             }
         };
         let mut takers = table.takers(key).take(TAKERS).map(|index| &self.endpoints[index]);

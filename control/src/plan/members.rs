@@ -13,10 +13,7 @@ use super::{
     pool::{are_upstreams, pool},
     route,
 };
-use crate::{
-    members::Seen,
-    observed::{Observed, own_pool},
-};
+use crate::{members::Seen, observed::Observed, served::own_pool};
 
 /// A group of members and how they are to share a load.
 struct Group<'a> {

@@ -16,7 +16,8 @@ use super::{
 use crate::{
     health::Health,
     instance::Instance,
-    observed::{Engine, Observed, own_pool},
+    observed::{Engine, Observed},
+    served::own_pool,
 };
 
 /// What a client is told to wait. A constant: a count-down would be a new snapshot every second.

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use futures::future::join_all;
+use futures::{StreamExt, stream};
 use rustls::{
     HandshakeKind, SupportedProtocolVersion,
     version::{TLS12, TLS13},
@@ -15,7 +15,8 @@ use crate::{
 };
 
 const HOST: &str = "blog.apps.test";
-const CLIENTS: usize = 300;
+/// More than the sessions that rustls would remember without tickets.
+const CLIENTS: usize = 260;
 
 /// The kinds of the handshakes of as many clients, one connection each.
 async fn connect(world: &World, clients: &[TlsClient]) -> Vec<HandshakeKind> {
@@ -24,7 +25,7 @@ async fn connect(world: &World, clients: &[TlsClient]) -> Vec<HandshakeKind> {
         assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
         kind
     });
-    join_all(connections).await
+    stream::iter(connections).buffered(16).collect().await
 }
 
 fn all(kinds: &[HandshakeKind], kind: HandshakeKind) -> bool {
@@ -43,10 +44,8 @@ async fn every_client_comes_back_with_a_ticket_also_after_a_restart_and_a_rotati
             (0..CLIENTS).map(|_| TlsClient::new(&first.ca, &[version], None)).collect();
         let kinds = connect(&first, &clients).await;
         assert!(all(&kinds, HandshakeKind::Full), "{version:?} first: {kinds:?}");
-        for again in 0..3 {
-            let kinds = connect(&first, &clients).await;
-            assert!(all(&kinds, HandshakeKind::Resumed), "{version:?} {again}: {kinds:?}");
-        }
+        let kinds = connect(&first, &clients).await;
+        assert!(all(&kinds, HandshakeKind::Resumed), "{version:?} again: {kinds:?}");
 
         // Its certificate is of an authority that these clients do not know: they can only resume.
         let second = World::start();

@@ -17,7 +17,7 @@ fn bound(pool: &Pool, endpoint: &Endpoint, usable: impl Fn(&Endpoint) -> bool) -
     let requests = 1 + usable().map(|e| e.activity.in_flight()).sum::<u64>();
     let weight: f64 = usable().map(|e| f64::from(e.weight)).sum();
     let share = f64::from(endpoint.weight) / weight;
-    (pool.balance().max_load * requests as f64 * share).ceil() as u64
+    ((pool.balance().max_load * requests as f64 * share).ceil() as u64).max(8)
 }
 
 /// A pool, and which of its endpoints are usable.

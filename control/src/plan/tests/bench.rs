@@ -11,8 +11,9 @@ use weir_deploy::{Container, ContainerState, EngineInfo, Listing};
 use crate::{
     action::Action,
     event::{Death, Event},
-    observed::{Observed, own_pool},
+    observed::Observed,
     plan::{ProbeTarget, plan},
+    served::own_pool,
 };
 
 /// One Weir in virtual time.

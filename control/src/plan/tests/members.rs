@@ -5,7 +5,7 @@ use std::sync::Arc;
 use weir_config::{Backends, EndpointId, MemberId, MemberOf, Moment, Pool, RouteState};
 
 use super::{bench::Bench, seconds};
-use crate::event::Event;
+use crate::{event::Event, plan::plan};
 
 const TWO: &str = "{upstreams: [\"10.1.0.1:80\", \"10.1.0.2:80\"]}";
 const EAST: &str = "{members: [{name: a, address: \"10.2.0.1:80\"},
@@ -145,13 +145,15 @@ fn a_member_that_moves_is_not_sent_requests_before_it_answers_there() {
     bench.put_shard("east", EAST);
     bench.settle();
     bench.down = vec!["10.9.9.9:80"];
+    let of = MemberOf::Shard("east".parse().unwrap());
+    let endpoint: EndpointId = MemberId { of, name: "a".parse().unwrap() }.into();
+    let before = plan(&bench.desired, &bench.observed, &bench.activity, bench.now);
+    let epoch = before.probes[&endpoint].epoch;
     bench.put_shard("east", &EAST.replace("10.2.0.1", "10.9.9.9"));
     bench.turn();
     assert_eq!(names(bench.shard("east")), ["shard/east/b"]);
     // A probe of where it was ends late.
-    let of = MemberOf::Shard("east".parse().unwrap());
-    let endpoint = MemberId { of, name: "a".parse().unwrap() }.into();
-    bench.observed.apply(Event::Probed { endpoint, epoch: 0, outcome: Ok(()) }, bench.now);
+    bench.observed.apply(Event::Probed { endpoint, epoch, outcome: Ok(()) }, bench.now);
     bench.settle();
     assert_eq!(names(bench.shard("east")), ["shard/east/b"]);
     bench.down.clear();

@@ -34,7 +34,7 @@ impl Process {
         }
         pinned.current_dir(dir);
         let log = dir.join(format!("{name}.log"));
-        let file = File::create(&log)?;
+        let file = File::options().create(true).append(true).open(&log)?;
         pinned.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = pinned.spawn().context("taskset cannot be started")?;
         Ok(Self { child, name: name.to_owned(), log })
@@ -49,6 +49,11 @@ impl Process {
             bail!("{} ended with {status}:\n{}", self.name, last.join("\n"));
         }
         Ok(())
+    }
+
+    /// Empties its log: an access log of the whole load would fill a small disk.
+    pub(crate) fn clear_log(&self) -> anyhow::Result<()> {
+        Ok(File::options().write(true).open(&self.log)?.set_len(0)?)
     }
 
     /// Processor time of the process and those below it, in user space and in the kernel, threads

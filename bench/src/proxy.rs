@@ -78,5 +78,6 @@ async fn cost(site: &Site, peer: &mut Peer, load: Load, time: Duration) -> anyho
     let before = peer.process.cpu()?;
     let requests = load.run(site, peer, time).await?;
     let spent = peer.process.cpu()?.saturating_sub(before);
+    peer.process.clear_log()?;
     Ok(spent.as_secs_f64() * 1e6 / requests as f64)
 }

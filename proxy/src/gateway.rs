@@ -88,8 +88,7 @@ impl ProxyHttp for Gateway {
             Ok(()) => Ok(false),
             Err(Stop::Refused(refusal)) => {
                 self.unrouted.count(&refusal);
-                session.set_total_drain_timeout(Some(LINGER));
-                pages::answer(session, &refusal, ctx.request_id).await.map(|()| true)
+                refuse(session, &refusal, ctx).await.map(|()| true)
             }
             Err(Stop::ClientGone) => Err(client_gone()),
         }
@@ -223,14 +222,8 @@ impl ProxyHttp for Gateway {
         if let Some(refusal) = refusal
             && access_log::final_status(session).is_none()
         {
-            // The instance is free again.
-            ctx.leases = None;
             // If this fails too, the client is gone, and the access log says so.
-            let _ = pages::answer(session, &refusal, ctx.request_id).await;
-            if refusal != Refusal::RequestTimeout {
-                session.set_total_drain_timeout(Some(LINGER));
-                let _ = session.drain_request_body().await;
-            }
+            let _ = refuse(session, &refusal, ctx).await;
         }
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
@@ -312,6 +305,20 @@ impl Gateway {
             }
         })
     }
+}
+
+/// Answers instead of an app, and reads on for a while if the client has not sent all yet: Pingora
+/// then closes the connection.
+async fn refuse(session: &mut Session, refusal: &Refusal, ctx: &mut Context) -> Result<()> {
+    // An instance that had this request is free again.
+    ctx.leases = None;
+    pages::answer(session, refusal, ctx.request_id).await?;
+    if *refusal != Refusal::RequestTimeout {
+        session.set_total_drain_timeout(Some(LINGER));
+        // What goes wrong now is no longer about the answer.
+        let _ = session.drain_request_body().await;
+    }
+    Ok(())
 }
 
 fn client_gone() -> Box<Error> {

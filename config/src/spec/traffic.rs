@@ -98,8 +98,9 @@ pub struct TimeoutsSpec {
     /// Between two writes.
     #[schema(value_type = String)]
     pub write: Span,
-    /// From a request's release to the end of its answer, WebSockets excepted. Left out, a request
-    /// may take as long as bytes flow.
+    /// From a request's release to the end of its answer, WebSockets excepted; an answer that falls
+    /// silent may be cut later, by `read` or by as much again. Left out, a request may take as long
+    /// as bytes flow.
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<Span>,

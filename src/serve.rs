@@ -23,7 +23,7 @@ use weir_control::{Control, Options, StateDir};
 use weir_deploy::Docker;
 use weir_proxy::{Phase, Proxy, ProxyOptions};
 
-use crate::{logging, paths, ports};
+use crate::{logging, paths, ports, tickets::TicketFile};
 
 /// Run the proxy and its control loop.
 ///
@@ -207,6 +207,7 @@ impl App {
                 ProxyOptions { https_port_public: https_port, settings: settings.proxy.clone() };
             Proxy::new(snapshots, control.hints(), listeners.http, listeners.https, options)?
         };
+        control_plane.spawn(TicketFile::open(&dir, proxy.tickets())?.rotate());
         metrics.register(Box::new(proxy.metrics(activity.clone())))?;
         let admin = {
             let _inside = control_plane.enter();

@@ -92,7 +92,11 @@ impl Snapshot {
     pub fn shard_of<'a>(shards: &'a [ShardName], host: &str) -> Option<&'a ShardName> {
         match shards {
             [shard] => Some(shard),
-            shards => shards.iter().max_by_key(|shard| stable_hash(&[shard, host])),
+            shards => {
+                let together =
+                    |shard: &&ShardName| stable_hash(&[shard.as_bytes(), host.as_bytes()]);
+                shards.iter().max_by_key(together)
+            }
         }
     }
 

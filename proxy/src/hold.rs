@@ -139,7 +139,11 @@ impl Gateway {
             *ctx.hold_deadline.get_or_insert_with(|| Instant::now() + route.wake_timeout);
         let mut hints = interval(HINT_EVERY);
         let mut stopping = self.stopping.clone();
-        let mut stopping = pin!(stopping.wait_for(|stopping| *stopping));
+        let mut stopping = pin!(async {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+            // After an upgrade somebody goes on to publish here, so that the wake still comes.
+            self.snapshots.abandoned().await;
+        });
         let mut gone = pin!(client_gone(session));
         loop {
             tokio::select! {
@@ -159,7 +163,7 @@ impl Gateway {
                     }
                 }
                 () = &mut gone => return Err(Stop::ClientGone),
-                _ = &mut stopping => return Err(Refusal::Stopping.into()),
+                () = &mut stopping => return Err(Refusal::Stopping.into()),
                 () = sleep_until(deadline.into()) => return Err(Refusal::StillWaking.into()),
             }
         }

@@ -24,7 +24,7 @@ use crate::{
 
 /// The data plane's metrics. An app's are left out as long as they are zero: thousands of apps
 /// that sleep cost a scrape nothing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ProxyMetrics {
     snapshots: Snapshots,
     activity: Arc<Activity>,

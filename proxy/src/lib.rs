@@ -7,17 +7,21 @@
 //! but the request's own.
 
 mod access_log;
+mod asked;
 mod connection;
 mod context;
 mod forwarded;
 mod gateway;
 mod hold;
 mod host;
+mod limits;
 mod listen;
 mod metrics;
 mod pages;
 mod peer;
 mod pick;
+mod retry;
+mod timeouts;
 mod tls;
 mod upgrade;
 

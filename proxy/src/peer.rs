@@ -33,11 +33,10 @@ pub(crate) fn peer(session: &mut Session, timeouts: &Timeouts, endpoint: &Endpoi
     options.idle_timeout = Some(IDLE);
     let (mut read, mut write) = (timeouts.read, timeouts.write);
     if is_web_socket(session) {
-        // Pingora takes one value for all of a request, so an instance that does not answer the
-        // handshake either has this long.
+        // Pingora takes one value for all of a request; the connection itself keeps the handshake's.
         (read, write) = (TUNNEL, TUNNEL);
         if session.is_body_empty() {
-            options.custom_l4 = Some(Arc::new(ConnectForUpgrade));
+            options.custom_l4 = Some(Arc::new(ConnectForUpgrade { handshake: timeouts.read }));
             // It is good for one request, so it shares no pool and stays in none.
             peer.group_key ^= 1;
             options.idle_timeout = Some(Duration::ZERO);
@@ -52,7 +51,7 @@ pub(crate) fn peer(session: &mut Session, timeouts: &Timeouts, endpoint: &Endpoi
 }
 
 /// The one upgrade that is passed on. Of others, Pingora forwards the plain request.
-fn is_web_socket(session: &Session) -> bool {
+pub(crate) fn is_web_socket(session: &Session) -> bool {
     let upgrade = session.req_header().headers.get(header::UPGRADE);
     session.is_upgrade_req()
         && upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))

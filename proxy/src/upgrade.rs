@@ -6,12 +6,16 @@
 //! answer can be read before the request is finished, which Pingora marks by flushing the
 //! connection twice: after the header, and after the body.
 //!
+//! Also, Pingora has one bound for the silence of a handshake and of the tunnel after it. The
+//! handshake's is kept here.
+//!
 //! To be deleted with the first Pingora that does not need it; the tests of tunnels stay.
 
 use std::{
     io,
     pin::Pin,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -28,11 +32,15 @@ use pingora::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::{Sleep, sleep},
 };
 
 /// Makes connections for requests to upgrade that have no body.
 #[derive(Debug)]
-pub(crate) struct ConnectForUpgrade;
+pub(crate) struct ConnectForUpgrade {
+    /// How long the instance may take to answer the handshake.
+    pub(crate) handshake: Duration,
+}
 
 #[async_trait]
 impl Connect for ConnectForUpgrade {
@@ -41,7 +49,12 @@ impl Connect for ConnectForUpgrade {
             return Error::e_explain(ErrorType::InternalError, "not an IP address");
         };
         let tcp = ext::connect(address, None).await?;
-        let socket = AnswersAfterRequest { tcp, flushes: 0, reader: None };
+        let socket = AnswersAfterRequest {
+            tcp,
+            flushes: 0,
+            reader: None,
+            unanswered: Some(Box::pin(sleep(self.handshake))),
+        };
         Ok(VirtualSocketStream::new(Box::new(socket)).into())
     }
 }
@@ -52,6 +65,8 @@ struct AnswersAfterRequest {
     tcp: TcpStream,
     flushes: u8,
     reader: Option<Waker>,
+    /// Until the first byte of the answer.
+    unanswered: Option<Pin<Box<Sleep>>>,
 }
 
 /// The header's and the body's.
@@ -68,7 +83,15 @@ impl AsyncRead for AnswersAfterRequest {
             this.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        Pin::new(&mut this.tcp).poll_read(cx, buffer)
+        let read = Pin::new(&mut this.tcp).poll_read(cx, buffer);
+        if read.is_ready() {
+            this.unanswered = None;
+        } else if let Some(too_long) = &mut this.unanswered
+            && too_long.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
     }
 }
 

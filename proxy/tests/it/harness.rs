@@ -106,6 +106,20 @@ impl World {
         }
     }
 
+    /// Publishes an app that serves from these addresses, with a policy that differs in this.
+    pub(crate) fn serve_with(
+        &mut self,
+        name: &str,
+        addresses: &[SocketAddr],
+        change: impl FnOnce(&mut TrafficPolicy),
+    ) {
+        let endpoint = |(i, address): (usize, &SocketAddr)| self.endpoint(name, i as u16, *address);
+        let state = serving(addresses.iter().enumerate().map(endpoint));
+        let mut route = self.route(name, state);
+        change(Arc::make_mut(&mut route.policy));
+        self.control.publish(|snapshot| snapshot.insert(route));
+    }
+
     pub(crate) fn endpoint(&self, app: &str, ordinal: u16, address: SocketAddr) -> Endpoint {
         let id = instance(app, ordinal);
         let activity = self.activity.endpoint(&id);

@@ -4,18 +4,23 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test is a failure with a place")]
 
 mod access_log;
+mod balance;
 mod certificates;
 mod clients;
 mod early_wake;
 mod failures;
 mod forwarding;
 mod harness;
+mod limits;
 mod metrics;
 mod mtls;
+mod outliers;
 mod refusals;
+mod retries;
 mod shutdown;
 mod swaps;
 mod tickets;
+mod timeouts;
 mod tunnels;
 mod upstreams;
 mod wakes;

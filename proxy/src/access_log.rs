@@ -4,7 +4,12 @@ use http::{StatusCode, Version};
 use pingora::{Error, proxy::Session};
 use weir_config::SleepLevel;
 
-use crate::{context::Context, forwarded::client_ip, host::authority_of};
+use crate::{
+    connection::{self, Connection},
+    context::Context,
+    forwarded::client_ip,
+    host::authority_of,
+};
 
 /// Logged for a client that left before an answer began, as nginx does.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -33,6 +38,7 @@ pub(crate) fn record(session: &Session, error: Option<&Error>, ctx: &Context) {
         held_ms = ctx.held.as_millis() as u64,
         bytes_sent = session.body_bytes_sent(),
         client_ip = client_ip(session).map(display),
+        connection_requests = connection::of(session).map(Connection::requests),
         protocol = protocol(request.version),
         request_id = %ctx.request_id,
         error = error.map(display),

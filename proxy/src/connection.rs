@@ -42,6 +42,7 @@ pub(crate) struct Tls {
     pub(crate) server_name: Option<Box<str>>,
     pub(crate) version: &'static str,
     pub(crate) cipher: &'static str,
+    #[expect(dead_code, reason = "nobody asks yet")]
     pub(crate) client_certificate: Option<ClientCertificate>,
 }
 

@@ -5,11 +5,7 @@ use std::net::IpAddr;
 use http::{HeaderName, HeaderValue, header};
 use pingora::{Result, http::RequestHeader, proxy::Session};
 
-use crate::{
-    connection::{self, Connection},
-    context::RequestId,
-    host::authority_of,
-};
+use crate::{claims, connection, context::RequestId, host::authority_of};
 
 /// Replaces what strangers claim with what is known. `Host` stays as it came.
 pub(crate) fn rewrite(
@@ -34,12 +30,20 @@ pub(crate) fn rewrite(
 
 /// Who asks.
 pub(crate) fn client_ip(session: &Session) -> Option<IpAddr> {
-    connection::of(session).map(Connection::client_ip)
+    let connection = connection::of(session)?;
+    let claimed = connection.is_trusted().then(|| {
+        claims::client(&session.req_header().headers, |address| connection.trusts(address))
+    });
+    Some(claimed.flatten().unwrap_or_else(|| connection.client_ip()))
 }
 
 /// Whether the client asks over TLS.
 pub(crate) fn is_https(session: &Session) -> bool {
-    connection::of(session).is_some_and(|connection| connection.tls.is_some())
+    connection::of(session).is_some_and(|connection| {
+        let headers = &session.req_header().headers;
+        let claimed = connection.is_trusted().then(|| claims::is_https(headers)).flatten();
+        claimed.unwrap_or(connection.tls.is_some())
+    })
 }
 
 /// Whether only we may say this.

@@ -7,6 +7,7 @@
 //! but the request's own.
 
 mod access_log;
+mod claims;
 mod connection;
 mod context;
 mod forwarded;

@@ -163,9 +163,9 @@ impl Server {
             return Err(Stranger::Refused);
         }
         if port == Port::Http {
-            return Ok((Transport::Tcp(tcp), ends, None));
+            return Ok((Transport::Tcp(tcp.into()), ends, None));
         }
-        let accepted = self.acceptor.accept(tcp, ends.client.ip().to_canonical()).await;
+        let accepted = self.acceptor.accept(tcp.into(), ends.client.ip().to_canonical()).await;
         let Accepted { stream, server_name, client_certificate } = accepted
             .map_err(|error| Stranger::Failed(Dropped::Handshake, io::Error::other(error)))?;
         let session = stream.get_ref().1;

@@ -6,10 +6,12 @@
 mod access_log;
 mod certificates;
 mod clients;
+mod connections;
 mod failures;
 mod forwarding;
 mod harness;
 mod metrics;
+mod proxies;
 mod refusals;
 mod shutdown;
 mod swaps;

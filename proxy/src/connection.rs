@@ -33,6 +33,7 @@ pub(crate) struct Connection {
     /// When the state's clock began, in milliseconds since `ready`.
     since: AtomicU64,
     requests: AtomicU64,
+    cancelled: AtomicU64,
 }
 
 /// What was agreed upon in the handshake.
@@ -63,6 +64,9 @@ pub(crate) enum State {
     Multiplexed,
 }
 
+/// So many may be given up whatever their share.
+const MAX_CANCELLED: u64 = 100;
+
 const STATES: [State; 5] =
     [State::Fresh, State::Head, State::Busy, State::Idle, State::Multiplexed];
 
@@ -91,6 +95,7 @@ impl Connection {
             state: AtomicU8::new(State::Fresh as u8),
             since: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            cancelled: AtomicU64::new(0),
         }
     }
 
@@ -162,6 +167,19 @@ impl Connection {
             self.restart_clock();
             self.enter(State::Idle);
         }
+    }
+
+    /// The client gave up a request before it was answered.
+    pub(crate) fn request_is_cancelled(&self) {
+        self.cancelled.fetch_add(1, Relaxed);
+    }
+
+    /// Whether the client asks mostly for the sake of asking: each request costs a connection to an
+    /// instance, and to give it up costs nothing (CVE-2023-44487). Browsers give up many, but not
+    /// most.
+    pub(crate) fn is_abused(&self) -> bool {
+        let cancelled = self.cancelled.load(Relaxed);
+        cancelled > MAX_CANCELLED && cancelled > self.requests() / 2
     }
 
     pub(crate) fn multiplexes(&self) {

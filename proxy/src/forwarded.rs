@@ -17,6 +17,7 @@ pub(crate) fn rewrite(
         request.remove_header(&name);
     }
     join_cookies(request)?;
+    join_lengths(request)?;
     if let Some(ip) = client_ip(session) {
         request.insert_header("X-Forwarded-For", ip.to_string())?;
     }
@@ -64,4 +65,17 @@ fn join_cookies(request: &mut RequestHeader) -> Result<()> {
     let parts: Vec<&[u8]> = cookies.iter().map(HeaderValue::as_bytes).collect();
     let joined = parts.join(&b"; "[..]);
     request.insert_header(header::COOKIE, joined)
+}
+
+/// The same length written twice is one length, but not everybody reads it so (RFC 9110, 8.6).
+/// Pingora has refused lengths that differ.
+fn join_lengths(request: &mut RequestHeader) -> Result<()> {
+    let mut lengths = request.headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return Ok(()) };
+    let digits = first.as_bytes().iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if lengths.next().is_none() && digits == first.len() {
+        return Ok(());
+    }
+    let length = first.as_bytes()[..digits].to_vec();
+    request.insert_header(header::CONTENT_LENGTH, length)
 }

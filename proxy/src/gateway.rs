@@ -188,9 +188,13 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
         access_log::record(session, error, ctx);
-        // A client that is sending still is not done, whatever it was answered.
         let is_sent = session.is_body_done();
-        if let Some(connection) = connection::of(session).filter(|_| is_sent) {
+        let Some(connection) = connection::of(session) else { return };
+        if error.is_some_and(|error| *error.esource() == ErrorSource::Downstream) {
+            connection.request_is_cancelled();
+        }
+        // A client that is sending still is not done, whatever it was answered.
+        if is_sent {
             connection.request_ends();
         }
     }

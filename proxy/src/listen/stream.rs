@@ -209,6 +209,9 @@ impl AsyncRead for ClientStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.http2 && this.connection.is_abused() {
+            return Poll::Ready(Ok(()));
+        }
         let given = this.ahead.give(buffer);
         let before = buffer.filled().len();
         let polled = this.transport.poll_read(cx, buffer);

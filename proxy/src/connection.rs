@@ -64,8 +64,10 @@ pub(crate) enum State {
     Multiplexed,
 }
 
-/// So many may be given up whatever their share.
-const MAX_CANCELLED: u64 = 100;
+/// A request that is given up sooner was hardly made to be answered; so many may be, whatever their
+/// share. Envoy draws the line at the same place.
+const PREMATURE: Duration = Duration::from_secs(1);
+const MAX_CANCELLED: u64 = 500;
 
 const STATES: [State; 5] =
     [State::Fresh, State::Head, State::Busy, State::Idle, State::Multiplexed];
@@ -169,17 +171,19 @@ impl Connection {
         }
     }
 
-    /// The client gave up a request before it was answered.
-    pub(crate) fn request_is_cancelled(&self) {
-        self.cancelled.fetch_add(1, Relaxed);
+    /// The client gave up a request so long after it came.
+    pub(crate) fn request_is_cancelled(&self, after: Duration) {
+        if after < PREMATURE {
+            self.cancelled.fetch_add(1, Relaxed);
+        }
     }
 
     /// Whether the client asks mostly for the sake of asking: each request costs a connection to an
-    /// instance, and to give it up costs nothing (CVE-2023-44487). Browsers give up many, but not
-    /// most.
+    /// instance, and to give it up at once costs nothing (CVE-2023-44487). Browsers give up many,
+    /// but not most. A trusted proxy passes on what many clients do.
     pub(crate) fn is_abused(&self) -> bool {
         let cancelled = self.cancelled.load(Relaxed);
-        cancelled > MAX_CANCELLED && cancelled > self.requests() / 2
+        cancelled > MAX_CANCELLED && cancelled > self.requests() / 2 && !self.is_trusted()
     }
 
     pub(crate) fn multiplexes(&self) {

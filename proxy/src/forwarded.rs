@@ -43,7 +43,7 @@ pub(crate) fn is_https(session: &Session) -> bool {
     connection::of(session).is_some_and(|connection| {
         let headers = &session.req_header().headers;
         let claimed = connection.is_trusted().then(|| claims::is_https(headers)).flatten();
-        claimed.unwrap_or(connection.tls.is_some())
+        claimed.unwrap_or_else(|| connection.tls.is_some())
     })
 }
 

@@ -191,7 +191,7 @@ impl ProxyHttp for Gateway {
         let is_sent = session.is_body_done();
         let Some(connection) = connection::of(session) else { return };
         if error.is_some_and(|error| *error.esource() == ErrorSource::Downstream) {
-            connection.request_is_cancelled();
+            connection.request_is_cancelled(ctx.arrived.elapsed());
         }
         // A client that is sending still is not done, whatever it was answered.
         if is_sent {

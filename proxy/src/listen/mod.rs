@@ -6,6 +6,7 @@ mod proxy_protocol;
 mod socket;
 mod stream;
 mod timer;
+mod transport;
 
 use std::{
     fmt, io,

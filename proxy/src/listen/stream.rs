@@ -24,10 +24,9 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::Instant,
 };
-use tokio_rustls::server::TlsStream;
 use weir_config::ProxySettings;
 
-use super::{limits::Dropped, socket::Socket, timer::Timer};
+use super::{limits::Dropped, timer::Timer, transport::Transport};
 use crate::connection::{self, Connection, State};
 
 /// What is written is kept until it is flushed or comes to this: one record of TLS, and so one
@@ -65,17 +64,11 @@ pub(super) struct ClientStream {
     proxy: Arc<ProxyDigest>,
 }
 
-#[derive(Debug)]
-pub(super) enum Transport {
-    Tcp(Socket),
-    Tls(Box<TlsStream<Socket>>),
-}
-
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) header: Duration,
-    pub(super) idle: Duration,
-    pub(super) write: Duration,
+struct Limits {
+    header: Duration,
+    idle: Duration,
+    write: Duration,
 }
 
 /// A client that does not take what is written to it.
@@ -381,71 +374,5 @@ impl GetTimingDigest for ClientStream {
 impl UniqueID for ClientStream {
     fn id(&self) -> UniqueIDType {
         self.transport.socket().as_raw_fd()
-    }
-}
-
-impl Transport {
-    fn socket(&self) -> &Socket {
-        match self {
-            Self::Tcp(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
-        }
-    }
-
-    fn socket_mut(&mut self) -> &mut Socket {
-        match self {
-            Self::Tcp(tcp) => tcp,
-            Self::Tls(tls) => tls.get_mut().0,
-        }
-    }
-
-    fn is_http2(&self) -> bool {
-        match self {
-            Self::Tcp(_) => false,
-            Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
-        }
-    }
-
-    fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buffer),
-            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
-        }
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
-            Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        &mut self,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
-            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
-        }
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-        }
     }
 }

@@ -42,7 +42,8 @@ fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
 fn headers() -> Vec<(Vec<u8>, &'static str)> {
     let ipv4 = [192, 0, 2, 1, 127, 0, 0, 1, 0x12, 0x34, 1, 187];
     let mut ipv6 = [0; 36];
-    (ipv6[..4].copy_from_slice(&[0x20, 1, 0xd, 0xb8]), ipv6[15] = 7);
+    ipv6[..4].copy_from_slice(&[0x20, 1, 0xd, 0xb8]);
+    ipv6[15] = 7;
     let tlvs = [&ipv4[..], &[4, 0, 3, 0, 0, 0, 0xee, 0, 2, 1, 2]].concat();
     let long = [&ipv4[..], &[4, 0x0f, 0], &[0; 0x0f00]].concat();
     vec![

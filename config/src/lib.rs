@@ -48,7 +48,7 @@ pub use manifest::Manifest;
 pub use name::{AppName, HostPath, Hostname, MemberName, RESERVED_NAMES, ShardName};
 pub use networks::Networks;
 pub use observe::{NoObserver, Observe};
-pub use pool::{Backends, Balance, Endpoint, HashKey, Pool};
+pub use pool::{Backends, Balance, Choice, Endpoint, HashKey, Pool};
 pub use problem::{Place, Problem, Problems};
 pub use proxy_settings::{ProxySettings, ProxySpec};
 pub use publish::{Admission, Decision, Publisher, Snapshots, StaleGeneration, channel};

@@ -20,6 +20,7 @@ pub struct ProxySpec {
     pub idle_timeout: Option<Span>,
     pub write_timeout: Option<Span>,
     pub lame_duck: Option<Span>,
+    pub speculative_wake: Option<bool>,
 }
 
 /// The same, as meant.
@@ -48,6 +49,9 @@ pub struct ProxySettings {
     /// At a stop, how long connections are still accepted while clients are told to go. Afterwards,
     /// a connection on which nothing has come for as long is closed.
     pub lame_duck: Duration,
+    /// Whether the beginning of a handshake for an app's host name wakes it, a moment before the
+    /// request does; rationed, since anyone may begin one.
+    pub speculative_wake: bool,
 }
 
 impl Default for ProxySettings {
@@ -63,6 +67,7 @@ impl Default for ProxySettings {
             idle_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
             lame_duck: Duration::from_secs(1),
+            speculative_wake: true,
         }
     }
 }
@@ -85,6 +90,7 @@ impl ProxySpec {
             idle_timeout: self.idle_timeout.or(weaker.idle_timeout),
             write_timeout: self.write_timeout.or(weaker.write_timeout),
             lame_duck: self.lame_duck.or(weaker.lame_duck),
+            speculative_wake: self.speculative_wake.or(weaker.speculative_wake),
         }
     }
 
@@ -144,6 +150,7 @@ impl ProxySpec {
             idle_timeout,
             write_timeout,
             lame_duck: self.lame_duck.map_or(default.lame_duck, |span| span.0),
+            speculative_wake: self.speculative_wake.unwrap_or(default.speculative_wake),
         }
     }
 }

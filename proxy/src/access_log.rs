@@ -9,6 +9,7 @@ use crate::{
     context::Context,
     forwarded::client_ip,
     host::authority_of,
+    tls::ClientCertificate,
 };
 
 /// Logged for a client that left before an answer began, as nginx does.
@@ -24,6 +25,7 @@ pub(crate) fn record(session: &Session, error: Option<&Error>, ctx: &Context) {
         route.activity.served(status, took);
     }
     let request = session.req_header();
+    let certificate = connection::of(session).and_then(Connection::client_certificate);
     tracing::info!(
         target: "access",
         method = request.method.as_str(),
@@ -39,6 +41,7 @@ pub(crate) fn record(session: &Session, error: Option<&Error>, ctx: &Context) {
         bytes_sent = session.body_bytes_sent(),
         client_ip = client_ip(session).map(display),
         connection_requests = connection::of(session).map(Connection::requests),
+        client_cert_sha256 = certificate.map(ClientCertificate::fingerprint),
         protocol = protocol(request.version),
         request_id = %ctx.request_id,
         error = error.map(display),

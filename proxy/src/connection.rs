@@ -11,7 +11,7 @@ use std::{
 
 use pingora::{http::ResponseHeader, protocols::raw_connect::ProxyDigest, proxy::Session};
 use tokio::time::Instant;
-use weir_config::Networks;
+use weir_config::{ClientAuth, Networks};
 
 use crate::{listen::Open, tls::ClientCertificate};
 
@@ -43,7 +43,9 @@ pub(crate) struct Tls {
     pub(crate) server_name: Option<Box<str>>,
     pub(crate) version: &'static str,
     pub(crate) cipher: &'static str,
-    #[expect(dead_code, reason = "nobody asks yet")]
+    /// What the client was asked to prove.
+    pub(crate) client_auth: Option<ClientAuth>,
+    /// What it proved.
     pub(crate) client_certificate: Option<ClientCertificate>,
 }
 
@@ -113,6 +115,14 @@ impl Connection {
 
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         self.trusted_proxies.contain(address)
+    }
+
+    pub(crate) fn client_auth(&self) -> Option<&ClientAuth> {
+        self.tls.as_ref()?.client_auth.as_ref()
+    }
+
+    pub(crate) fn client_certificate(&self) -> Option<&ClientCertificate> {
+        self.tls.as_ref()?.client_certificate.as_ref()
     }
 
     pub(crate) fn server_name(&self) -> Option<&str> {

@@ -5,14 +5,13 @@ use std::net::IpAddr;
 use http::{HeaderName, HeaderValue, header};
 use pingora::{Result, http::RequestHeader, proxy::Session};
 
-use crate::{claims, connection, context::RequestId, host::authority_of};
+use crate::{claims, connection, context::Context, host::authority_of, tls::ClientCertificate};
+
+/// The client's certificate (RFC 9440).
+const CLIENT_CERT: &str = "client-cert";
 
 /// Replaces what strangers claim with what is known. `Host` stays as it came.
-pub(crate) fn rewrite(
-    session: &Session,
-    request: &mut RequestHeader,
-    request_id: RequestId,
-) -> Result<()> {
+pub(crate) fn rewrite(session: &Session, request: &mut RequestHeader, ctx: &Context) -> Result<()> {
     while let Some(name) = request.headers.keys().find(|name| is_claim(name)).cloned() {
         request.remove_header(&name);
     }
@@ -26,7 +25,17 @@ pub(crate) fn rewrite(
     if let Some(host) = authority_of(session.req_header()) {
         request.insert_header("X-Forwarded-Host", host)?;
     }
-    request.insert_header("X-Request-Id", request_id.to_string())
+    if let Some(certificate) = client_certificate(session, ctx) {
+        request.insert_header(CLIENT_CERT, certificate.header.clone())?;
+    }
+    request.insert_header("X-Request-Id", ctx.request_id.to_string())
+}
+
+/// Who asks, by a certificate. Only an app that wants to know is told: to the others it would be
+/// a name for their client that they had not asked for.
+fn client_certificate<'a>(session: &'a Session, ctx: &Context) -> Option<&'a ClientCertificate> {
+    ctx.route.as_ref()?.policy.client_auth.as_ref()?;
+    connection::of(session)?.client_certificate()
 }
 
 /// Who asks.
@@ -52,7 +61,7 @@ fn is_claim(name: &HeaderName) -> bool {
     let name_str = name.as_str();
     name == header::FORWARDED
         || name_str.starts_with("x-forwarded-")
-        || matches!(name_str, "x-real-ip" | "x-request-id")
+        || matches!(name_str, "x-real-ip" | "x-request-id" | CLIENT_CERT | "client-cert-chain")
 }
 
 /// HTTP/2 clients may send each cookie in a header of its own; HTTP/1.1 has one header for all.

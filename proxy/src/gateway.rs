@@ -28,7 +28,7 @@ use crate::{
     metrics::Unrouted,
     pages::{self, Refusal},
     peer::peer,
-    tls::Certificates,
+    tls::{Certificates, EarlyWake},
 };
 
 /// Carries requests from clients to apps.
@@ -36,6 +36,7 @@ pub(crate) struct Gateway {
     pub(crate) snapshots: Snapshots,
     pub(crate) observer: Arc<dyn Observe>,
     pub(crate) certificates: Arc<Certificates>,
+    pub(crate) early_wake: Arc<EarlyWake>,
     pub(crate) unrouted: Arc<Unrouted>,
     pub(crate) https_port_public: u16,
     /// Turns true when clients are told to go.
@@ -109,7 +110,7 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        forwarded::rewrite(session, request, ctx.request_id)
+        forwarded::rewrite(session, request, ctx)
     }
 
     async fn request_body_filter(
@@ -223,7 +224,11 @@ impl Gateway {
         host_of(request).is_some_and(|host| {
             let snapshot = self.snapshots.current();
             let route = snapshot.route(&host, request.uri.path());
-            route.is_some_and(|route| route.policy.plain_http == PlainHttp::Serve)
+            // Who must prove who it is does so in a TLS handshake.
+            route.is_some_and(|route| {
+                let policy = &route.policy;
+                policy.plain_http == PlainHttp::Serve && policy.client_auth.is_none()
+            })
         })
     }
 

@@ -24,3 +24,4 @@ mod upgrade;
 
 pub use listen::{Phase, Proxy, ProxyError, ProxyOptions};
 pub use metrics::ProxyMetrics;
+pub use tls::{TicketKeys, TicketKeysError, Tickets};

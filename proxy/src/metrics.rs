@@ -19,16 +19,18 @@ use weir_config::{
 use crate::{
     listen::{Connections, Dropped, Port},
     pages::Refusal,
+    tls::{EarlyWake, EarlyWakes},
 };
 
 /// The data plane's metrics. An app's are left out as long as they are zero: thousands of apps
 /// that sleep cost a scrape nothing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ProxyMetrics {
     snapshots: Snapshots,
     activity: Arc<Activity>,
     unrouted: Arc<Unrouted>,
     connections: Arc<Connections>,
+    early_wake: Arc<EarlyWake>,
     descriptions: Vec<Desc>,
 }
 
@@ -114,11 +116,18 @@ const DROPPED: Family = (
     &["reason"],
     MetricType::COUNTER,
 );
+const SPECULATIVE_WAKES: Family = (
+    "weir_speculative_wakes_total",
+    "Wakes at the begin of a handshake: issued, and of these used by a request in time or wasted; \
+     or refused, by a budget or because of former waste.",
+    &["event"],
+    MetricType::COUNTER,
+);
 const GENERATION: Family =
     ("weir_snapshot_generation", "The generation served.", &[], MetricType::GAUGE);
 const HOSTS: Family = ("weir_hosts", "Host names served.", &[], MetricType::GAUGE);
 
-const FAMILIES: [Family; 11] = [
+const FAMILIES: [Family; 12] = [
     REQUESTS,
     DURATION,
     WAKE,
@@ -128,6 +137,7 @@ const FAMILIES: [Family; 11] = [
     CONNECTIONS,
     ACCEPTED,
     DROPPED,
+    SPECULATIVE_WAKES,
     GENERATION,
     HOSTS,
 ];
@@ -138,6 +148,7 @@ impl ProxyMetrics {
         activity: Arc<Activity>,
         unrouted: Arc<Unrouted>,
         connections: Arc<Connections>,
+        early_wake: Arc<EarlyWake>,
     ) -> Self {
         let describe = |(name, help, labels, _): Family| {
             let labels = labels.iter().map(ToString::to_string).collect();
@@ -146,7 +157,7 @@ impl ProxyMetrics {
         // Each of them is a constant above that a test renders, so that none is left out here.
         let descriptions =
             FAMILIES.into_iter().filter_map(|family| describe(family).ok()).collect();
-        Self { snapshots, activity, unrouted, connections, descriptions }
+        Self { snapshots, activity, unrouted, connections, early_wake, descriptions }
     }
 }
 
@@ -177,6 +188,7 @@ impl Collector for ProxyMetrics {
             family(CONNECTIONS, per_listener(|port| self.connections.open(port) as u64, gauge)),
             family(ACCEPTED, per_listener(|port| self.connections.accepted(port), counter)),
             family(DROPPED, dropped(&self.connections)),
+            family(SPECULATIVE_WAKES, speculative_wakes(self.early_wake.counts())),
             family(GENERATION, vec![gauge(&[], snapshot.generation)]),
             family(HOSTS, vec![gauge(&[], snapshot.host_count() as u64)]),
         ]
@@ -202,6 +214,14 @@ fn per_listener(
     metric: fn(&[(&str, &str)], u64) -> Metric,
 ) -> Vec<Metric> {
     Port::ALL.map(|port| metric(&[("listener", port.as_str())], read(port))).into()
+}
+
+fn speculative_wakes(counts: EarlyWakes) -> Vec<Metric> {
+    let EarlyWakes { issued, used, wasted, refused } = counts;
+    [("issued", issued), ("used", used), ("wasted", wasted), ("refused", refused)]
+        .into_iter()
+        .map(|(event, count)| counter(&[("event", event)], count))
+        .collect()
 }
 
 fn dropped(connections: &Connections) -> Vec<Metric> {

@@ -172,7 +172,7 @@ impl Server {
             return Ok((Transport::Tcp(tcp.into()), ends, None));
         }
         let accepted = self.acceptor.accept(tcp.into(), ends.client.ip().to_canonical()).await;
-        let Accepted { stream, server_name, client_certificate } = accepted
+        let Accepted { stream, server_name, client_auth, client_certificate } = accepted
             .map_err(|error| Stranger::Failed(Dropped::Handshake, io::Error::other(error)))?;
         let session = stream.get_ref().1;
         let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
@@ -180,6 +180,7 @@ impl Server {
             server_name,
             version: session.protocol_version().and_then(|v| v.as_str()).unwrap_or_default(),
             cipher: cipher.unwrap_or_default(),
+            client_auth,
             client_certificate,
         };
         Ok((Transport::Tls(Box::new(stream)), ends, Some(tls)))

@@ -12,7 +12,7 @@ use std::{
     fmt, io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use pingora::{
@@ -33,13 +33,15 @@ pub(crate) use self::limits::{Connections, Dropped, Open, Port};
 use crate::{
     gateway::Gateway,
     metrics::{ProxyMetrics, Unrouted},
-    tls::{Acceptor, Certificates},
+    tls::{Acceptor, Certificates, EarlyWake, TicketKeys, TicketKeysError, Tickets},
 };
 
 /// The data plane, ready to serve.
 pub struct Proxy {
     snapshots: Snapshots,
     certificates: Arc<Certificates>,
+    tickets: Tickets,
+    early_wake: Arc<EarlyWake>,
     unrouted: Arc<Unrouted>,
     server: Server,
     closing: watch::Sender<bool>,
@@ -73,6 +75,10 @@ pub enum Phase {
 pub enum ProxyError {
     #[error("a listening socket cannot be used: {0}")]
     Socket(#[from] io::Error),
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("tickets of TLS cannot be made: {0}")]
+    Tickets(#[from] TicketKeysError),
 }
 
 /// Connections to instances that wait for their next request, over all apps. They live for seconds
@@ -97,6 +103,14 @@ impl Proxy {
     ) -> Result<Self, ProxyError> {
         let ProxyOptions { https_port_public, settings } = options;
         let certificates = Arc::new(Certificates::new(&snapshots.current().certificates));
+        let tickets = Tickets::new(&TicketKeys::generate(SystemTime::now())?);
+        let early_wake = Arc::new(EarlyWake::new(observer.clone(), settings.speculative_wake));
+        let acceptor = Acceptor::new(
+            snapshots.clone(),
+            certificates.clone(),
+            tickets.clone(),
+            early_wake.clone(),
+        )?;
         let unrouted = Arc::new(Unrouted::default());
         let (closing, closes) = watch::channel(false);
         let (stopping, stops) = watch::channel(false);
@@ -104,6 +118,7 @@ impl Proxy {
             snapshots: snapshots.clone(),
             observer,
             certificates: certificates.clone(),
+            early_wake: early_wake.clone(),
             unrouted: unrouted.clone(),
             https_port_public,
             closing: closes.clone(),
@@ -111,7 +126,7 @@ impl Proxy {
         };
         let server = Server {
             proxy: Arc::new(http_proxy(gateway, &settings)),
-            acceptor: Acceptor::new(certificates.clone()),
+            acceptor,
             connections: Arc::new(Connections::new(
                 settings.max_connections,
                 settings.max_connections_per_client,
@@ -121,13 +136,35 @@ impl Proxy {
             stopping: stops,
         };
         let (http, https) = (Listening::new(http)?, Listening::new(https)?);
-        Ok(Self { snapshots, certificates, unrouted, server, closing, stopping, http, https })
+        Ok(Self {
+            snapshots,
+            certificates,
+            tickets,
+            early_wake,
+            unrouted,
+            server,
+            closing,
+            stopping,
+            http,
+            https,
+        })
+    }
+
+    /// What clients come back with, sealed with keys that nobody else has until they are replaced.
+    pub fn tickets(&self) -> Tickets {
+        self.tickets.clone()
     }
 
     /// Reads this proxy's metrics whenever it is asked to, out of the counters that requests write.
     pub fn metrics(&self, activity: Arc<Activity>) -> ProxyMetrics {
         let connections = self.server.connections.clone();
-        ProxyMetrics::new(self.snapshots.clone(), activity, self.unrouted.clone(), connections)
+        ProxyMetrics::new(
+            self.snapshots.clone(),
+            activity,
+            self.unrouted.clone(),
+            connections,
+            self.early_wake.clone(),
+        )
     }
 
     /// Serves until it is told to drain. Then clients are told to go: every answer of HTTP/1.1

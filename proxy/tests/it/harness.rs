@@ -20,7 +20,7 @@ use weir_config::{
     EndpointActivity, EndpointId, InstanceId, Moment, Observe, Pool, ProxySettings, Publisher,
     RouteState, Snapshot, Timeouts, TrafficPolicy, channel,
 };
-use weir_proxy::{Phase, Proxy, ProxyMetrics, ProxyOptions};
+use weir_proxy::{Phase, Proxy, ProxyMetrics, ProxyOptions, Tickets};
 
 /// Far beyond anything that works, so that what takes this long has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -32,6 +32,7 @@ pub(crate) struct World {
     pub(crate) activity: Arc<Activity>,
     pub(crate) hints: mpsc::UnboundedReceiver<Hint>,
     pub(crate) metrics: ProxyMetrics,
+    pub(crate) tickets: Tickets,
     pub(crate) http: SocketAddr,
     pub(crate) https: SocketAddr,
     pub(crate) phase: watch::Sender<Phase>,
@@ -71,6 +72,7 @@ impl World {
         let proxy = Proxy::new(snapshots, Arc::new(Heard(heard)), http, https, options).unwrap();
         let activity = Arc::new(Activity::default());
         let metrics = proxy.metrics(activity.clone());
+        let tickets = proxy.tickets();
         let (phase, phases) = watch::channel(Phase::Running);
         Self {
             ca,
@@ -78,6 +80,7 @@ impl World {
             activity,
             hints,
             metrics,
+            tickets,
             http: http_address,
             https: https_address,
             phase,
@@ -238,9 +241,10 @@ fn policy() -> TrafficPolicy {
     TrafficPolicy { timeouts, ..TrafficPolicy::default() }
 }
 
-/// The default settings, without a wait at the end.
+/// The default settings, without a wait at the end, and with no wakes but those of requests.
 fn settings() -> ProxySettings {
-    ProxySettings { lame_duck: Duration::ZERO, ..ProxySettings::default() }
+    let lame_duck = Duration::ZERO;
+    ProxySettings { lame_duck, speculative_wake: false, ..ProxySettings::default() }
 }
 
 fn listener() -> TcpListener {
@@ -252,7 +256,7 @@ fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // Two providers are compiled in; without a choice the first use of TLS panics.
-        rustls::crypto::ring::default_provider().install_default().unwrap();
+        rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
         tracing_subscriber::fmt()
             .json()
             .flatten_event(true)

@@ -28,6 +28,8 @@ async fn the_listeners_close_requests_in_flight_end_well_and_held_ones_are_turne
     for address in [world.http, world.https] {
         assert!(TcpStream::connect(address).await.is_err(), "{address} still listens");
     }
+    assert!(!held.is_finished(), "somebody could still wake the app");
+    drop(world.control);
     let response = held.await.unwrap().unwrap();
     assert_eq!(response.status(), 503);
     assert_eq!(response.headers()[RETRY_AFTER], "1");

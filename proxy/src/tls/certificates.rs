@@ -1,19 +1,16 @@
 //! Which certificate a client is shown.
 
-mod acceptor;
-
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use rustls::{
-    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use weir_config::{Certificate, Snapshots};
 
-pub(crate) use acceptor::{Accepted, Acceptor, ClientCertificate};
+use super::provider;
 
 /// The certificates of the served snapshot, ready for handshakes.
 ///
@@ -139,8 +136,5 @@ fn parse(certificate: &Certificate) -> Result<CertifiedKey, String> {
     }
     let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.as_bytes())
         .map_err(|error| format!("its key is not PEM: {error}"))?;
-    let provider = CryptoProvider::get_default()
-        .cloned()
-        .unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));
-    CertifiedKey::from_der(chain, key, &provider).map_err(|error| error.to_string())
+    CertifiedKey::from_der(chain, key, &provider()).map_err(|error| error.to_string())
 }

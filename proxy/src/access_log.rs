@@ -40,6 +40,7 @@ pub(crate) fn record(session: &Session, error: Option<&Error>, ctx: &Context) {
         held_ms = ctx.held.as_millis() as u64,
         bytes_sent = session.body_bytes_sent(),
         client_ip = client_ip(session).map(display),
+        connection_requests = connection::of(session).map(Connection::requests),
         client_cert_sha256 = certificate.map(ClientCertificate::fingerprint),
         protocol = protocol(request.version),
         request_id = %ctx.request_id,

@@ -41,8 +41,6 @@ pub(crate) struct Gateway {
     pub(crate) early_wake: Arc<EarlyWake>,
     pub(crate) unrouted: Arc<Unrouted>,
     pub(crate) https_port_public: u16,
-    /// How long a client of HTTP/2 may keep its window shut.
-    pub(crate) write_timeout: Duration,
     /// Turns true when clients are told to go.
     pub(crate) closing: watch::Receiver<bool>,
     /// Turns true when nobody waits for an app any longer.
@@ -67,9 +65,6 @@ impl ProxyHttp for Gateway {
     async fn early_request_filter(&self, session: &mut Session, _: &mut Context) -> Result<()> {
         if let Some(connection) = connection::of(session) {
             connection.request_begins();
-        }
-        if session.is_http2() {
-            session.set_write_timeout(Some(self.write_timeout));
         }
         // A request that is sent early waits its turn instead of spoiling the one before it. Bytes
         // after a WebSocket handshake are not a request.
@@ -230,7 +225,13 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
         access_log::record(session, error, ctx);
-        if let Some(connection) = connection::of(session) {
+        let is_sent = session.is_body_done();
+        let Some(connection) = connection::of(session) else { return };
+        if error.is_some_and(|error| *error.esource() == ErrorSource::Downstream) {
+            connection.request_is_cancelled(ctx.arrived.elapsed());
+        }
+        // A client that is sending still is not done, whatever it was answered.
+        if is_sent {
             connection.request_ends();
         }
     }

@@ -207,7 +207,8 @@ fn a_second() -> Span {
     Span::seconds(1)
 }
 
-/// Which clients may connect to an app at all (mutual TLS).
+/// Which clients may connect to an app at all (mutual TLS). The app is told whose certificate it was
+/// in `Client-Cert` (RFC 9440). Other apps on paths of the same host name are behind it too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientAuthSpec {

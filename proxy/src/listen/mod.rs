@@ -3,8 +3,10 @@
 mod accept;
 mod limits;
 mod proxy_protocol;
+mod socket;
 mod stream;
 mod timer;
+mod transport;
 
 use std::{
     fmt, io,
@@ -119,7 +121,6 @@ impl Proxy {
             early_wake: early_wake.clone(),
             unrouted: unrouted.clone(),
             https_port_public,
-            write_timeout: settings.write_timeout,
             closing: closes.clone(),
             stopping: stops.clone(),
         };
@@ -231,6 +232,10 @@ impl fmt::Debug for Proxy {
     }
 }
 
+/// How much of an answer the kernel keeps that a client has no room for. Left to itself, it keeps
+/// megabytes, and a slow client is not seen to take anything for minutes.
+const MAX_UNSENT: u32 = 128 << 10;
+
 struct Listening {
     address: SocketAddr,
     listener: tokio::net::TcpListener,
@@ -242,6 +247,7 @@ impl Listening {
         listener.set_nonblocking(true)?;
         let socket = SockRef::from(&listener);
         socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_notsent_lowat(MAX_UNSENT)?;
         // A client that vanished without a word is noticed after two minutes. Without this, its
         // WebSocket would keep an app awake until the tunnel's own deadline.
         let keepalive = TcpKeepalive::new()

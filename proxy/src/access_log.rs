@@ -6,7 +6,7 @@ use http::{StatusCode, Version};
 use pingora::{Error, proxy::Session};
 use weir_config::SleepLevel;
 
-use crate::{context::Context, host::authority_of};
+use crate::{context::Context, grpc, host::authority_of};
 
 /// Logged for a client that left before an answer began, as nginx does.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -35,10 +35,16 @@ pub(crate) fn record(session: &Session, error: Option<&Error>, ctx: &Context) {
         held_ms = ctx.held.as_millis() as u64,
         bytes_sent = session.body_bytes_sent(),
         client_ip = client_ip(session).map(display),
+        grpc_status = grpc_status(session, ctx),
         protocol = protocol(request.version),
         request_id = %ctx.request_id,
         error = error.map(display),
     );
+}
+
+/// A status in the header is that of an answer without a body, ours included.
+fn grpc_status(session: &Session, ctx: &Context) -> Option<u8> {
+    ctx.grpc_status.or_else(|| grpc::status(&session.response_written()?.headers))
 }
 
 /// The status that the client was sent, if it was: 1xx announces one, except where it changes the

@@ -8,7 +8,7 @@ use std::{
 
 use weir_config::{AppRoute, Endpoint, EndpointId, EndpointLease, Lease, SleepLevel};
 
-use crate::pages::Refusal;
+use crate::{pages::Refusal, upstream::Gate};
 
 /// Lives from a request's header to the last byte of its answer; for a WebSocket, to the end of
 /// the tunnel. So do the leases in it, by which control knows the request to be in flight.
@@ -26,6 +26,10 @@ pub(crate) struct Context {
     /// A held request waits no longer than until then, however often it is held.
     pub(crate) hold_deadline: Option<Instant>,
     pub(crate) connecting: Connecting,
+    /// Where the answer to a request to upgrade waits.
+    pub(crate) gate: Option<Arc<Gate>>,
+    /// From the trailer of the app's answer.
+    pub(crate) grpc_status: Option<u8>,
     /// What to answer when Pingora reports the failure that stands for it.
     pub(crate) refusal: Option<Refusal>,
 }
@@ -53,6 +57,8 @@ impl Context {
             held: Duration::ZERO,
             hold_deadline: None,
             connecting: Connecting::default(),
+            gate: None,
+            grpc_status: None,
             refusal: None,
         }
     }

@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue, header};
 use pingora::{Result, http::RequestHeader, proxy::Session};
 
-use crate::{access_log::client_ip, context::RequestId, host::authority_of};
+use crate::{access_log::client_ip, context::RequestId, gateway::is_tls, host::authority_of};
 
 /// Replaces what strangers claim with what is known. `Host` stays as it came.
 pub(crate) fn rewrite(
@@ -18,7 +18,7 @@ pub(crate) fn rewrite(
     if let Some(ip) = client_ip(session) {
         request.insert_header("X-Forwarded-For", ip.to_string())?;
     }
-    request.insert_header("X-Forwarded-Proto", "https")?;
+    request.insert_header("X-Forwarded-Proto", if is_tls(session) { "https" } else { "http" })?;
     if let Some(host) = authority_of(session.req_header()) {
         request.insert_header("X-Forwarded-Host", host)?;
     }

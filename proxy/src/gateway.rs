@@ -1,17 +1,19 @@
 //! What becomes of a request, step by step.
 
 use std::{
+    os::fd::RawFd,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Version, header};
+use http::{HeaderMap, Version, header};
 use pingora::{
     Error, ErrorSource, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
     modules::http::HttpModules,
+    protocols::Digest,
     proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session},
     upstreams::peer::HttpPeer,
 };
@@ -21,14 +23,14 @@ use weir_config::{Observe, PlainHttp, Snapshots};
 use crate::{
     access_log,
     context::Context,
-    forwarded,
+    forwarded, grpc,
     hold::Stop,
     host::host_of,
     listen::CLIENT_IDLE,
     metrics::Unrouted,
     pages::{self, Refusal},
-    peer::peer,
     tls::{Certificates, ServerName},
+    upstream::{Roots, reach},
 };
 
 /// Carries requests from clients to apps.
@@ -37,6 +39,7 @@ pub(crate) struct Gateway {
     pub(crate) observer: Arc<dyn Observe>,
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) unrouted: Arc<Unrouted>,
+    pub(crate) roots: Roots,
     pub(crate) https_port_public: u16,
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -99,7 +102,24 @@ impl ProxyHttp for Gateway {
         };
         ctx.connecting.tries += 1;
         ctx.connecting.since.get_or_insert_with(Instant::now);
-        Ok(Box::new(peer(session, &route.policy.timeouts, endpoint)))
+        let reached = reach(session, &route.policy, endpoint, &self.roots);
+        ctx.gate = reached.gate;
+        Ok(Box::new(reached.peer))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        _fd: RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        if let Some(gate) = &ctx.gate {
+            gate.close();
+        }
+        Ok(())
     }
 
     async fn upstream_request_filter(
@@ -140,6 +160,16 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(None);
         }
         Ok(())
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut HeaderMap,
+        ctx: &mut Context,
+    ) -> Result<Option<Bytes>> {
+        ctx.grpc_status = grpc::status(trailers);
+        Ok(None)
     }
 
     /// Nothing has been sent, so that any request may be tried elsewhere, a POST too.
@@ -257,7 +287,7 @@ impl Gateway {
     }
 }
 
-fn is_tls(session: &Session) -> bool {
+pub(crate) fn is_tls(session: &Session) -> bool {
     session.digest().is_some_and(|digest| digest.ssl_digest.is_some())
 }
 
@@ -273,9 +303,14 @@ fn is_connect(error: &ErrorType) -> bool {
 
 /// What a client is told of a failure; nothing if it is not there to hear it.
 fn refusal_of(error: &Error) -> Option<Refusal> {
-    use ErrorType::{ReadTimedout, WriteTimedout};
+    use ErrorType::{
+        InvalidCert, ReadTimedout, TLSHandshakeFailure, TLSHandshakeTimedout, WriteTimedout,
+    };
     match (error.esource(), error.etype()) {
         (ErrorSource::Upstream, kind) if is_connect(kind) => Some(Refusal::ConnectFailed),
+        (ErrorSource::Upstream, InvalidCert | TLSHandshakeFailure | TLSHandshakeTimedout) => {
+            Some(Refusal::UpstreamUntrusted)
+        }
         (ErrorSource::Upstream, ReadTimedout | WriteTimedout) => Some(Refusal::UpstreamTimeout),
         (ErrorSource::Upstream, _) => Some(Refusal::UpstreamFailed),
         (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => Some(Refusal::BadRequest),

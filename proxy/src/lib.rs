@@ -10,15 +10,15 @@ mod access_log;
 mod context;
 mod forwarded;
 mod gateway;
+mod grpc;
 mod hold;
 mod host;
 mod listen;
 mod metrics;
 mod pages;
-mod peer;
 mod pick;
 mod tls;
-mod upgrade;
+mod upstream;
 
 pub use listen::{Proxy, ProxyError, ProxyOptions};
 pub use metrics::ProxyMetrics;

@@ -24,6 +24,7 @@ use crate::{
     gateway::Gateway,
     metrics::{ProxyMetrics, Unrouted},
     tls::{Certificates, RememberServerName},
+    upstream::Roots,
 };
 
 /// The data plane, ready to serve.
@@ -97,6 +98,7 @@ impl Proxy {
             observer,
             certificates: certificates.clone(),
             unrouted: unrouted.clone(),
+            roots: Roots::default(),
             https_port_public: options.https_port_public,
             stopping: stops,
         };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use pingora::{Result, http::ResponseHeader, proxy::Session};
 
-use crate::context::RequestId;
+use crate::{context::RequestId, grpc};
 
 /// Why a request gets no answer of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(crate) enum Refusal {
     /// This process ends; another may be there in a moment.
     Stopping,
     ConnectFailed,
+    /// No TLS with the instance, or not with whom it should be. The access log says why.
+    UpstreamUntrusted,
     UpstreamFailed,
     UpstreamTimeout,
     Internal,
@@ -45,7 +47,9 @@ impl Refusal {
             Self::Unavailable { .. } | Self::QueueFull | Self::StillWaking | Self::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::ConnectFailed | Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
+            Self::ConnectFailed | Self::UpstreamUntrusted | Self::UpstreamFailed => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -64,6 +68,7 @@ impl Refusal {
             Self::StillWaking => "still_waking",
             Self::Stopping => "stopping",
             Self::ConnectFailed => "connect_failed",
+            Self::UpstreamUntrusted => "upstream_untrusted",
             Self::UpstreamFailed => "upstream_failed",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::Internal => "internal",
@@ -71,7 +76,7 @@ impl Refusal {
     }
 
     /// For people.
-    fn message(&self) -> Cow<'_, str> {
+    pub(crate) fn message(&self) -> Cow<'_, str> {
         Cow::Borrowed(match self {
             Self::BadRequest => "The request is malformed.",
             Self::BadHost => "The request does not say which host it is for.",
@@ -85,13 +90,14 @@ impl Refusal {
             Self::StillWaking => "The app is still waking. Try again in a few seconds.",
             Self::Stopping => "The server is restarting. Try again in a moment.",
             Self::ConnectFailed => "The app does not accept connections.",
+            Self::UpstreamUntrusted => "The app does not prove who it is.",
             Self::UpstreamFailed => "The app did not answer properly.",
             Self::UpstreamTimeout => "The app did not answer in time.",
             Self::Internal => "The proxy failed.",
         })
     }
 
-    fn retry_after(&self) -> Option<u64> {
+    pub(crate) fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Unavailable { retry_after, .. } => {
                 // Whole seconds, never "at once".
@@ -104,12 +110,17 @@ impl Refusal {
     }
 }
 
-/// Answers with a small page, in HTML, JSON or plain text, as the client accepts.
+/// Answers with a small page, in HTML, JSON or plain text, as the client accepts; a client of gRPC
+/// gets a gRPC status.
 pub(crate) async fn answer(
     session: &mut Session,
     refusal: &Refusal,
     request_id: RequestId,
 ) -> Result<()> {
+    if grpc::is_call(session.req_header()) {
+        let response = grpc::refusal(refusal, request_id)?;
+        return session.write_response_header(Box::new(response), true).await;
+    }
     let accept = session.req_header().headers.get(header::ACCEPT);
     let format = Format::of(accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default());
     let body = format.render(refusal, request_id);

@@ -31,12 +31,19 @@ impl World {
 
     /// A TLS connection that a test writes its own bytes to.
     pub(crate) async fn raw(&self, server_name: &str) -> Raw {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.ca.pem().as_bytes()).unwrap()).unwrap();
-        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         let tcp = TcpStream::connect(self.https).await.unwrap();
         let name = ServerName::try_from(server_name.to_owned()).unwrap();
-        Raw(TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap())
+        Raw(self.connector(&[]).connect(name, tcp).await.unwrap())
+    }
+
+    /// A client's side of TLS.
+    pub(crate) fn connector(&self, protocols: &[&str]) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.ca.pem().as_bytes()).unwrap()).unwrap();
+        let mut config =
+            ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsConnector::from(Arc::new(config))
     }
 }
 

@@ -8,12 +8,14 @@ use std::{
 };
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{ServerConfig, pki_types::PrivatePkcs8KeyDer};
 use serde_json::Value;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 use weir_config::{
     Activity, AppActivity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint,
     EndpointActivity, EndpointId, InstanceId, Moment, Observe, Pool, Publisher, RouteState,
@@ -74,6 +76,18 @@ impl World {
     /// Publishes an app at `<name>.apps.test` in this state.
     pub(crate) fn serve(&mut self, name: &str, state: RouteState) {
         let route = self.route(name, state);
+        self.control.publish(|snapshot| snapshot.insert(route));
+    }
+
+    /// Publishes an app whose policy differs from the default.
+    pub(crate) fn serve_with(
+        &mut self,
+        name: &str,
+        state: RouteState,
+        change: impl FnOnce(&mut TrafficPolicy),
+    ) {
+        let mut route = self.route(name, state);
+        change(Arc::make_mut(&mut route.policy));
         self.control.publish(|snapshot| snapshot.insert(route));
     }
 
@@ -170,6 +184,31 @@ impl Ca {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub(crate) fn der(&self) -> Arc<[u8]> {
+        Arc::from(&**self.0.der())
+    }
+
+    /// A server's side of TLS, for one name.
+    pub(crate) fn acceptor(&self, name: &str, protocols: &[&str]) -> TlsAcceptor {
+        self.acceptor_until(2100, name, protocols)
+    }
+
+    /// The same with a certificate that is good until a year begins.
+    pub(crate) fn acceptor_until(&self, year: i32, name: &str, protocols: &[&str]) -> TlsAcceptor {
+        install();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let mut config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
     }
 
     pub(crate) fn pem(&self) -> String {

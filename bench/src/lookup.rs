@@ -1,11 +1,8 @@
 //! How long the proxy takes to find an app by its host name.
 
-use std::{
-    hint::black_box,
-    time::{Duration, Instant},
-};
+use std::{hint::black_box, sync::Arc, time::Instant};
 
-use weir_config::{Activity, AppName, AppRoute, Hostname, RouteState, Snapshot, Timeouts};
+use weir_config::{Activity, AppName, AppRoute, HostPath, RouteState, Snapshot};
 
 use crate::report::Report;
 
@@ -39,23 +36,22 @@ pub(crate) fn measure(report: &mut Report) {
 fn nanoseconds(snapshot: &Snapshot, hosts: &[String]) -> f64 {
     let began = Instant::now();
     for host in hosts {
-        black_box(snapshot.route(black_box(host)));
+        black_box(snapshot.route(black_box(host), "/"));
     }
     began.elapsed().as_nanos() as f64 / hosts.len() as f64
 }
 
 fn route(app: &str, hostname: &str, activity: &Activity) -> AppRoute {
-    let (Ok(app), Ok(hostname)) = (app.parse::<AppName>(), hostname.parse::<Hostname>()) else {
+    let (Ok(app), Ok(hostname)) = (app.parse::<AppName>(), hostname.parse::<HostPath>()) else {
         unreachable!("{app} and {hostname} are valid names");
     };
-    let second = Duration::from_secs(1);
     let (wake_timeout, queue) = AppRoute::wait_of(None);
     AppRoute {
         activity: activity.app(&app),
         app,
         hostnames: vec![hostname],
         state: RouteState::Starting,
-        timeouts: Timeouts { connect: second, read: second, write: second },
+        policy: Arc::default(),
         wake_timeout,
         queue,
     }

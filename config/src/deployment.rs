@@ -63,11 +63,18 @@ pub struct Desired {
     /// Apps whose specs cannot be read, as after a step back to an older Weir. What runs of them is
     /// left alone: to be unreadable is not to be deleted.
     pub unreadable: BTreeSet<AppName>,
+    /// The same of shards.
+    pub unreadable_shards: BTreeSet<ShardName>,
 }
 
 impl Desired {
     /// Whether an app that is there should not be.
     pub fn has_gone(&self, app: &AppName) -> bool {
         !self.apps.contains_key(app) && !self.unreadable.contains(app)
+    }
+
+    /// Whether a shard that is there should not be.
+    pub fn has_gone_shard(&self, shard: &ShardName) -> bool {
+        !self.shards.contains_key(shard) && !self.unreadable_shards.contains(shard)
     }
 }

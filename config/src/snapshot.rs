@@ -69,19 +69,21 @@ impl Snapshot {
         None
     }
 
-    /// The endpoints that a request for `host` to these backends chooses from: among several shards
-    /// the one whose name and the host's hash highest together, so that another shard more or less
-    /// moves only its share of the names. `None` if there is no such shard.
+    /// The endpoints that a request for `host` to these backends chooses from; `None` if there is
+    /// no such shard.
     pub fn pool<'a>(&'a self, backends: &'a Backends, host: &str) -> Option<&'a Arc<Pool>> {
         match backends {
             Backends::Own(pool) => Some(pool),
-            Backends::Shards(shards) => match &**shards {
-                [shard] => self.shards.get(shard),
-                shards => {
-                    let highest = shards.iter().max_by_key(|shard| stable_hash(&[shard, host]))?;
-                    self.shards.get(highest)
-                }
-            },
+            Backends::Shards(shards) => self.shards.get(Self::shard_of(shards, host)?),
+        }
+    }
+
+    /// Whose a host name is: of several shards the one whose name and the host's hash highest
+    /// together, so that another shard more or less moves only its share of the names.
+    pub fn shard_of<'a>(shards: &'a [ShardName], host: &str) -> Option<&'a ShardName> {
+        match shards {
+            [shard] => Some(shard),
+            shards => shards.iter().max_by_key(|shard| stable_hash(&[shard, host])),
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use weir_config::{AppName, Certificate, Desired, DesiredApp, InstanceId, Moment, SleepLevel};
+use weir_config::{
+    AppName, Certificate, Desired, DesiredApp, EndpointId, InstanceId, Moment, Shard, ShardName,
+    SleepLevel,
+};
 use weir_deploy::{Container, EngineInfo, Listing, ProviderError};
 
 use crate::action::Action;
@@ -34,9 +37,9 @@ pub(crate) enum Event {
         action: Action,
         result: Result<Option<Container>, ProviderError>,
     },
-    /// The verdict of an instance's probes has changed, or its first error is known.
+    /// The verdict of an endpoint's probes has changed, or its first error is known.
     Probed {
-        instance: InstanceId,
+        endpoint: EndpointId,
         epoch: u64,
         outcome: Result<(), String>,
     },
@@ -45,8 +48,8 @@ pub(crate) enum Event {
     /// An operator wants the app asleep.
     SleepWanted(AppName, SleepLevel),
     CertificatesRenewed(Arc<[Certificate]>),
-    /// The proxy could not connect to an instance that should be ready.
-    ConnectFailed(InstanceId),
+    /// The proxy could not connect to an endpoint that should be ready.
+    ConnectFailed(EndpointId),
 }
 
 /// How a process ended.
@@ -59,21 +62,25 @@ pub(crate) struct Death {
     pub(crate) log_tail: Vec<String>,
 }
 
-/// Apps that have changed, up to a revision of the store; `None` for one that is gone.
-#[derive(Debug)]
+/// What has changed, up to a revision of the store; `None` for what is gone.
+#[derive(Debug, Default)]
 pub(crate) struct DesiredChange {
     pub(crate) revision: u64,
-    /// Whether these are all apps there are.
+    /// Whether this is all there is.
     pub(crate) whole: bool,
+    pub(crate) shards: Vec<(ShardName, Option<Arc<Shard>>)>,
     pub(crate) apps: Vec<(AppName, Option<Arc<DesiredApp>>)>,
     /// See [`Desired::unreadable`].
     pub(crate) unreadable: BTreeSet<AppName>,
+    pub(crate) unreadable_shards: BTreeSet<ShardName>,
 }
 
 impl DesiredChange {
-    /// All apps there are.
+    /// All there is.
     pub(crate) fn whole(desired: Desired) -> Self {
-        let apps = desired.apps.into_iter().map(|(name, app)| (name, Some(app))).collect();
-        Self { revision: desired.revision, whole: true, apps, unreadable: desired.unreadable }
+        let Desired { revision, apps, shards, unreadable, unreadable_shards } = desired;
+        let shards = shards.into_iter().map(|(name, shard)| (name, Some(shard))).collect();
+        let apps = apps.into_iter().map(|(name, app)| (name, Some(app))).collect();
+        Self { revision, whole: true, shards, apps, unreadable, unreadable_shards }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use weir_config::{Activity, Moment};
+use weir_config::{Activity, EndpointId, Moment};
 use weir_deploy::{Container, ContainerState, Provider, ProviderError};
 
 use crate::{
@@ -121,7 +121,7 @@ impl Executor {
                     Err(error) => tracing::warn!(%instance, %error, "did not stop"),
                 }
                 provider.remove(instance).await?;
-                self.activity.remove_instance(instance);
+                self.activity.remove_endpoint(&EndpointId::from(instance.clone()));
                 return Ok(None);
             }
         }

@@ -1,12 +1,12 @@
 //! From commits in the store to events of the loop.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
 use crate::{
     event::{DesiredChange, Event},
-    store::{Store, StoreError},
+    store::{Changed, Store, StoreError},
 };
 
 /// Correctness does not depend on being told of a commit: this often is looked anyway.
@@ -38,22 +38,33 @@ pub(crate) async fn follow(store: Store, mut seen: u64, events: mpsc::Sender<Eve
 }
 
 async fn change_since(store: &Store, seen: u64) -> Result<DesiredChange, StoreError> {
-    match store.changes_since(seen).await? {
-        Some((revision, names)) => {
-            let mut apps = Vec::with_capacity(names.len());
-            let mut unreadable = BTreeSet::new();
-            for name in names {
-                match store.desired_app(&name).await {
-                    Ok(app) => apps.push((name, app.map(Arc::new))),
-                    Err(error @ StoreError::Corrupt(_)) => {
-                        tracing::error!(%error, "a change cannot be read and is left out");
-                        unreadable.insert(name);
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(DesiredChange { revision, whole: false, apps, unreadable })
+    let Some((revision, changes)) = store.changes_since(seen).await? else {
+        return Ok(DesiredChange::whole(store.desired().await?));
+    };
+    let mut change = DesiredChange { revision, ..DesiredChange::default() };
+    for changed in changes {
+        match changed {
+            Changed::App(name) => match readable(store.desired_app(&name).await)? {
+                Some(app) => change.apps.push((name, app.map(Arc::new))),
+                None => _ = change.unreadable.insert(name),
+            },
+            Changed::Shard(name) => match readable(store.desired_shard(&name).await)? {
+                Some(shard) => change.shards.push((name, shard.map(Arc::new))),
+                None => _ = change.unreadable_shards.insert(name),
+            },
         }
-        None => Ok(DesiredChange::whole(store.desired().await?)),
+    }
+    Ok(change)
+}
+
+/// `None` for what the database holds but this Weir cannot read.
+fn readable<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error @ StoreError::Corrupt(_)) => {
+            tracing::error!(%error, "a change cannot be read and is left out");
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }

@@ -2,7 +2,7 @@
 
 use prometheus::IntCounter;
 use tokio::sync::mpsc;
-use weir_config::{AppName, InstanceId, Observe};
+use weir_config::{AppName, EndpointId, Observe};
 
 use crate::event::Event;
 
@@ -40,7 +40,7 @@ impl Observe for Hints {
         self.send(Event::WakeWanted(app.clone()));
     }
 
-    fn connect_failed(&self, instance: &InstanceId) {
-        self.send(Event::ConnectFailed(instance.clone()));
+    fn connect_failed(&self, endpoint: &EndpointId) {
+        self.send(Event::ConnectFailed(endpoint.clone()));
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     action::Action,
     event::Death,
     failure::{Failure, FailureReason},
+    health::Health,
 };
 
 /// One instance: its container, its health and what is being done to it.
@@ -47,20 +48,6 @@ pub(crate) struct Instance {
     pub(crate) in_flight: u64,
 }
 
-/// What the probes say. Kept while an instance is paused: its process does not change meanwhile.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Health {
-    Starting { since: Moment, error: Option<String> },
-    Ready { since: Moment },
-    Unhealthy { since: Moment, error: String },
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        Self::Starting { since: Moment(0), error: None }
-    }
-}
-
 /// The wait before a failed instance is tried again: doubles from one to the other.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
@@ -79,7 +66,7 @@ impl Instance {
 
     pub(crate) fn is_ready(&self) -> bool {
         self.state() == Some(ContainerState::Running)
-            && matches!(self.health, Health::Ready { .. })
+            && self.health.is_ready()
             && !self.is_leaving()
     }
 

@@ -6,8 +6,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use weir_config::{
-    Activity, AppName, Certificate, DesiredApp, InstanceId, Moment, RouteState, SleepLevel,
-    Snapshot,
+    Activity, AppName, Backends, Certificate, DesiredApp, Endpoint, EndpointId, InstanceId, Member,
+    MemberId, MemberOf, Moment, Pool, RouteState, ShardName, SleepLevel, Snapshot, Source,
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
@@ -15,7 +15,9 @@ use crate::{
     action::{Action, StopReason},
     event::Event,
     failure::{Failure, FailureReason},
-    instance::{Health, Instance},
+    health::Health,
+    instance::Instance,
+    members::{Members, endpoint_of},
 };
 
 /// Everything seen. Cheap to clone, so that the API reads a copy and never waits for the loop.
@@ -23,6 +25,7 @@ use crate::{
 pub(crate) struct Observed {
     pub(crate) engine: Engine,
     pub(crate) instances: imbl::OrdMap<InstanceId, Instance>,
+    pub(crate) members: Members,
     pub(crate) apps: imbl::OrdMap<AppName, AppState>,
     pub(crate) certificates: Arc<[Certificate]>,
     /// What the data plane serves now.
@@ -73,7 +76,8 @@ impl Observed {
             apps.insert(route.app.clone(), state);
         }
         let engine = Engine::Unknown { error: None };
-        Self { engine, instances: imbl::OrdMap::new(), apps, certificates, served }
+        let (instances, members) = (imbl::OrdMap::new(), Members::default());
+        Self { engine, instances, members, apps, certificates, served }
     }
 
     /// Whether the engine's containers have been listed, so that what is not seen is not there.
@@ -97,8 +101,11 @@ impl Observed {
                 }
             }
             Event::Done { action, result } => self.done(&action, result, now),
-            Event::Probed { instance, epoch, outcome } => {
+            Event::Probed { endpoint: EndpointId::Instance(instance), epoch, outcome } => {
                 self.probed(&instance, epoch, outcome, now);
+            }
+            Event::Probed { endpoint: EndpointId::Member(member), epoch, outcome } => {
+                self.members.probed(&member, epoch, outcome, now);
             }
             Event::WakeWanted(app) => self.wake_wanted(app),
             Event::SleepWanted(app, level) => {
@@ -118,8 +125,15 @@ impl Observed {
         app: &DesiredApp,
         now: Moment,
     ) {
+        let upstreams = match &app.app.source {
+            Source::Upstreams(members) => members.as_slice(),
+            Source::Image(_) | Source::Shards(_) => &[],
+        };
+        let served = own_pool(&self.served, &app.app.name).map(Arc::as_ref);
+        self.members.set(&MemberOf::App(app.app.name.clone()), upstreams, served, now);
         let state = self.apps.entry(app.app.name.clone()).or_default();
-        let version = |app: &DesiredApp| (app.generation, app.deployment.number);
+        let version =
+            |app: &DesiredApp| (app.generation, app.deployment.as_ref().map(|d| d.number));
         if former.is_none_or(|former| version(former) == version(app)) {
             state.awake_since = state.awake_since.max(now);
             return;
@@ -129,9 +143,21 @@ impl Observed {
         self.retry_at_once(&app.app.name);
     }
 
-    pub(crate) fn app_removed(&mut self, app: &AppName) {
+    pub(crate) fn app_removed(&mut self, app: &AppName, now: Moment) {
         self.apps.remove(app);
+        self.members.set(&MemberOf::App(app.clone()), &[], None, now);
         self.retry_at_once(app);
+    }
+
+    pub(crate) fn shard_changed(&mut self, name: &ShardName, members: &[Member], now: Moment) {
+        let served = self.served.shard(name).map(Arc::as_ref);
+        self.members.set(&MemberOf::Shard(name.clone()), members, served, now);
+    }
+
+    /// Drops what nobody will ask for again.
+    pub(crate) fn forget_gone(&mut self, activity: &Activity) {
+        let served = &self.served;
+        self.members.forget_gone(activity, |member| sends_to(served, member));
     }
 
     fn retry_at_once(&mut self, app: &AppName) {
@@ -158,7 +184,7 @@ impl Observed {
                 state.asleep = state.asleep.filter(|_| !disturbed);
             }
         }
-        let count = |id: &InstanceId| activity.in_flight_on(id);
+        let count = |id: &InstanceId| activity.in_flight_on(&id.clone().into());
         self.change_where(
             |id, instance| instance.in_flight != count(id),
             |id, instance| instance.in_flight = count(id),
@@ -271,17 +297,12 @@ impl Observed {
     /// An instance that the last good snapshot sends requests to is ready until a probe says
     /// otherwise; so is a paused one, because only ready ones are paused.
     fn adopt(&self, container: &Container, now: Moment) -> Health {
-        let served = self.served.app(&container.instance.app).is_some_and(|route| {
-            let RouteState::Serving(endpoints) = &route.state else { return false };
-            endpoints.iter().any(|endpoint| {
-                endpoint.instance == container.instance
-                    && Some(endpoint.address.ip()) == container.address
-            })
-        });
-        if served || container.state == ContainerState::Paused {
-            Health::Ready { since: now }
-        } else {
-            Health::Starting { since: now, error: None }
+        let served = served_instance(&self.served, &container.instance)
+            .filter(|endpoint| Some(endpoint.address.ip()) == container.address);
+        match served {
+            Some(endpoint) => Health::Ready { since: endpoint.ready_since },
+            None if container.state == ContainerState::Paused => Health::Ready { since: now },
+            None => Health::Starting { since: now, error: None },
         }
     }
 
@@ -393,27 +414,37 @@ impl Observed {
         if instance.epoch != epoch || instance.is_leaving() {
             return;
         }
-        match outcome {
-            Ok(()) => {
-                instance.health = Health::Ready { since: now };
-                (instance.was_ready, instance.proven) = (true, true);
-                instance.forgive();
-            }
-            Err(error) => match &mut instance.health {
-                Health::Starting { error: last, .. } => *last = Some(error),
-                Health::Ready { .. } => {
-                    instance.health = Health::Unhealthy { since: now, error };
-                }
-                Health::Unhealthy { error: last, .. } => *last = error,
-            },
+        instance.health.take(outcome, now);
+        if instance.health.is_ready() {
+            (instance.was_ready, instance.proven) = (true, true);
+            instance.forgive();
         }
     }
 }
 
 /// Whether the snapshot sends requests to this instance.
 pub(crate) fn serves(snapshot: &Snapshot, instance: &InstanceId) -> bool {
-    snapshot.app(&instance.app).is_some_and(|route| match &route.state {
-        RouteState::Serving(endpoints) => endpoints.iter().any(|e| e.instance == *instance),
-        _ => false,
-    })
+    served_instance(snapshot, instance).is_some()
+}
+
+/// Whether the snapshot sends requests to this member.
+fn sends_to(snapshot: &Snapshot, member: &MemberId) -> bool {
+    let pool = match &member.of {
+        MemberOf::App(app) => own_pool(snapshot, app),
+        MemberOf::Shard(shard) => snapshot.shard(shard),
+    };
+    pool.is_some_and(|pool| endpoint_of(pool, member).is_some())
+}
+
+/// The pool that an app is served by, if it has one of its own.
+pub(crate) fn own_pool<'a>(snapshot: &'a Snapshot, app: &AppName) -> Option<&'a Arc<Pool>> {
+    match &snapshot.app(app)?.state {
+        RouteState::Serving(Backends::Own(pool)) => Some(pool),
+        _ => None,
+    }
+}
+
+fn served_instance<'a>(snapshot: &'a Snapshot, instance: &InstanceId) -> Option<&'a Endpoint> {
+    let pool = own_pool(snapshot, &instance.app)?;
+    pool.endpoints().iter().find(|endpoint| endpoint.id.instance() == Some(instance))
 }

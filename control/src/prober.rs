@@ -1,4 +1,4 @@
-//! Probes instances, and tells the loop when a verdict changes.
+//! Probes instances and members, and tells the loop when a verdict changes.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use weir_config::{HealthCheck, InstanceId, Probe};
+use weir_config::{EndpointId, HealthCheck, Probe};
 
 use crate::{event::Event, plan::ProbeTarget};
 
@@ -16,14 +16,13 @@ use crate::{event::Event, plan::ProbeTarget};
 const FIRST_PACE: Duration = Duration::from_millis(2);
 /// And never slower than this until it is ready.
 const STARTING_PACE: Duration = Duration::from_millis(250);
-
-/// Two probes of an instance that was ready are at least this far apart.
+/// Two probes of an endpoint that was ready are at least this far apart.
 const LEAST_PACE: Duration = Duration::from_secs(1);
 
-/// The probes under way: one task for each instance that runs.
+/// The probes under way: one task for each instance that runs and for each member.
 #[derive(Debug)]
 pub(crate) struct Probers {
-    running: BTreeMap<InstanceId, Prober>,
+    running: BTreeMap<EndpointId, Prober>,
     client: reqwest::Client,
     events: mpsc::WeakSender<Event>,
 }
@@ -54,7 +53,7 @@ impl Probers {
     }
 
     /// Makes the probes under way exactly these.
-    pub(crate) fn keep(&mut self, targets: BTreeMap<InstanceId, ProbeTarget>) {
+    pub(crate) fn keep(&mut self, targets: BTreeMap<EndpointId, ProbeTarget>) {
         self.running.retain(|id, prober| {
             targets.get(id).is_some_and(|target| prober.target.is_same_as(target))
         });
@@ -66,23 +65,23 @@ impl Probers {
         }
     }
 
-    /// Asks an instance at once instead of at its next turn.
-    pub(crate) fn probe_now(&self, instance: &InstanceId) {
-        if let Some(prober) = self.running.get(instance) {
+    /// Asks an endpoint at once instead of at its next turn.
+    pub(crate) fn probe_now(&self, endpoint: &EndpointId) {
+        if let Some(prober) = self.running.get(endpoint) {
             prober.now.notify_one();
         }
     }
 
-    fn start(&self, instance: InstanceId, target: ProbeTarget) -> Prober {
+    fn start(&self, endpoint: EndpointId, target: ProbeTarget) -> Prober {
         let now = Arc::new(Notify::new());
         let (client, events) = (self.client.clone(), self.events.clone());
-        let task = tokio::spawn(run(instance, target.clone(), client, events, now.clone()));
+        let task = tokio::spawn(run(endpoint, target.clone(), client, events, now.clone()));
         Prober { target, now, task }
     }
 }
 
 async fn run(
-    instance: InstanceId,
+    endpoint: EndpointId,
     target: ProbeTarget,
     client: reqwest::Client,
     events: mpsc::WeakSender<Event>,
@@ -95,7 +94,7 @@ async fn run(
         if let Some(outcome) = verdict.take(outcome, &target.check) {
             let Some(events) = events.upgrade() else { return };
             let epoch = target.epoch;
-            let probed = Event::Probed { instance: instance.clone(), epoch, outcome };
+            let probed = Event::Probed { endpoint: endpoint.clone(), epoch, outcome };
             if events.send(probed).await.is_err() {
                 return;
             }
@@ -111,13 +110,13 @@ async fn run(
 }
 
 /// Being asked only brings the next probe forward, and not by more than this allows: a burst of
-/// requests that an instance cannot take must not use up its failures in a moment.
+/// requests that an endpoint cannot take must not use up its failures in a moment.
 async fn asked(now: &Notify) {
     tokio::time::sleep(LEAST_PACE).await;
     now.notified().await;
 }
 
-/// What a row of outcomes means: passes in a row make an instance ready, failures in a row unready.
+/// What a row of outcomes means: passes in a row make an endpoint ready, failures in a row unready.
 #[derive(Debug)]
 struct Verdict {
     ready: bool,

@@ -71,7 +71,7 @@ impl Reactor {
     fn take(&mut self, event: Event, now: Moment) {
         match event {
             Event::Desired(change) => self.change(change, now),
-            Event::ConnectFailed(instance) => self.probers.probe_now(&instance),
+            Event::ConnectFailed(endpoint) => self.probers.probe_now(&endpoint),
             event => {
                 tracing::debug!(?event, "event");
                 self.observed.apply(event, now);
@@ -81,13 +81,15 @@ impl Reactor {
 
     pub(crate) fn change(&mut self, change: DesiredChange, now: Moment) {
         if change.whole {
-            // The observed ones too: the snapshot that was served last may hold one that was
-            // deleted since.
-            let known = self.desired.apps.keys().chain(self.observed.apps.keys());
-            let kept: BTreeSet<_> = change.apps.iter().map(|(name, _)| name).collect();
-            let gone: Vec<_> = known.filter(|name| !kept.contains(name)).cloned().collect();
-            for name in gone.iter().filter(|name| !change.unreadable.contains(*name)) {
-                self.remove(name);
+            self.remove_others(&change, now);
+        }
+        for (name, shard) in change.shards {
+            self.desired.unreadable_shards.remove(&name);
+            let members = shard.as_ref().map_or(&[][..], |shard| &shard.members);
+            self.observed.shard_changed(&name, members, now);
+            match shard {
+                Some(shard) => _ = self.desired.shards.insert(name, shard),
+                None => _ = self.desired.shards.remove(&name),
             }
         }
         for (name, app) in change.apps {
@@ -98,18 +100,36 @@ impl Reactor {
                     self.observed.app_changed(former, &app, now);
                     self.desired.apps.insert(name, app);
                 }
-                None => {
-                    self.remove(&name);
-                }
+                None => self.remove(&name, now),
             }
         }
         self.desired.revision = change.revision;
         self.desired.unreadable.extend(change.unreadable);
+        self.desired.unreadable_shards.extend(change.unreadable_shards);
     }
 
-    fn remove(&mut self, app: &AppName) {
+    /// Removes what is not in a change that is all there is.
+    fn remove_others(&mut self, change: &DesiredChange, now: Moment) {
+        // The observed ones too: the snapshot that was served last may hold one that was deleted
+        // since.
+        let known = self.desired.apps.keys().chain(self.observed.apps.keys());
+        let kept: BTreeSet<_> = change.apps.iter().map(|(name, _)| name).collect();
+        let gone: Vec<_> = known.filter(|name| !kept.contains(name)).cloned().collect();
+        for name in gone.iter().filter(|name| !change.unreadable.contains(*name)) {
+            self.remove(name, now);
+        }
+        let kept: BTreeSet<_> = change.shards.iter().map(|(name, _)| name).collect();
+        let known = self.desired.shards.keys();
+        let gone: Vec<_> = known.filter(|name| !kept.contains(name)).cloned().collect();
+        for name in gone.iter().filter(|name| !change.unreadable_shards.contains(*name)) {
+            self.desired.shards.remove(name);
+            self.observed.shard_changed(name, &[], now);
+        }
+    }
+
+    fn remove(&mut self, app: &AppName, now: Moment) {
         self.desired.apps.remove(app);
-        self.observed.app_removed(app);
+        self.observed.app_removed(app, now);
         self.activity.remove_app(app);
     }
 
@@ -148,6 +168,7 @@ impl Reactor {
                 break;
             }
         }
+        self.observed.forget_gone(&self.activity);
         let world = World { desired: self.desired.clone(), observed: self.observed.clone() };
         self.worlds.send_replace(Arc::new(world));
         wake_at

@@ -1,28 +1,31 @@
-//! `weir apply`: makes apps what files say.
+//! `weir apply`: makes apps and shards what files say.
 
 use std::{path::PathBuf, time::Instant};
 
 use clap::Args;
 use futures::future::join_all;
 use reqwest::{Method, header};
-use weir_config::AppManifest;
-use weir_control::api::wire::AppResource;
+use serde::{Serialize, de::DeserializeOwned};
+use weir_config::{AppManifest, ShardManifest};
+use weir_control::api::wire::{AppResource, ShardResource};
 
 use super::{
     change::{Change, ChangeKind},
     client::{Client, Connection, etag},
     client_error::ClientError,
     manifests::Manifests,
+    members::{follow_shard, report_accepted_shard},
     outcome::{Outcome, say, say_aside},
     progress::{WaitArgs, follow, is_well, report_accepted},
 };
 
-/// Create and change apps as files say.
+/// Create and change apps and shards as files say.
 ///
 /// All files are checked first, and nothing is sent while there is a problem. Then it prints what
-/// it will change, changes it, and waits for the result: `+` is a new app, `~` a changed one, `=`
-/// one that is already as written. Apps that no file names are left alone. An app that somebody
-/// else changes between the plan and the change is refused, not overwritten.
+/// it will change, changes it, and waits for the result: `+` is a new object, `~` a changed one,
+/// `=` one that is already as written. Shards come before the apps that name them. What no file
+/// names is left alone. An object that somebody else changes between the plan and the change is
+/// refused, not overwritten.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -31,7 +34,7 @@ Examples:
   sed s/VERSION/1.2/ shop.yaml | weir apply -f -
 
 Exit codes: 0 done, 1 problems in the files, 2 the server refuses or is not there,
-3 an app does not run as written, 4 the time is up and it goes on.")]
+3 an app does not run as written or a member is not ready, 4 the time is up and it goes on.")]
 pub(crate) struct Apply {
     /// A file of one or several YAML documents; `-` is standard input; may be repeated
     #[arg(short = 'f', long = "file", required = true, value_name = "FILE")]
@@ -45,30 +48,56 @@ pub(crate) struct Apply {
     connection: Connection,
 }
 
+/// An object to be written.
+enum Wanted<'a> {
+    Shard(&'a ShardManifest),
+    App(&'a AppManifest),
+}
+
+/// An object whose end is waited for.
+enum Written {
+    Shard(ShardResource, Instant),
+    App(Box<AppResource>, Instant),
+}
+
 impl Apply {
     pub(super) async fn run(self) -> anyhow::Result<Outcome> {
         let manifests = Manifests::read(&self.files);
         for problem in &manifests.problems {
             say_aside(problem)?;
         }
-        if manifests.problems.is_empty() && manifests.apps.is_empty() {
-            say_aside("error: there is no app in these files")?;
+        if manifests.problems.is_empty() && manifests.is_empty() {
+            say_aside("error: there is no app and no shard in these files")?;
         }
-        if !manifests.problems.is_empty() || manifests.apps.is_empty() {
+        if !manifests.problems.is_empty() || manifests.is_empty() {
             return Ok(Outcome::Invalid);
         }
         let client = self.connection.open()?;
         let mut changes = Vec::new();
         // As written already, but not running so: an apply that is repeated must not hide that.
         let mut unwell = Vec::new();
-        for manifest in &manifests.apps {
-            let current = client.find_app(&manifest.name).await?;
-            let change = Change::new(current.as_ref(), manifest);
+        for manifest in &manifests.shards {
+            let current = client.find::<ShardResource>(&["shards", &manifest.name]).await?;
+            let change = Change::of_shard(current.as_ref(), manifest);
             say(&change)?;
             match (change.kind(), current) {
-                (ChangeKind::None, Some(app)) if !is_well(app.status.phase) => unwell.push(app),
+                (ChangeKind::None, Some(shard)) if !is_well(shard.status.phase) => {
+                    unwell.push(Written::Shard(shard, Instant::now()));
+                }
                 (ChangeKind::None, _) => {}
-                _ => changes.push((manifest, change)),
+                _ => changes.push((Wanted::Shard(manifest), change)),
+            }
+        }
+        for manifest in &manifests.apps {
+            let current = client.find::<AppResource>(&["apps", &manifest.name]).await?;
+            let change = Change::of_app(current.as_ref(), manifest);
+            say(&change)?;
+            match (change.kind(), current) {
+                (ChangeKind::None, Some(app)) if !is_well(app.status.phase) => {
+                    unwell.push(Written::App(Box::new(app), Instant::now()));
+                }
+                (ChangeKind::None, _) => {}
+                _ => changes.push((Wanted::App(manifest), change)),
             }
         }
         if self.dry_run || (changes.is_empty() && unwell.is_empty()) {
@@ -83,15 +112,14 @@ impl Apply {
     async fn carry_out(
         &self,
         client: &Client,
-        changes: &[(&AppManifest, Change)],
-        unwell: Vec<AppResource>,
+        changes: &[(Wanted<'_>, Change)],
+        unwell: Vec<Written>,
     ) -> anyhow::Result<Outcome> {
-        let mut apps: Vec<_> = unwell.into_iter().map(|app| (app, Instant::now())).collect();
+        let mut written = unwell;
         let mut refused = None;
-        for (i, (manifest, change)) in changes.iter().enumerate() {
-            let since = Instant::now();
-            match write(client, manifest, change.kind()).await {
-                Ok(app) => apps.push((app, since)),
+        for (i, (wanted, change)) in changes.iter().enumerate() {
+            match wanted.write(client, change.kind()).await {
+                Ok(object) => written.push(object),
                 Err(error) => {
                     refused = Some((&changes[i..], error));
                     break;
@@ -99,32 +127,59 @@ impl Apply {
             }
         }
         let mut worst = Outcome::Done;
-        if let Some(limit) = self.wait.limit() {
-            let followed = apps.iter().map(|(app, since)| follow(client, app, *since, limit));
-            for outcome in join_all(followed).await {
-                worst = worst.max(outcome?);
+        let limit = self.wait.limit();
+        let ends = written.iter().map(async |object| match (object, limit) {
+            (Written::Shard(shard, since), Some(limit)) => {
+                follow_shard(client, shard, *since, limit).await
             }
-        } else {
-            for (app, _) in &apps {
-                worst = worst.max(report_accepted(app)?);
-            }
+            (Written::Shard(shard, _), None) => report_accepted_shard(shard),
+            (Written::App(app, since), Some(limit)) => follow(client, app, *since, limit).await,
+            (Written::App(app, _), None) => report_accepted(app),
+        });
+        for outcome in join_all(ends).await {
+            worst = worst.max(outcome?);
         }
         let Some((rest, error)) = refused else { return Ok(worst) };
-        let names: Vec<_> = rest.iter().map(|(manifest, _)| &*manifest.name).collect();
+        let names: Vec<_> = rest.iter().map(|(wanted, _)| wanted.name()).collect();
         Err(anyhow::Error::from(error).context(format!("not applied: {}", names.join(", "))))
     }
 }
 
-/// Only if the app is still as the plan saw it.
-async fn write(
+impl Wanted<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Self::Shard(manifest) => &manifest.name,
+            Self::App(manifest) => &manifest.name,
+        }
+    }
+
+    async fn write(&self, client: &Client, kind: &ChangeKind) -> Result<Written, ClientError> {
+        let since = Instant::now();
+        match self {
+            Self::Shard(manifest) => {
+                let shard = write(client, "shards", &manifest.name, manifest, kind).await?;
+                Ok(Written::Shard(shard, since))
+            }
+            Self::App(manifest) => {
+                let app = write(client, "apps", &manifest.name, manifest, kind).await?;
+                Ok(Written::App(Box::new(app), since))
+            }
+        }
+    }
+}
+
+/// Only if the object is still as the plan saw it.
+async fn write<T: DeserializeOwned>(
     client: &Client,
-    manifest: &AppManifest,
-    kind: &ChangeKind,
-) -> Result<AppResource, ClientError> {
-    let (name, value) = match kind {
+    kind: &str,
+    name: &str,
+    manifest: &impl Serialize,
+    change: &ChangeKind,
+) -> Result<T, ClientError> {
+    let (condition, value) = match change {
         ChangeKind::Update { revision, .. } => etag(*revision),
         ChangeKind::Create { .. } | ChangeKind::None => (header::IF_NONE_MATCH, "*".to_owned()),
     };
-    let request = client.request(Method::PUT, &["apps", &manifest.name], &[]);
-    client.json(request.header(name, value).json(manifest)).await
+    let request = client.request(Method::PUT, &[kind, name], &[]);
+    client.json(request.header(condition, value).json(manifest)).await
 }

@@ -2,21 +2,24 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use serde_json::Value;
-use weir_config::{AppManifest, AppSpec};
-use weir_control::api::wire::AppResource;
+use weir_config::{AppManifest, AppSpec, ShardManifest};
+use weir_control::api::wire::{AppResource, ShardResource};
 
-/// The difference between an app as it is and as it is written.
+/// The difference between an object as it is and as it is written.
 #[derive(Debug, PartialEq)]
 pub(super) struct Change {
-    app: String,
+    /// As `App/shop`.
+    object: String,
     kind: ChangeKind,
 }
 
 #[derive(Debug, PartialEq)]
 pub(super) enum ChangeKind {
     Create {
-        image: String,
+        /// What it is of, in a few words.
+        summary: String,
     },
     /// From the revision seen, by these fields.
     Update {
@@ -27,16 +30,17 @@ pub(super) enum ChangeKind {
 }
 
 impl Change {
-    pub(super) fn new(current: Option<&AppResource>, wanted: &AppManifest) -> Self {
-        let app = wanted.name.clone();
-        let kind = match current {
-            None => ChangeKind::Create { image: wanted.spec.image.clone() },
-            Some(current) => match differences(&current.spec, &wanted.spec) {
-                fields if fields.is_empty() => ChangeKind::None,
-                fields => ChangeKind::Update { revision: current.revision, fields },
-            },
-        };
-        Self { app, kind }
+    pub(super) fn of_app(current: Option<&AppResource>, wanted: &AppManifest) -> Self {
+        let current = current.map(|current| (current.revision, &current.spec));
+        let kind = ChangeKind::new(current, &wanted.spec, || source(&wanted.spec));
+        Self { object: format!("App/{}", wanted.name), kind }
+    }
+
+    pub(super) fn of_shard(current: Option<&ShardResource>, wanted: &ShardManifest) -> Self {
+        let current = current.map(|current| (current.revision, &current.spec));
+        let summary = || counted(wanted.spec.members.len(), "member");
+        let kind = ChangeKind::new(current, &wanted.spec, summary);
+        Self { object: format!("Shard/{}", wanted.name), kind }
     }
 
     pub(super) fn kind(&self) -> &ChangeKind {
@@ -44,23 +48,56 @@ impl Change {
     }
 }
 
+impl ChangeKind {
+    /// From a revision with its spec, if there is one, to a wanted spec.
+    fn new<S: Serialize>(
+        current: Option<(u64, &S)>,
+        wanted: &S,
+        summary: impl FnOnce() -> String,
+    ) -> Self {
+        let Some((revision, spec)) = current else { return Self::Create { summary: summary() } };
+        match differences(spec, wanted) {
+            fields if fields.is_empty() => Self::None,
+            fields => Self::Update { revision, fields },
+        }
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let app = &self.app;
+        let object = &self.object;
         match &self.kind {
-            ChangeKind::Create { image } => write!(f, "+ App/{app}  create  image {image}"),
-            ChangeKind::Update { fields, .. } => write!(f, "~ App/{app}  {}", fields.join(", ")),
-            ChangeKind::None => write!(f, "= App/{app}  unchanged"),
+            ChangeKind::Create { summary } => write!(f, "+ {object}  create  {summary}"),
+            ChangeKind::Update { fields, .. } => write!(f, "~ {object}  {}", fields.join(", ")),
+            ChangeKind::None => write!(f, "= {object}  unchanged"),
         }
+    }
+}
+
+/// What answers an app's requests, in a few words.
+pub(super) fn source(spec: &AppSpec) -> String {
+    match (&spec.image, spec.upstreams.len(), spec.shards.as_slice()) {
+        (Some(image), ..) => format!("image {image}"),
+        (None, 0, [shard]) => format!("shard {shard}"),
+        (None, 0, shards) => format!("shards {}", shards.join(", ")),
+        (None, count, _) => counted(count, "upstream"),
+    }
+}
+
+/// `1 app`, `2 apps`.
+pub(super) fn counted(count: usize, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        n => format!("{n} {noun}s"),
     }
 }
 
 /// The fields that differ, each as `name  before → after`. Defaults are filled in on both sides, so
 /// that writing a default down is no change.
-fn differences(before: &AppSpec, after: &AppSpec) -> Vec<String> {
+fn differences<S: Serialize>(before: &S, after: &S) -> Vec<String> {
     let mut found = Vec::new();
     // A spec is plain data: it can always be written as JSON.
-    let json = |spec| serde_json::to_value(spec).unwrap_or(Value::Null);
+    let json = |spec: &S| serde_json::to_value(spec).unwrap_or(Value::Null);
     compare("", &json(before), &json(after), &mut found);
     found
 }
@@ -155,9 +192,9 @@ mod tests {
     #[test]
     fn a_plan_line_says_what_will_be_done() {
         let fields = vec!["image a → b".to_owned(), "port 80 → 81".to_owned()];
-        let line = |kind| Change { app: "shop".to_owned(), kind }.to_string();
+        let line = |kind| Change { object: "App/shop".to_owned(), kind }.to_string();
         assert_eq!(
-            line(ChangeKind::Create { image: "a".to_owned() }),
+            line(ChangeKind::Create { summary: "image a".to_owned() }),
             "+ App/shop  create  image a"
         );
         assert_eq!(

@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
+    change::counted,
     manifests::Manifests,
     outcome::{Outcome, say},
 };
 
-/// Check files of apps without a server.
+/// Check files of apps and shards without a server.
 ///
 /// Prints every problem of every file as FILE:LINE:COLUMN: field: what is wrong. What only the
-/// server knows, such as a host name that another app has, is not checked.
+/// server knows, such as a host name that another app has or a shard that only it has, is not
+/// checked.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -35,12 +37,9 @@ impl Check {
         if !manifests.problems.is_empty() {
             return Ok(Outcome::Invalid);
         }
-        for (file, apps) in &manifests.files {
-            let apps = match apps {
-                1 => "1 app".to_owned(),
-                n => format!("{n} apps"),
-            };
-            say(format_args!("{file}: {apps}, no problems"))?;
+        for (file, documents) in &manifests.files {
+            let documents = counted(*documents, "object");
+            say(format_args!("{file}: {documents}, no problems"))?;
         }
         Ok(Outcome::Done)
     }

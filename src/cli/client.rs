@@ -103,22 +103,25 @@ impl Client {
         self.get(&["apps", name]).await
     }
 
-    /// `None` if there is none of that name.
-    pub(super) async fn find_app(&self, name: &str) -> Result<Option<AppResource>, ClientError> {
-        match self.app(name).await {
-            Ok(app) => Ok(Some(app)),
+    /// `None` if there is no such object.
+    pub(super) async fn find<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+    ) -> Result<Option<T>, ClientError> {
+        match self.get(path).await {
+            Ok(object) => Ok(Some(object)),
             Err(ClientError::Refused { problem, .. }) if problem.status == 404 => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// The app once it is settled, or after `limit`.
-    pub(super) async fn app_settled(
+    /// An object once it is settled, or after `limit`.
+    pub(super) async fn settled<T: DeserializeOwned>(
         &self,
-        name: &str,
+        path: &[&str],
         limit: Duration,
-    ) -> Result<AppResource, ClientError> {
-        self.json(self.waiting(Method::GET, &["apps", name], limit)).await
+    ) -> Result<T, ClientError> {
+        self.json(self.waiting(Method::GET, path, limit)).await
     }
 
     /// The instances of one app.

@@ -1,40 +1,66 @@
-//! `weir delete`: an app and all that runs of it.
+//! `weir delete`: an app and all that runs of it, or a shard.
 
 use std::time::Instant;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use reqwest::Method;
 
 use super::{
-    client::Connection,
+    client::{Client, Connection},
     outcome::{Outcome, say, took},
     progress::{ROUND, WaitArgs},
     steps::Steps,
 };
 
-/// Delete an app.
+/// Delete an app or a shard.
 ///
-/// Its requests in flight end, then its containers go. Named volumes are kept.
+/// An app's requests in flight end, then its containers go. Named volumes are kept. A shard can be
+/// deleted when no app names it any more; nothing happens to its members.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    allow_missing_positional = true,
+    after_help = "\
 Examples:
   weir delete shop
+  weir delete shard east
   weir delete shop --no-wait
 
-Exit codes: 0 gone, 2 the server refuses or is not there, 4 the time is up and it goes on.")]
+Exit codes: 0 gone, 2 the server refuses or is not there, 4 the time is up and it goes on."
+)]
 pub(crate) struct Delete {
-    /// The name of the app
-    app: String,
+    /// What to delete [default: app]
+    #[arg(value_enum)]
+    kind: Option<Kind>,
+    /// Its name
+    name: String,
     #[command(flatten)]
     wait: WaitArgs,
     #[command(flatten)]
     connection: Connection,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    App,
+    Shard,
+}
+
 impl Delete {
     pub(super) async fn run(self) -> anyhow::Result<Outcome> {
-        let app = &self.app;
         let client = self.connection.open()?;
+        match self.kind {
+            None | Some(Kind::App) => self.delete_app(&client).await,
+            Some(Kind::Shard) => {
+                let name = &self.name;
+                client.send(client.request(Method::DELETE, &["shards", name], &[])).await?;
+                say(format_args!("Shard/{name}  deleted"))?;
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    async fn delete_app(&self, client: &Client) -> anyhow::Result<Outcome> {
+        let app = &self.name;
         let since = Instant::now();
         client.send(client.request(Method::DELETE, &["apps", app], &[])).await?;
         let Some(limit) = self.wait.limit() else {

@@ -6,6 +6,7 @@ use clap::Args;
 use weir_control::api::wire::DeployRequest;
 
 use super::{
+    change::source,
     client::Connection,
     outcome::{Outcome, say},
     progress::{WaitArgs, follow, report_accepted},
@@ -42,8 +43,8 @@ impl Deploy {
         let since = Instant::now();
         let request = DeployRequest { image: self.image };
         let app = client.act(&self.app, "deploy", &request, Duration::ZERO).await?;
-        let (number, image) = (app.status.deployment, &app.spec.image);
-        say(format_args!("App/{}  deployment {number} of image {image}", app.name))?;
+        let number = app.status.deployment.unwrap_or_default();
+        say(format_args!("App/{}  deployment {number} of {}", app.name, source(&app.spec)))?;
         match self.wait.limit() {
             Some(limit) => follow(&client, &app, since, limit).await,
             None => report_accepted(&app),

@@ -11,13 +11,14 @@ use super::{
 /// Explain why a host name gets what it gets.
 ///
 /// Follows the name as a request would: its route, the app, the deployment and each instance with
-/// its health. The last line is what a request would get now.
+/// its health, or the shard and its members. The last line is what a request would get now.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  weir explain shop.weir.localhost")]
+  weir explain shop.weir.localhost
+  weir explain www.example.com/shop")]
 pub(crate) struct Explain {
-    /// The host name, without scheme and port
+    /// The host name, without scheme and port; a path may follow
     hostname: String,
     #[command(flatten)]
     connection: Connection,
@@ -56,8 +57,8 @@ fn depth(step: &Step) -> usize {
     match step.subject.as_str() {
         "route" => 0,
         "app" => 1,
-        "deployment" => 2,
-        "instance" => 3,
+        "deployment" | "shard" | "upstream" => 2,
+        "instance" | "member" => 3,
         _ => 4,
     }
 }

@@ -4,15 +4,16 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use weir_control::api::wire::{AppResource, HostResource, InstanceResource};
+use weir_control::api::wire::{AppResource, HostResource, InstanceResource, ShardResource};
 
 use super::{
+    change::source,
     client::{Client, Connection},
     outcome::{Outcome, say, say_aside},
     table::Table,
 };
 
-/// Show apps, instances or hosts.
+/// Show apps, shards, instances or hosts.
 ///
 /// As a table for people, or as the API's own objects for programs.
 #[derive(Debug, Args)]
@@ -20,12 +21,13 @@ use super::{
 Examples:
   weir get apps
   weir get instances shop
+  weir get shards east
   weir get apps shop -o json | jq .status.phase")]
 pub(crate) struct Get {
     /// What to show
     #[arg(value_enum)]
     kind: Kind,
-    /// Only the one of this name; for instances also those of the app of this name
+    /// Only the one of this name: of a shard its members, of an app also its instances
     name: Option<String>,
     /// How to show it
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
@@ -38,6 +40,8 @@ pub(crate) struct Get {
 enum Kind {
     #[value(alias = "app")]
     Apps,
+    #[value(alias = "shard")]
+    Shards,
     #[value(alias = "instance")]
     Instances,
     #[value(alias = "host")]
@@ -54,6 +58,7 @@ impl Kind {
     fn path(self) -> &'static str {
         match self {
             Self::Apps => "apps",
+            Self::Shards => "shards",
             Self::Instances => "instances",
             Self::Hosts => "hosts",
         }
@@ -74,6 +79,8 @@ impl Get {
         }
         match self.kind {
             Kind::Apps => say(apps(read(items)?))?,
+            Kind::Shards if self.name.is_some() => say(members(read(items)?))?,
+            Kind::Shards => say(shards(read(items)?))?,
             Kind::Instances => say(instances(read(items)?))?,
             Kind::Hosts => say(hosts(read(items)?))?,
         }
@@ -83,7 +90,7 @@ impl Get {
     async fn fetch(&self, client: &Client) -> anyhow::Result<Value> {
         let path = self.kind.path();
         match (self.kind, &self.name) {
-            (Kind::Apps, Some(name)) => Ok(client.get(&[path, name]).await?),
+            (Kind::Apps | Kind::Shards, Some(name)) => Ok(client.get(&[path, name]).await?),
             (_, None) => Ok(client.get(&[path]).await?),
             (_, Some(name)) => only(name, client.get(&[path]).await?, path),
         }
@@ -107,14 +114,41 @@ fn read<T: DeserializeOwned>(items: Value) -> anyhow::Result<Vec<T>> {
 }
 
 fn apps(items: Vec<AppResource>) -> Table<6> {
-    let mut table = Table::new(["NAME", "PHASE", "READY", "DEPLOYMENT", "IMAGE", "URL"]);
-    for AppResource { name, status, .. } in items {
+    let mut table = Table::new(["NAME", "PHASE", "READY", "DEPLOYMENT", "SOURCE", "URL"]);
+    for AppResource { name, spec, status, .. } in items {
         let phase = match &status.failure {
             Some(failure) => format!("{} ({})", status.phase.as_str(), failure.reason),
             None => status.phase.as_str().to_owned(),
         };
         let ready = format!("{}/{}", status.ready_instances, status.desired_instances);
-        table.row([name, phase, ready, status.deployment.to_string(), status.image, status.url]);
+        let deployment = status.deployment.map(|number| number.to_string()).unwrap_or_default();
+        let source = status.image.unwrap_or_else(|| source(&spec));
+        table.row([name, phase, ready, deployment, source, status.url]);
+    }
+    table
+}
+
+fn shards(items: Vec<ShardResource>) -> Table<4> {
+    let mut table = Table::new(["NAME", "PHASE", "READY", "HASH"]);
+    for ShardResource { name, spec, status, .. } in items {
+        let ready = format!("{}/{}", status.ready_members, spec.members.len());
+        let hash = spec.balance.hash.unwrap_or_default();
+        table.row([name, status.phase.as_str().to_owned(), ready, hash]);
+    }
+    table
+}
+
+fn members(items: Vec<ShardResource>) -> Table<6> {
+    let mut table = Table::new(["NAME", "STATE", "ADDRESS", "WEIGHT", "IN-FLIGHT", "MESSAGE"]);
+    for member in items.into_iter().flat_map(|shard| shard.status.members) {
+        table.row([
+            member.name,
+            member.state,
+            member.address,
+            member.weight.to_string(),
+            member.requests_in_flight.to_string(),
+            member.message.unwrap_or_default(),
+        ]);
     }
     table
 }

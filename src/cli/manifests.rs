@@ -1,4 +1,4 @@
-//! The apps written in files, or every problem of them.
+//! The apps and shards written in files, or every problem of them.
 
 use std::{
     collections::BTreeMap,
@@ -7,19 +7,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use weir_config::{App, AppManifest, Document, Hostname, Problem, Problems, parse_documents};
+use weir_config::{
+    App, AppManifest, Document, HostPath, Hostname, Manifest, Problem, Problems, ShardManifest,
+    parse_documents,
+};
 
 /// What the files say.
 #[derive(Debug, Default)]
 pub(super) struct Manifests {
     /// The valid ones, in the order in which they are written.
     pub(super) apps: Vec<AppManifest>,
-    /// For each file its name and the apps found in it, valid or not.
+    pub(super) shards: Vec<ShardManifest>,
+    /// For each file its name and how many objects were found in it, valid or not.
     pub(super) files: Vec<(String, usize)>,
     /// `FILE:LINE:COL: field: message`, in the order in which they are written.
     pub(super) problems: Vec<String>,
-    names: BTreeMap<String, String>,
-    hostnames: BTreeMap<Hostname, Claim>,
+    /// Where the object of a kind and a name is written.
+    names: BTreeMap<(&'static str, String), String>,
+    hostnames: BTreeMap<HostPath, Claim>,
 }
 
 /// Who had a host name first, and where that is written.
@@ -60,16 +65,46 @@ impl Manifests {
     }
 
     fn add(&mut self, file: &str, document: &Document) -> Result<(), Problems> {
-        let read = App::read(document.value.clone(), &base_domain());
-        let (manifest, app) = read.map_err(|problems| document.locate(problems))?;
-        let taken = self.claim(file, document, &manifest, &app);
-        document.locate(taken).or_value(())?;
-        self.apps.push(manifest);
+        let read = Manifest::read(document.value.clone(), &base_domain());
+        match read.map_err(|problems| document.locate(problems))? {
+            Manifest::Shard(shard) => {
+                let taken = self.claim_name(file, document, "a shard", &shard.0.name);
+                document.locate(taken).or_value(())?;
+                self.shards.push(shard.0);
+            }
+            Manifest::App(app) => {
+                let (manifest, app) = *app;
+                let mut taken = self.claim_name(file, document, "an app", &manifest.name);
+                if taken.0.is_empty() {
+                    taken = self.claim_hostnames(file, document, &manifest, &app);
+                }
+                document.locate(taken).or_value(())?;
+                self.apps.push(manifest);
+            }
+        }
         Ok(())
     }
 
-    /// Takes the name and the host names for this app; what another has taken is a problem.
-    fn claim(
+    /// Takes a name for an object of a kind; what another has taken is a problem.
+    fn claim_name(
+        &mut self,
+        file: &str,
+        document: &Document,
+        kind: &'static str,
+        name: &str,
+    ) -> Problems {
+        let mut problems = Problems::default();
+        let key = (kind, name.to_owned());
+        if let Some(first) = self.names.get(&key) {
+            let message = format!("`{name}` is already {kind}, at {first}");
+            problems.push(Problem::new("/name", "taken", message));
+        } else {
+            self.names.insert(key, place(file, document, "/name"));
+        }
+        problems
+    }
+
+    fn claim_hostnames(
         &mut self,
         file: &str,
         document: &Document,
@@ -77,13 +112,6 @@ impl Manifests {
         app: &App,
     ) -> Problems {
         let mut problems = Problems::default();
-        let place_of = |pointer: &str| place(file, document, pointer);
-        if let Some(first) = self.names.get(&manifest.name) {
-            let message = format!("`{}` is already an app, at {first}", manifest.name);
-            problems.push(Problem::new("/name", "taken", message));
-            return problems;
-        }
-        self.names.insert(manifest.name.clone(), place_of("/name"));
         for hostname in &app.hostnames {
             let pointer = pointer_of(hostname, manifest);
             if let Some(Claim { app, place }) = self.hostnames.get(hostname) {
@@ -91,10 +119,15 @@ impl Manifests {
                 problems.push(Problem::new(pointer, "taken", message));
                 continue;
             }
-            let claim = Claim { app: manifest.name.clone(), place: place_of(&pointer) };
+            let claim =
+                Claim { app: manifest.name.clone(), place: place(file, document, &pointer) };
             self.hostnames.insert(hostname.clone(), claim);
         }
         problems
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.apps.is_empty() && self.shards.is_empty()
     }
 
     fn tell(&mut self, file: &str, problems: &Problems) {
@@ -117,9 +150,9 @@ fn base_domain() -> Hostname {
 }
 
 /// Where a host name is written; the one that every app has comes of its name.
-fn pointer_of(hostname: &Hostname, manifest: &AppManifest) -> String {
+fn pointer_of(hostname: &HostPath, manifest: &AppManifest) -> String {
     let written = &manifest.spec.hostnames;
-    let is_it = |text: &String| text.parse::<Hostname>().is_ok_and(|parsed| parsed == *hostname);
+    let is_it = |text: &String| text.parse::<HostPath>().is_ok_and(|parsed| parsed == *hostname);
     match written.iter().position(is_it) {
         Some(i) => format!("/spec/hostnames/{i}"),
         None => "/name".to_owned(),

@@ -12,6 +12,7 @@ mod explain;
 mod get;
 mod logs;
 mod manifests;
+mod members;
 mod outcome;
 mod progress;
 mod sleep;

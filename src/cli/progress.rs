@@ -42,7 +42,7 @@ pub(super) async fn follow(
     limit: Duration,
 ) -> anyhow::Result<Outcome> {
     let name = &written.name;
-    let mut steps = Steps::new(written.status.deployment);
+    let mut steps = Steps::new(written.status.deployment.unwrap_or(u64::MAX));
     let mut app = written.clone();
     let mut told = String::new();
     loop {
@@ -63,7 +63,7 @@ pub(super) async fn follow(
         if left.is_zero() {
             return report_late(&app, elapsed);
         }
-        app = client.app_settled(name, left.min(ROUND)).await?;
+        app = client.settled(&["apps", name], left.min(ROUND)).await?;
     }
 }
 
@@ -114,7 +114,7 @@ pub(super) fn is_well(phase: Phase) -> bool {
     outcome_of(phase) == Outcome::Done
 }
 
-fn outcome_of(phase: Phase) -> Outcome {
+pub(super) fn outcome_of(phase: Phase) -> Outcome {
     match phase {
         Phase::Ready | Phase::Paused | Phase::Stopped => Outcome::Done,
         Phase::Degraded | Phase::Failed => Outcome::Failed,

@@ -4,15 +4,14 @@ use axum::{
     Extension, Json,
     body::Bytes,
     extract::{Path, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-use weir_config::{App, AppManifest, AppName, Problem, Problems, SleepLevel, decode};
+use weir_config::{App, AppManifest, AppName, SleepLevel};
 
 use super::{
     ApiState,
+    objects::{Answer, answer, json, named, parse_name, parse_or_default, precondition},
     problem::ApiProblem,
     query::Params,
     wait::WaitQuery,
@@ -20,10 +19,8 @@ use super::{
 };
 use crate::{
     event::Event,
-    store::{Precondition, StoreError, Token, Written},
+    store::{AppRecord, Kind, Precondition, StoreError, Token, Written},
 };
-
-type Answer = Result<Response, ApiProblem>;
 
 /// All apps, by name.
 #[utoipa::path(get, path = "/v1/apps", responses((status = 200, body = List<AppResource>)))]
@@ -42,10 +39,10 @@ pub(crate) async fn read(
     Path(name): Path<String>,
     Params(query): Params<WaitQuery>,
 ) -> Answer {
-    let name = parse_name(&name)?;
-    let record = state.store.app(&name).await?.ok_or(StoreError::NoApp(name))?;
+    let name: AppName = parse_name(&name)?;
+    let record = stored(&state, &name).await?;
     let resource = state.settle(record, &query, |status| status.phase.is_settled()).await?;
-    Ok(answer(StatusCode::OK, resource))
+    Ok(shown(StatusCode::OK, resource))
 }
 
 /// Makes a new app.
@@ -76,10 +73,7 @@ pub(crate) async fn put(
     body: Bytes,
 ) -> Answer {
     let (manifest, app) = App::read(json(&body)?, &state.base_domain)?;
-    if manifest.name != name {
-        let message = format!("the path says `{name}`, the object `{}`", manifest.name);
-        return Err(Problems(vec![Problem::new("/name", "mismatch", message)]).into());
-    }
+    named(&name, &manifest.name)?;
     write(&state, &token, &query, &manifest, &app, precondition(&headers)?).await
 }
 
@@ -91,10 +85,10 @@ async fn write(
     app: &App,
     precondition: Precondition,
 ) -> Answer {
-    let Written { app, created, .. } =
+    let Written { record, created, .. } =
         state.store.put_app(manifest, app, precondition, false, &token.id).await?;
-    let resource = state.settle(app, query, |status| status.phase.is_settled()).await?;
-    Ok(answer(if created { StatusCode::CREATED } else { StatusCode::OK }, resource))
+    let resource = state.settle(record, query, |status| status.phase.is_settled()).await?;
+    Ok(shown(if created { StatusCode::CREATED } else { StatusCode::OK }, resource))
 }
 
 /// Deletes an app. Its requests in flight end, then its containers go.
@@ -121,17 +115,19 @@ pub(crate) async fn deploy(
     body: Bytes,
 ) -> Answer {
     let request: DeployRequest = parse_or_default(&body)?;
-    let name = parse_name(&name)?;
-    let record = state.store.app(&name).await?.ok_or(StoreError::NoApp(name))?;
+    let name: AppName = parse_name(&name)?;
+    let record = stored(&state, &name).await?;
     let mut manifest = record.manifest;
-    if let Some(image) = request.image {
-        manifest.spec.image = image;
+    manifest.spec.image = request.image.or(manifest.spec.image);
+    if manifest.spec.image.is_none() {
+        let why = format!("{name} has no image to deploy; change what answers it by an apply");
+        return Err(ApiProblem::conflict("no_image", why));
     }
     let app = App::from_manifest(&manifest, &state.base_domain)?;
-    let unchanged_since = Precondition::Revision(record.revision);
+    let unchanged_since = Precondition::Revision(record.meta.revision);
     let written = state.store.put_app(&manifest, &app, unchanged_since, true, &token.id).await?;
-    let resource = state.settle(written.app, &query, |status| status.phase.is_settled()).await?;
-    Ok(answer(StatusCode::ACCEPTED, resource))
+    let resource = state.settle(written.record, &query, |status| status.phase.is_settled()).await?;
+    Ok(shown(StatusCode::ACCEPTED, resource))
 }
 
 /// Puts an app to sleep now. Refused while a request is in flight or it is not ready.
@@ -146,8 +142,12 @@ pub(crate) async fn sleep(
 ) -> Answer {
     let request: SleepRequest = parse_or_default(&body)?;
     let level = request.level.unwrap_or(SleepLevel::Paused);
-    let name = parse_name(&name)?;
-    let record = state.store.app(&name).await?.ok_or_else(|| StoreError::NoApp(name.clone()))?;
+    let name: AppName = parse_name(&name)?;
+    let record = stored(&state, &name).await?;
+    if record.deployment.is_none() {
+        let why = format!("{name} cannot sleep: it has no containers of its own");
+        return Err(ApiProblem::conflict("cannot_sleep", why));
+    }
     let status = state.resource(&state.world(), record.clone()).status;
     if let Some(why) = cannot_sleep(&status) {
         return Err(ApiProblem::conflict(
@@ -158,7 +158,7 @@ pub(crate) async fn sleep(
     send(&state, Event::SleepWanted(name, level)).await?;
     let asleep = |status: &AppStatus| matches!(status.phase, Phase::Paused | Phase::Stopped);
     let resource = state.settle(record, &query, asleep).await?;
-    Ok(answer(StatusCode::ACCEPTED, resource))
+    Ok(shown(StatusCode::ACCEPTED, resource))
 }
 
 fn cannot_sleep(status: &AppStatus) -> Option<String> {
@@ -182,13 +182,18 @@ pub(crate) async fn wake(
     Path(name): Path<String>,
     Params(query): Params<WaitQuery>,
 ) -> Answer {
-    let name = parse_name(&name)?;
-    let record = state.store.app(&name).await?.ok_or_else(|| StoreError::NoApp(name.clone()))?;
+    let name: AppName = parse_name(&name)?;
+    let record = stored(&state, &name).await?;
     send(&state, Event::WakeWanted(name)).await?;
     let awake =
         |status: &AppStatus| matches!(status.phase, Phase::Ready | Phase::Degraded | Phase::Failed);
     let resource = state.settle(record, &query, awake).await?;
-    Ok(answer(StatusCode::ACCEPTED, resource))
+    Ok(shown(StatusCode::ACCEPTED, resource))
+}
+
+async fn stored(state: &ApiState, name: &AppName) -> Result<AppRecord, StoreError> {
+    let record = state.store.app(name).await?;
+    record.ok_or_else(|| StoreError::not_found(Kind::App, name))
 }
 
 async fn send(state: &ApiState, event: Event) -> Result<(), ApiProblem> {
@@ -196,34 +201,6 @@ async fn send(state: &ApiState, event: Event) -> Result<(), ApiProblem> {
     sent.map_err(|_| ApiProblem::unavailable("Weir is shutting down"))
 }
 
-fn answer(status: StatusCode, resource: AppResource) -> Response {
-    let etag = format!("\"{}\"", resource.revision);
-    (status, [(header::ETAG, etag)], Json(resource)).into_response()
-}
-
-/// `If-None-Match: *` for new ones only, `If-Match: "REVISION"` for unchanged ones only
-/// (RFC 9110 section 13.1).
-fn precondition(headers: &HeaderMap) -> Result<Precondition, ApiProblem> {
-    if headers.get(header::IF_NONE_MATCH).is_some_and(|value| value == "*") {
-        return Ok(Precondition::New);
-    }
-    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(Precondition::None) };
-    let revision = value.to_str().ok().and_then(|text| text.trim_matches('"').parse().ok());
-    revision.map(Precondition::Revision).ok_or_else(|| {
-        let why = "If-Match takes an ETag of this API, such as \"12\"".to_owned();
-        ApiProblem::bad_request("bad_etag", why)
-    })
-}
-
-pub(super) fn parse_name(name: &str) -> Result<AppName, ApiProblem> {
-    name.parse().map_err(|why: String| ApiProblem::not_found(&why))
-}
-
-fn json(body: &[u8]) -> Result<Value, ApiProblem> {
-    serde_json::from_slice(body)
-        .map_err(|error| ApiProblem::bad_request("bad_json", format!("not valid JSON: {error}")))
-}
-
-fn parse_or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, ApiProblem> {
-    if body.is_empty() { Ok(T::default()) } else { Ok(decode(json(body)?)?) }
+fn shown(status: StatusCode, resource: AppResource) -> Response {
+    answer(status, resource.revision, resource)
 }

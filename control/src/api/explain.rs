@@ -4,72 +4,158 @@ use axum::{
     Json,
     extract::{Path, State},
 };
-use weir_config::{AppRoute, Hostname, Moment, RouteState};
+use weir_config::{
+    AppRoute, Backends, DesiredApp, HashKey, HostPath, Moment, Pool, RouteState, ShardName,
+    Snapshot,
+};
 
 use super::{
     ApiState,
     problem::ApiProblem,
-    wire::{Explanation, Step},
+    wire::{Explanation, MemberStatus, Step},
 };
 use crate::{reactor::World, status};
 
-/// Follows a host name from its route to the processes behind it.
+/// More members than this are only counted.
+const MAX_MEMBERS: usize = 20;
+
+/// Follows a host name from its route to the processes behind it. With a path, percent-encoded as
+/// in `www.example.com%2Fshop`, it follows that.
 #[utoipa::path(get, path = "/v1/hostnames/{hostname}/explain",
     responses((status = 200, body = Explanation)))]
 pub(crate) async fn explain(
     State(state): State<ApiState>,
     Path(hostname): Path<String>,
 ) -> Result<Json<Explanation>, ApiProblem> {
-    let host: Hostname =
+    let host: HostPath =
         hostname.parse().map_err(|why| ApiProblem::bad_request("bad_hostname", why))?;
-    Ok(Json(explanation(&host, &state.world(), state.https_port)))
+    Ok(Json(state.explanation(&host, &state.world())))
 }
 
-fn explanation(host: &Hostname, world: &World, https_port: u16) -> Explanation {
-    let snapshot = &world.observed.served;
-    let mut steps = Vec::new();
-    let mut step = |subject: &str, finding: String| {
-        steps.push(Step { subject: subject.to_owned(), finding });
-    };
-    let Some(route) = snapshot.route(host) else {
+impl ApiState {
+    fn explanation(&self, host: &HostPath, world: &World) -> Explanation {
+        let snapshot = &world.observed.served;
         let generation = snapshot.generation;
-        step(
-            "route",
-            format!("no route of snapshot {generation} matches, nor a wildcard above it"),
-        );
-        let answer = "404: no app is served at this name".to_owned();
-        return Explanation { hostname: host.to_string(), answer, steps };
-    };
-    let how = match route.hostnames.contains(host) {
-        true => "exactly".to_owned(),
-        false => "by a wildcard".to_owned(),
-    };
-    step("route", format!("snapshot {} matches it {how}: app {}", snapshot.generation, route.app));
-    if let Some(app) = world.desired.apps.get(&route.app) {
-        let status = status::app_status(app, &world.observed, Moment::now(), https_port);
-        step("app", format!("generation {}, {}", app.generation, status.phase.as_str()));
-        step("deployment", format!("number {} of image {}", status.deployment, status.image));
-    } else {
-        step("app", "it is being deleted".to_owned());
+        let hostname = host.to_string();
+        let Some(route) = snapshot.route(&host.host, host.path()) else {
+            let finding =
+                format!("no route of snapshot {generation} matches, nor a wildcard above it");
+            let answer = "404: no app is served at this name".to_owned();
+            return Explanation { hostname, answer, steps: vec![step("route", finding)] };
+        };
+        let (how, name) = (how(route, host), &route.app);
+        let mut steps =
+            vec![step("route", format!("snapshot {generation} matches it {how}: app {name}"))];
+        match world.desired.apps.get(name) {
+            Some(app) => self.follow_app(app, world, &mut steps),
+            None => steps.push(step("app", "it is being deleted".to_owned())),
+        }
+        if let RouteState::Serving(Backends::Shards(shards)) = &route.state {
+            self.follow_shards(shards, host, world, &mut steps);
+        }
+        Explanation { hostname, answer: answer(route, snapshot, host), steps }
     }
-    for (id, instance) in world.observed.instances_of(&route.app) {
-        let shown = status::instance(id, instance);
-        let address = shown.address.map_or_else(String::new, |address| format!(" at {address}"));
-        let detail = shown.message.map_or_else(String::new, |message| format!(": {message}"));
-        step("instance", format!("{} is {}{address}{detail}", shown.name, shown.state));
+
+    fn follow_app(&self, app: &DesiredApp, world: &World, steps: &mut Vec<Step>) {
+        let status = status::app_status(app, world, &self.activity, Moment::now(), self.https_port);
+        let phase = status.phase.as_str();
+        steps.push(step("app", format!("generation {}, {phase}", app.generation)));
+        if let Some(deployment) = &app.deployment {
+            let (number, image) = (deployment.number, &deployment.template.image);
+            steps.push(step("deployment", format!("number {number} of image {image}")));
+        }
+        for (id, instance) in world.observed.instances_of(&app.app.name) {
+            let shown = status::instance(id, instance);
+            let address = shown.address.map_or_else(String::new, |at| format!(" at {at}"));
+            let detail = shown.message.map_or_else(String::new, |message| format!(": {message}"));
+            let finding = format!("{} is {}{address}{detail}", shown.name, shown.state);
+            steps.push(step("instance", finding));
+        }
+        steps.extend(members("upstream", &status.upstreams));
     }
-    let answer = answer(route);
-    Explanation { hostname: host.to_string(), answer, steps }
+
+    fn follow_shards(
+        &self,
+        shards: &[ShardName],
+        host: &HostPath,
+        world: &World,
+        steps: &mut Vec<Step>,
+    ) {
+        let snapshot = &world.observed.served;
+        let Some(name) = Snapshot::shard_of(shards, &host.host) else { return };
+        let why = match shards.len() {
+            1 => String::new(),
+            count => format!(", by the host name among {count}"),
+        };
+        let balance = snapshot.shard(name).map(|pool| balance(pool)).unwrap_or_default();
+        steps.push(step("shard", format!("{name}{why}; {balance}")));
+        if let Some(shard) = world.desired.shards.get(name) {
+            let status = status::shard_status(shard, 0, &world.observed, &self.activity);
+            steps.extend(members("member", &status.members));
+        }
+    }
 }
 
-fn answer(route: &AppRoute) -> String {
+fn step(subject: &str, finding: String) -> Step {
+    Step { subject: subject.to_owned(), finding }
+}
+
+fn how(route: &AppRoute, host: &HostPath) -> &'static str {
+    if route.hostnames.contains(host) {
+        "exactly"
+    } else if route.hostnames.iter().any(|hostname| hostname.host == host.host) {
+        "below a path"
+    } else {
+        "by a wildcard"
+    }
+}
+
+fn balance(pool: &Pool) -> String {
+    let ready = pool.endpoints().len();
+    match &pool.balance().hash {
+        Some(key) => format!("{} chooses among {ready} ready members", key_in_words(key)),
+        None => format!("the less loaded of two of {ready} ready members"),
+    }
+}
+
+fn key_in_words(key: &HashKey) -> String {
+    match key {
+        HashKey::Host => "the host name".to_owned(),
+        HashKey::Ip => "the client's address".to_owned(),
+        HashKey::Path => "the path".to_owned(),
+        HashKey::Cookie(name) => format!("the cookie `{name}`"),
+        HashKey::Header(name) => format!("the header `{name}`"),
+    }
+}
+
+fn members(subject: &str, members: &[MemberStatus]) -> Vec<Step> {
+    let shown = members.iter().take(MAX_MEMBERS).map(|member| {
+        let MemberStatus { name, address, state, message, .. } = member;
+        let at = if name == address { String::new() } else { format!(" at {address}") };
+        let detail = message.as_ref().map_or_else(String::new, |message| format!(": {message}"));
+        step(subject, format!("{name} is {state}{at}{detail}"))
+    });
+    let more = members.len().saturating_sub(MAX_MEMBERS);
+    let rest = (more > 0).then(|| step(subject, format!("and {more} more")));
+    shown.chain(rest).collect()
+}
+
+fn answer(route: &AppRoute, snapshot: &Snapshot, host: &HostPath) -> String {
     match &route.state {
-        RouteState::Serving(endpoints) => {
-            let names: Vec<_> = endpoints.iter().map(|e| e.instance.to_string()).collect();
-            format!("answered by {}", names.join(" or "))
-        }
+        RouteState::Serving(backends) => match snapshot.pool(backends, &host.host) {
+            Some(pool) if !pool.endpoints().is_empty() => answerers(pool),
+            _ => "503: no member of the shard passes its health check".to_owned(),
+        },
         RouteState::Asleep(level) => format!("held while the app wakes (it is {level})"),
         RouteState::Starting => "held while the app starts".to_owned(),
         RouteState::Unavailable { reason, .. } => format!("503: {reason}"),
+    }
+}
+
+fn answerers(pool: &Pool) -> String {
+    let names: Vec<_> = pool.endpoints().iter().map(|e| e.id.to_string()).collect();
+    match names.len() {
+        0..=MAX_MEMBERS => format!("answered by {}", names.join(" or ")),
+        count => format!("answered by one of {count}"),
     }
 }

@@ -8,11 +8,11 @@ use axum::{
 };
 use futures::{Stream, StreamExt, stream};
 use serde::Deserialize;
-use weir_config::InstanceId;
+use weir_config::{AppName, InstanceId};
 use weir_deploy::{LogLine, LogStream};
 
-use super::{ApiState, apps::parse_name, problem::ApiProblem, query::Params, wire::LogRecord};
-use crate::store::StoreError;
+use super::{ApiState, objects::parse_name, problem::ApiProblem, query::Params, wire::LogRecord};
+use crate::store::{Kind, StoreError};
 
 /// Lines shown of each instance when nothing else is asked for.
 const DEFAULT_TAIL: usize = 100;
@@ -35,9 +35,9 @@ pub(crate) async fn logs(
     Path(name): Path<String>,
     Params(query): Params<LogsQuery>,
 ) -> Result<Response, ApiProblem> {
-    let name = parse_name(&name)?;
+    let name: AppName = parse_name(&name)?;
     if state.store.app(&name).await?.is_none() {
-        return Err(StoreError::NoApp(name).into());
+        return Err(StoreError::not_found(Kind::App, &name).into());
     }
     let tail = Some(query.tail.unwrap_or(DEFAULT_TAIL));
     let mut all = stream::SelectAll::new();

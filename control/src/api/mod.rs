@@ -5,9 +5,11 @@ mod auth;
 mod explain;
 mod instances;
 mod logs;
+mod objects;
 mod openapi;
 mod problem;
 mod query;
+mod shards;
 mod wait;
 pub mod wire;
 
@@ -67,6 +69,8 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/apps/{name}/actions/sleep", post(apps::sleep))
         .route("/v1/apps/{name}/actions/wake", post(apps::wake))
         .route("/v1/apps/{name}/logs", get(logs::logs))
+        .route("/v1/shards", get(shards::list))
+        .route("/v1/shards/{name}", get(shards::read).put(shards::put).delete(shards::delete))
         .route("/v1/instances", get(instances::instances))
         .route("/v1/hosts", get(instances::hosts))
         .route("/v1/hostnames/{hostname}/explain", get(explain::explain))

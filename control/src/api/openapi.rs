@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{apps, explain, instances, logs, wire};
+use super::{apps, explain, instances, logs, shards, wire};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -21,6 +21,10 @@ use super::{apps, explain, instances, logs, wire};
         apps::sleep,
         apps::wake,
         logs::logs,
+        shards::list,
+        shards::read,
+        shards::put,
+        shards::delete,
         instances::instances,
         instances::hosts,
         explain::explain,

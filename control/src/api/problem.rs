@@ -78,15 +78,21 @@ impl From<StoreError> for ApiProblem {
     fn from(error: StoreError) -> Self {
         let detail = error.to_string();
         match &error {
-            StoreError::NoApp(_) => Self::not_found(&detail),
-            StoreError::NameTaken(_) => {
+            StoreError::NotFound { .. } => Self::not_found(&detail),
+            StoreError::NameTaken { .. } => {
                 Self::conflict("name_taken", detail.clone()).with_error("/name", "taken", &detail)
             }
             StoreError::HostnameTaken { .. } => Self::conflict("hostname_taken", detail.clone())
                 .with_error("/spec/hostnames", "taken", &detail),
-            StoreError::Conflict { .. } => {
-                let status = StatusCode::PRECONDITION_FAILED;
-                Self::new(status, "conflict", "The app has changed", detail)
+            StoreError::NoSuchShard { index, .. } => {
+                let pointer = format!("/spec/shards/{index}");
+                Problems(vec![Problem::new(pointer, "no_shard", detail)]).into()
+            }
+            StoreError::ShardInUse { .. } => Self::conflict("shard_in_use", detail),
+            StoreError::Conflict { kind, .. } => {
+                let (status, title) =
+                    (StatusCode::PRECONDITION_FAILED, format!("The {kind} has changed"));
+                Self::new(status, "conflict", &title, detail)
             }
             StoreError::Full => {
                 let status = StatusCode::INSUFFICIENT_STORAGE;

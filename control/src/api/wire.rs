@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use weir_config::{AppSpec, Problem};
+use weir_config::{AppSpec, Problem, ShardSpec};
 
 /// An app as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -29,16 +29,64 @@ pub struct AppStatus {
     pub observed_generation: u64,
     /// Where it is reached.
     pub url: String,
-    /// The number of the deployment that should be live.
-    pub deployment: u64,
-    pub image: String,
+    /// Of an image: the number of the deployment that should be live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Of an app that is no image: its upstreams, or the members of its shards.
     pub ready_instances: u16,
     pub desired_instances: u16,
     pub requests_in_flight: u64,
+    /// Its upstreams, if it has any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstreams: Vec<MemberStatus>,
     pub conditions: Vec<Condition>,
     /// Why it is not as it should be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureDetails>,
+}
+
+/// A shard as the API shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ShardResource {
+    /// Always `Shard`.
+    pub kind: String,
+    pub name: String,
+    /// Grows by one with every change of the spec.
+    pub generation: u64,
+    /// The place of the last change in the order of all changes; also the `ETag`.
+    pub revision: u64,
+    /// RFC 3339.
+    pub created_at: String,
+    pub updated_at: String,
+    pub spec: ShardSpec,
+    pub status: ShardStatus,
+}
+
+/// How the members of a shard are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ShardStatus {
+    /// `progressing`, `ready`, `degraded` or `failed`.
+    pub phase: Phase,
+    /// The generation of the spec that this status is about; 0 as long as it is about none.
+    pub observed_generation: u64,
+    pub ready_members: u16,
+    pub members: Vec<MemberStatus>,
+}
+
+/// A server that something else keeps running: a member of a shard, or an upstream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MemberStatus {
+    pub name: String,
+    pub address: String,
+    pub weight: u16,
+    /// `starting`, `ready` or `unhealthy`.
+    pub state: String,
+    pub requests_in_flight: u64,
+    /// Why it is not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// One word for people.
@@ -96,6 +144,7 @@ pub struct Condition {
 pub struct FailureDetails {
     pub reason: String,
     pub message: String,
+    /// An instance or a member.
     pub instance: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i64>,

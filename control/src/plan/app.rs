@@ -1,15 +1,18 @@
-//! One app: which of its instances to make, start, put to sleep, wake, stop and remove.
+//! One app of an image: which of its instances to make, start, put to sleep, wake, stop and remove.
 
 use std::time::Duration;
 
-use weir_config::{Activity, AppRoute, DesiredApp, InstanceId, Moment, Rollout, SleepLevel};
+use weir_config::{
+    Activity, AppRoute, Deployment, DesiredApp, InstanceId, Moment, Rollout, SleepLevel,
+};
 use weir_deploy::{ContainerSpec, ContainerState};
 
 use super::{Plan, route, sleep, sleep::Target};
 use crate::{
     action::{Action, StopReason},
     failure::Failure,
-    instance::{Health, Instance},
+    health::Health,
+    instance::Instance,
     observed::{Observed, serves},
 };
 
@@ -18,6 +21,8 @@ const DRAIN_POLL: Duration = Duration::from_millis(50);
 
 /// The instances of one app, as they stand to its deployment.
 pub(super) struct Cast<'a> {
+    pub(super) app: &'a DesiredApp,
+    pub(super) deployment: &'a Deployment,
     /// The ones that should be, in order.
     pub(super) current: Vec<(InstanceId, &'a Instance)>,
     /// The ones of former deployments and those that are one too many.
@@ -25,13 +30,13 @@ pub(super) struct Cast<'a> {
 }
 
 impl<'a> Cast<'a> {
-    fn of(app: &DesiredApp, observed: &'a Observed) -> Self {
+    fn of(app: &'a DesiredApp, deployment: &'a Deployment, observed: &'a Observed) -> Self {
         let current = observed.current(app);
         let former = observed
             .instances_of(&app.app.name)
             .filter(|(id, _)| current.iter().all(|(current, _)| current != *id))
             .collect();
-        Self { current, former }
+        Self { app, deployment, current, former }
     }
 
     /// Whether the current deployment can take all traffic.
@@ -41,30 +46,28 @@ impl<'a> Cast<'a> {
 
     /// Whether the former ones must go before the new ones start: a published port can be held by
     /// one running container at a time.
-    fn takes_turns(&self, app: &DesiredApp) -> bool {
-        !app.deployment.template.ports.is_empty() && !self.former.is_empty()
+    fn takes_turns(&self) -> bool {
+        !self.deployment.template.ports.is_empty() && !self.former.is_empty()
     }
 
     /// Whether it is their time to go: the new ones are made, so their image is known to be there.
-    pub(super) fn makes_room(&self, app: &DesiredApp) -> bool {
+    pub(super) fn makes_room(&self) -> bool {
         let is_made = |(_, instance): &(_, &Instance)| instance.container.is_some();
-        self.takes_turns(app) && self.current.iter().all(is_made)
+        self.takes_turns() && self.current.iter().all(is_made)
     }
 
     /// The latest of the former deployments that has ever been ready: it serves for as long as the
     /// new one is not.
-    fn fallback(&self, app: &DesiredApp) -> Option<u64> {
+    fn fallback(&self) -> Option<u64> {
         let proven = self.former.iter().filter(|(_, instance)| instance.proven);
-        proven.map(|(id, _)| id.deployment).filter(|n| *n < app.deployment.number).max()
+        proven.map(|(id, _)| id.deployment).filter(|n| *n < self.deployment.number).max()
     }
 
     /// Since when every instance has been ready with nothing under way, if so it is.
     fn at_ease_since(&self) -> Option<Moment> {
-        let ready_since = |instance: &Instance| match instance.health {
-            Health::Ready { since } if instance.is_ready() && instance.doing.is_none() => {
-                Some(since)
-            }
-            _ => None,
+        let ready_since = |instance: &Instance| {
+            let is_at_ease = instance.is_ready() && instance.doing.is_none();
+            instance.health.ready_since().filter(|_| is_at_ease)
         };
         let since: Option<Vec<_>> =
             self.current.iter().map(|(_, instance)| ready_since(instance)).collect();
@@ -75,12 +78,13 @@ impl<'a> Cast<'a> {
 /// Plans one app: adds its actions, probes and next deadline to `plan`, and returns its route.
 pub(super) fn plan_app(
     app: &DesiredApp,
+    deployment: &Deployment,
     observed: &Observed,
     activity: &Activity,
     now: Moment,
     plan: &mut Plan,
 ) -> AppRoute {
-    let cast = Cast::of(app, observed);
+    let cast = Cast::of(app, deployment, observed);
     let state = observed.apps.get(&app.app.name).cloned().unwrap_or_default();
     let (target, until) = sleep::target(app.app.sleep.as_ref(), &state, cast.at_ease_since(), now);
     if let Some(at) = until {
@@ -91,25 +95,25 @@ pub(super) fn plan_app(
     {
         plan.asleep.push((app.app.name.clone(), level));
     }
-    let takes_turns = cast.takes_turns(app);
+    let takes_turns = cast.takes_turns();
     for (id, instance) in &cast.current {
         plan.probe(id, instance, &app.app.health);
         if !(takes_turns && instance.container.is_some()) {
-            plan_current(app, id, instance, target, observed, now, plan);
+            plan_current(&cast, id, instance, target, observed, now, plan);
         }
     }
-    let fallback = cast.fallback(app);
+    let fallback = cast.fallback();
     for (id, instance) in &cast.former {
         plan.probe(id, instance, &app.app.health);
         let stands_in = instance.proven
-            && (Some(id.deployment) == fallback || id.deployment == app.deployment.number);
-        if cast.is_ready() || cast.makes_room(app) || !stands_in {
+            && (Some(id.deployment) == fallback || id.deployment == deployment.number);
+        if cast.is_ready() || cast.makes_room() || !stands_in {
             retire(id, instance, observed, &app.app.rollout, now, plan);
         } else if target == Target::Awake && instance.doing.is_none() {
             plan_stand_in(id, instance, now, plan);
         }
     }
-    route::route(app, &cast, target, observed, activity, now)
+    route::route(&cast, target, observed, activity, now)
 }
 
 /// The next step of a former instance that serves while the new deployment is not ready.
@@ -126,7 +130,7 @@ fn plan_stand_in(id: &InstanceId, instance: &Instance, now: Moment, plan: &mut P
 
 /// The next step of an instance that should be.
 fn plan_current(
-    app: &DesiredApp,
+    cast: &Cast<'_>,
     id: &InstanceId,
     instance: &Instance,
     target: Target,
@@ -141,7 +145,7 @@ fn plan_current(
     if let Some(at) = instance.waits_until(now) {
         plan.wake_at(at);
     }
-    let rollout = &app.app.rollout;
+    let rollout = &cast.app.app.rollout;
     let stop = |why| Action::Stop { instance: id.clone(), grace: rollout.stop_grace, why };
     let action = match (instance.state(), target) {
         (Some(ContainerState::Running), Target::Asleep(level)) => {
@@ -165,11 +169,11 @@ fn plan_current(
         }
         _ if backing_off => None,
         (Some(ContainerState::Running), Target::Awake) => {
-            overdue(app, instance, now, plan).map(|failure| stop(StopReason::Failed(failure)))
+            overdue(cast.app, instance, now, plan).map(|failure| stop(StopReason::Failed(failure)))
         }
         (Some(ContainerState::Paused), Target::Awake) => Some(Action::Unpause(id.clone())),
         (Some(ContainerState::Exited { code, .. }), Target::Awake) => {
-            let restarts = app.deployment.template.restart.restarts(code);
+            let restarts = cast.deployment.template.restart.restarts(code);
             // A wake starts whatever has ended.
             let wanted = observed.apps.get(&id.app).is_some_and(|state| state.wake_wanted);
             (instance.stopped_by_us || restarts || wanted).then(|| Action::Start(id.clone()))
@@ -179,7 +183,7 @@ fn plan_current(
             Some(Action::Remove { instance: id.clone(), grace: rollout.stop_grace })
         }
         (None, Target::Awake) => {
-            let template = app.deployment.template.clone();
+            let template = cast.deployment.template.clone();
             Some(Action::Create(ContainerSpec { instance: id.clone(), template }))
         }
         (Some(ContainerState::Restarting), _) | (_, Target::Asleep(_)) => None,

@@ -5,6 +5,8 @@
 //! executor nothing to choose.
 
 mod app;
+mod members;
+mod pool;
 mod route;
 mod sleep;
 #[cfg(test)]
@@ -13,12 +15,13 @@ mod tests;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use weir_config::{
-    Activity, AppName, Desired, HealthCheck, InstanceId, Moment, Rollout, SleepLevel, Snapshot,
+    Activity, AppName, AppRoute, Desired, DesiredApp, EndpointId, HealthCheck, InstanceId, Moment,
+    Rollout, SleepLevel, Snapshot,
 };
 
 use crate::{
     action::Action,
-    instance::{Health, Instance},
+    instance::Instance,
     observed::{Engine, Observed},
 };
 
@@ -31,12 +34,12 @@ pub(crate) struct Plan {
     /// Apps that fall asleep with this snapshot, or deeper than before.
     pub(crate) asleep: Vec<(AppName, SleepLevel)>,
     /// Whom to probe.
-    pub(crate) probes: BTreeMap<InstanceId, ProbeTarget>,
+    pub(crate) probes: BTreeMap<EndpointId, ProbeTarget>,
     /// When to plan again though nothing happens.
     pub(crate) wake_at: Option<Moment>,
 }
 
-/// An instance to be probed until the target changes.
+/// An endpoint to be probed until the target changes.
 #[derive(Clone, Debug)]
 pub(crate) struct ProbeTarget {
     pub(crate) address: SocketAddr,
@@ -58,31 +61,21 @@ pub(crate) fn plan(
     let mut snapshot = (*observed.served).clone();
     let mut changed = snapshot.revision != desired.revision
         || !Arc::ptr_eq(&snapshot.certificates, &observed.certificates);
+    for (name, shard) in &desired.shards {
+        let pool = members::plan_shard(shard, observed, activity, &mut plan);
+        if snapshot.shard(name).is_none_or(|served| !Arc::ptr_eq(served, &pool)) {
+            snapshot.insert_shard(name.clone(), pool);
+            changed = true;
+        }
+    }
     for app in desired.apps.values() {
-        let route = match &observed.engine {
-            // Until the containers are known, what was served last is served on.
-            Engine::Unknown { error } => match route::unseen(app, observed, activity, error) {
-                Some(route) => route,
-                None => continue,
-            },
-            Engine::Up(_) | Engine::Down { .. } => {
-                app::plan_app(app, observed, activity, now, &mut plan)
-            }
-        };
+        let Some(route) = plan_app(app, observed, activity, now, &mut plan) else { continue };
         if snapshot.app(&app.app.name).is_none_or(|served| **served != route) {
             snapshot.insert(route);
             changed = true;
         }
     }
-    let gone: Vec<_> = snapshot
-        .apps()
-        .map(|route| route.app.clone())
-        .filter(|app| desired.has_gone(app))
-        .collect();
-    for app in gone {
-        snapshot.remove(&app);
-        changed = true;
-    }
+    changed |= remove_gone(&mut snapshot, desired);
     for (id, instance) in &observed.instances {
         if desired.has_gone(&id.app) {
             app::retire(id, instance, observed, &Rollout::default(), now, &mut plan);
@@ -98,6 +91,38 @@ pub(crate) fn plan(
         plan.snapshot = Some(Arc::new(snapshot));
     }
     plan
+}
+
+/// Takes what should not be from a snapshot; tells whether there was any.
+fn remove_gone(snapshot: &mut Snapshot, desired: &Desired) -> bool {
+    let apps = snapshot.apps().map(|route| &route.app);
+    let apps: Vec<_> = apps.filter(|app| desired.has_gone(app)).cloned().collect();
+    let shards = snapshot.shards().map(|(name, _)| name);
+    let shards: Vec<_> = shards.filter(|name| desired.has_gone_shard(name)).cloned().collect();
+    apps.iter().for_each(|app| snapshot.remove(app));
+    shards.iter().for_each(|shard| snapshot.remove_shard(shard));
+    !(apps.is_empty() && shards.is_empty())
+}
+
+/// Plans one app by what answers its requests, and returns its route; `None` when what is served
+/// already is the best there is.
+fn plan_app(
+    app: &DesiredApp,
+    observed: &Observed,
+    activity: &Activity,
+    now: Moment,
+    plan: &mut Plan,
+) -> Option<AppRoute> {
+    let Some(deployment) = &app.deployment else {
+        return Some(members::plan_app(app, observed, activity, now, plan));
+    };
+    match &observed.engine {
+        // Until the containers are known, what was served last is served on.
+        Engine::Unknown { error } => route::unseen(app, observed, activity, error),
+        Engine::Up(_) | Engine::Down { .. } => {
+            Some(app::plan_app(app, deployment, observed, activity, now, plan))
+        }
+    }
 }
 
 impl ProbeTarget {
@@ -120,9 +145,9 @@ impl Plan {
                 address: SocketAddr::new(address, container.port),
                 check: check.clone(),
                 epoch: instance.epoch,
-                ready: matches!(instance.health, Health::Ready { .. }),
+                ready: instance.health.is_ready(),
             };
-            self.probes.insert(id.clone(), target);
+            self.probes.insert(id.clone().into(), target);
         }
     }
 }

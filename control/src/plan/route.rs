@@ -3,21 +3,22 @@
 use std::{net::SocketAddr, time::Duration};
 
 use weir_config::{
-    Activity, AppRoute, DesiredApp, Endpoint, InstanceId, Moment, RouteState, SleepLevel,
+    Activity, AppRoute, Backends, DesiredApp, Endpoint, EndpointId, InstanceId, Moment, RouteState,
+    SleepLevel,
 };
 use weir_deploy::ContainerState;
 
-use super::{app::Cast, sleep::Target};
+use super::{app::Cast, pool::pool, sleep::Target};
 use crate::{
-    instance::{Health, Instance},
-    observed::{Engine, Observed},
+    health::Health,
+    instance::Instance,
+    observed::{Engine, Observed, own_pool},
 };
 
 /// What a client is told to wait. A constant: a count-down would be a new snapshot every second.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) fn route(
-    app: &DesiredApp,
     cast: &Cast<'_>,
     target: Target,
     observed: &Observed,
@@ -26,9 +27,9 @@ pub(super) fn route(
 ) -> AppRoute {
     let state = match target {
         Target::Asleep(level) => RouteState::Asleep(depth(cast).unwrap_or(level)),
-        Target::Awake => awake(app, cast, observed, activity, now),
+        Target::Awake => awake(cast, observed, activity, now),
     };
-    with_state(app, state, activity)
+    with_state(cast.app, state, activity)
 }
 
 /// The route of an app whose containers have not been seen since this process began: `None` when
@@ -47,13 +48,13 @@ pub(super) fn unseen(
     }
 }
 
-fn with_state(app: &DesiredApp, state: RouteState, activity: &Activity) -> AppRoute {
+pub(super) fn with_state(app: &DesiredApp, state: RouteState, activity: &Activity) -> AppRoute {
     let (wake_timeout, queue) = AppRoute::wait_of(app.app.sleep.as_ref());
     AppRoute {
         app: app.app.name.clone(),
         hostnames: app.app.hostnames.clone(),
         state,
-        timeouts: app.app.timeouts.clone(),
+        policy: app.app.policy.clone(),
         wake_timeout,
         queue,
         activity: activity.app(&app.app.name),
@@ -61,23 +62,28 @@ fn with_state(app: &DesiredApp, state: RouteState, activity: &Activity) -> AppRo
 }
 
 fn engine_gone() -> RouteState {
-    let reason = "the container engine of its host does not answer".to_owned();
-    RouteState::Unavailable { reason, retry_after: RETRY_AFTER }
+    unavailable("the container engine of its host does not answer")
 }
 
-fn awake(
-    app: &DesiredApp,
-    cast: &Cast<'_>,
-    observed: &Observed,
-    activity: &Activity,
-    now: Moment,
-) -> RouteState {
-    let endpoints = endpoints(app, cast, activity);
+pub(super) fn unavailable(reason: &str) -> RouteState {
+    RouteState::Unavailable { reason: reason.to_owned(), retry_after: RETRY_AFTER }
+}
+
+fn awake(cast: &Cast<'_>, observed: &Observed, activity: &Activity, now: Moment) -> RouteState {
+    let app = &cast.app.app;
+    let endpoints = endpoints(cast, activity);
     if !endpoints.is_empty() {
-        return RouteState::Serving(endpoints);
+        let served = own_pool(&observed.served, &app.name);
+        return RouteState::Serving(Backends::Own(pool(served, endpoints, &app.balance)));
     }
     let everyone = || cast.current.iter().map(|(_, instance)| *instance);
-    let served = observed.served.app(&app.app.name).map(|route| &route.state);
+    let served = observed.served.app(&app.name).map(|route| &route.state);
+    if let Some(RouteState::Serving(backends)) = served
+        && !has_instances(backends)
+    {
+        // It was no image before: what it was serves until an instance does.
+        return RouteState::Serving(backends.clone());
+    }
     if matches!(observed.engine, Engine::Down { .. }) {
         // An engine that is only restarted is worth a wait.
         return match served {
@@ -85,15 +91,12 @@ fn awake(
             _ => engine_gone(),
         };
     }
-    if everyone().all(|instance| instance.is_backing_off(now) || ended(app, instance)) {
-        let message = |instance: &Instance| Some(instance.failure.as_ref()?.message.clone());
-        let reason = everyone().find_map(message);
-        let reason = reason.unwrap_or_else(|| "its process has ended".to_owned());
-        return RouteState::Unavailable { reason, retry_after: RETRY_AFTER };
+    if everyone().all(|instance| instance.is_backing_off(now) || ended(cast, instance)) {
+        let failure = everyone().find_map(|instance| instance.failure.as_ref());
+        return unavailable(failure.map_or("its process has ended", |failure| &failure.message));
     }
     if everyone().any(|instance| matches!(instance.health, Health::Unhealthy { .. })) {
-        let reason = "no instance passes its health check".to_owned();
-        return RouteState::Unavailable { reason, retry_after: RETRY_AFTER };
+        return unavailable("no instance passes its health check");
     }
     // A wake is told from a first start by what was served before it.
     match served {
@@ -103,28 +106,36 @@ fn awake(
 }
 
 /// The ready instances of the current deployment; of former ones as long as it is not ready.
-fn endpoints(app: &DesiredApp, cast: &Cast<'_>, activity: &Activity) -> Vec<Endpoint> {
+fn endpoints(cast: &Cast<'_>, activity: &Activity) -> Vec<Endpoint> {
     let endpoint = |id: &InstanceId, instance: &Instance| {
         let container = instance.container.as_ref().filter(|_| instance.is_ready())?;
+        let id = EndpointId::from(id.clone());
         Some(Endpoint {
-            instance: id.clone(),
             address: SocketAddr::new(container.address?, container.port),
-            in_flight: activity.instance(id),
+            weight: 1,
+            ready_since: instance.health.ready_since()?,
+            activity: activity.endpoint(&id),
+            id,
         })
     };
     let current = cast.current.iter().filter_map(|(id, instance)| endpoint(id, instance));
-    if cast.is_ready() || cast.makes_room(app) {
+    if cast.is_ready() || cast.makes_room() {
         return current.collect();
     }
     let former: Vec<_> =
         cast.former.iter().filter_map(|(id, instance)| endpoint(id, instance)).collect();
     // Two deployments never answer side by side.
-    let latest = former.iter().map(|endpoint| endpoint.instance.deployment).max();
-    match latest {
-        Some(latest) => {
-            former.into_iter().filter(|endpoint| endpoint.instance.deployment == latest).collect()
-        }
+    let deployment = |endpoint: &Endpoint| endpoint.id.instance().map(|id| id.deployment);
+    match former.iter().map(deployment).max() {
+        Some(latest) => former.into_iter().filter(|e| deployment(e) == latest).collect(),
         None => current.collect(),
+    }
+}
+
+fn has_instances(backends: &Backends) -> bool {
+    match backends {
+        Backends::Own(pool) => pool.endpoints().iter().any(|e| e.id.instance().is_some()),
+        Backends::Shards(_) => false,
     }
 }
 
@@ -135,12 +146,12 @@ fn depth(cast: &Cast<'_>) -> Option<SleepLevel> {
 
 /// Whether its process has ended by itself and nothing will start it again. What may sleep may also
 /// be woken, whoever ended it.
-fn ended(app: &DesiredApp, instance: &Instance) -> bool {
+fn ended(cast: &Cast<'_>, instance: &Instance) -> bool {
     match instance.state() {
         Some(ContainerState::Exited { code, .. }) => {
-            app.app.sleep.is_none()
+            cast.app.app.sleep.is_none()
                 && !instance.stopped_by_us
-                && !app.deployment.template.restart.restarts(code)
+                && !cast.deployment.template.restart.restarts(code)
         }
         _ => false,
     }

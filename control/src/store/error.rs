@@ -1,17 +1,24 @@
 //! What can go wrong with the store, by what the caller can do about it.
 
-use weir_config::{AppName, Hostname};
+use weir_config::{AppName, HostPath, ShardName};
+
+use super::Kind;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("there is no app `{0}`")]
-    NoApp(AppName),
-    #[error("the app `{0}` exists already; change it with PUT, or choose another name")]
-    NameTaken(AppName),
+    #[error("there is no {kind} `{name}`")]
+    NotFound { kind: Kind, name: String },
+    #[error("the {kind} `{name}` exists already; change it with PUT, or choose another name")]
+    NameTaken { kind: Kind, name: String },
     #[error("{hostname} is served by the app `{app}` already; remove it there first")]
-    HostnameTaken { hostname: Hostname, app: AppName },
-    #[error("the app has changed: it is at revision {found}, not {expected}; read it again")]
-    Conflict { found: u64, expected: u64 },
+    HostnameTaken { hostname: HostPath, app: AppName },
+    /// Named by an app, at this place of its list.
+    #[error("there is no shard `{shard}`; apply it first")]
+    NoSuchShard { index: usize, shard: ShardName },
+    #[error("the shard `{shard}` is used by {}; change or delete that first", list(apps))]
+    ShardInUse { shard: ShardName, apps: Vec<AppName> },
+    #[error("the {kind} has changed: it is at revision {found}, not {expected}; read it again")]
+    Conflict { kind: Kind, found: u64, expected: u64 },
     #[error("the disk of the state directory is full; free some space, nothing was changed")]
     Full,
     #[error("the database failed: {0}")]
@@ -20,6 +27,22 @@ pub enum StoreError {
     Migration(#[from] sqlx::migrate::MigrateError),
     #[error("the database holds a spec that cannot be read: {0}")]
     Corrupt(String),
+}
+
+impl StoreError {
+    pub(crate) fn not_found(kind: Kind, name: &str) -> Self {
+        Self::NotFound { kind, name: name.to_owned() }
+    }
+}
+
+/// Enough names to know where to look.
+fn list(apps: &[AppName]) -> String {
+    const SHOWN: usize = 3;
+    let names: Vec<_> = apps.iter().take(SHOWN).map(|app| format!("the app `{app}`")).collect();
+    match apps.len().saturating_sub(SHOWN) {
+        0 => names.join(" and "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
 }
 
 /// SQLite's primary result code for a full disk (`SQLITE_FULL`).

@@ -1,26 +1,34 @@
-//! What must survive: specs, deployments, host names, tokens and who changed what.
+//! What must survive: apps and shards, deployments, host names, tokens and who changed what.
 //!
 //! One writer, WAL, full sync: an acknowledged write survives `kill -9` and power loss. Every write
 //! takes the next revision in its own transaction, so revisions only grow and have no gap. The SQL
 //! is the common part of SQLite and PostgreSQL.
 
 mod apps;
+mod desired;
 mod error;
+mod objects;
+mod shards;
 #[cfg(test)]
 mod tests;
 mod tokens;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, str::FromStr, time::Duration};
 
 use sqlx::{
     Connection, Row, SqliteConnection, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{
+        SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    },
 };
 use tokio::sync::watch;
 use weir_config::Hostname;
 
-pub(crate) use apps::{AppRecord, Precondition, Written};
+pub(crate) use apps::AppRecord;
+pub(crate) use desired::Changed;
 pub use error::StoreError;
+pub(crate) use objects::{Kind, Precondition, Written};
+pub(crate) use shards::ShardRecord;
 pub(crate) use tokens::Token;
 
 /// A handle to the database; clones share it.
@@ -137,12 +145,14 @@ async fn record(
     revision: u64,
     actor: &str,
     verb: &str,
-    app: &str,
+    kind: Kind,
+    name: &str,
 ) -> Result<(), StoreError> {
     let (revision, now) = (signed(revision), crate::time::unix_millis());
-    sqlx::query("INSERT INTO changes (rev, kind, name, at) VALUES ($1, 'App', $2, $3)")
+    sqlx::query("INSERT INTO changes (rev, kind, name, at) VALUES ($1, $2, $3, $4)")
         .bind(revision)
-        .bind(app)
+        .bind(kind.as_str())
+        .bind(name)
         .bind(now)
         .execute(&mut *connection)
         .await?;
@@ -155,10 +165,14 @@ async fn record(
         .bind(now)
         .bind(actor)
         .bind(verb)
-        .bind(format!("App/{app}"))
+        .bind(format!("{}/{name}", kind.as_str()))
         .execute(connection)
         .await?;
     Ok(())
+}
+
+fn parse_name<T: FromStr<Err = String>>(row: &SqliteRow) -> Result<T, StoreError> {
+    row.try_get::<String, _>("name")?.parse().map_err(StoreError::Corrupt)
 }
 
 /// SQL has no unsigned integers; revisions and numbers never reach the sign.

@@ -2,7 +2,7 @@
 
 use weir_config::{App, AppManifest, AppName, Hostname};
 
-use super::{Precondition, Store, StoreError, Written};
+use super::{AppRecord, Changed, Precondition, Store, StoreError, Written};
 
 struct Bench {
     store: Store,
@@ -29,7 +29,7 @@ impl Bench {
         spec: &str,
         precondition: Precondition,
         redeploy: bool,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<Written<AppRecord>, StoreError> {
         let text = format!("kind: App\nname: {name}\nspec: {spec}");
         let manifest: AppManifest =
             weir_config::parse_documents(&text).unwrap()[0].decode().unwrap();
@@ -37,9 +37,13 @@ impl Bench {
         self.store.put_app(&manifest, &app, precondition, redeploy, "test").await
     }
 
-    async fn put(&self, name: &str, spec: &str) -> Written {
+    async fn put(&self, name: &str, spec: &str) -> Written<AppRecord> {
         self.write(name, spec, Precondition::None, false).await.unwrap()
     }
+}
+
+fn number(written: &Written<AppRecord>) -> Option<u64> {
+    written.record.deployment.as_ref().map(|deployment| deployment.number)
 }
 
 fn name(text: &str) -> AppName {
@@ -51,15 +55,15 @@ async fn a_write_takes_the_next_revision_and_one_that_changes_nothing_takes_none
     let bench = Bench::new().await;
     let first = bench.put("shop", "{image: a}").await;
     assert!(first.created && first.changed);
-    assert_eq!((first.app.generation, first.app.revision), (1, 1));
+    assert_eq!((first.record.meta.generation, first.record.meta.revision), (1, 1));
     let same = bench.put("shop", "{image: a}").await;
     assert!(!same.created && !same.changed);
-    assert_eq!(same.app, first.app);
+    assert_eq!(same.record, first.record);
     let other = bench.put("shop", "{image: a, instances: 2}").await;
-    assert_eq!((other.app.generation, other.app.revision), (2, 2));
-    assert_eq!(other.app.deployment.number, 1, "the containers are made as before");
+    assert_eq!((other.record.meta.generation, other.record.meta.revision), (2, 2));
+    assert_eq!(number(&other), Some(1), "the containers are made as before");
     let deployed = bench.put("shop", "{image: b, instances: 2}").await;
-    assert_eq!(deployed.app.deployment.number, 2);
+    assert_eq!(number(&deployed), Some(2));
     assert_eq!(*bench.store.revisions().borrow(), 3);
 }
 
@@ -68,13 +72,13 @@ async fn a_precondition_that_does_not_hold_changes_nothing() {
     let bench = Bench::new().await;
     bench.put("shop", "{image: a}").await;
     let taken = bench.write("shop", "{image: b}", Precondition::New, false).await;
-    assert!(matches!(taken, Err(StoreError::NameTaken(_))), "{taken:?}");
+    assert!(matches!(taken, Err(StoreError::NameTaken { .. })), "{taken:?}");
     let stale = bench.write("shop", "{image: b}", Precondition::Revision(9), false).await;
-    assert!(matches!(stale, Err(StoreError::Conflict { found: 1, expected: 9 })), "{stale:?}");
+    assert!(matches!(stale, Err(StoreError::Conflict { found: 1, expected: 9, .. })), "{stale:?}");
     let absent = bench.write("other", "{image: b}", Precondition::Revision(1), false).await;
-    assert!(matches!(absent, Err(StoreError::NoApp(_))), "{absent:?}");
+    assert!(matches!(absent, Err(StoreError::NotFound { .. })), "{absent:?}");
     let record = bench.store.app(&name("shop")).await.unwrap().unwrap();
-    assert_eq!((record.revision, record.manifest.spec.image.as_str()), (1, "a"));
+    assert_eq!((record.meta.revision, record.manifest.spec.image.as_deref()), (1, Some("a")));
 }
 
 #[tokio::test]
@@ -99,9 +103,9 @@ async fn a_deployment_number_never_means_two_things() {
     let bench = Bench::new().await;
     bench.put("shop", "{image: a}").await;
     let again = bench.write("shop", "{image: a}", Precondition::None, true).await.unwrap();
-    assert_eq!(again.app.deployment.number, 2, "the same image deployed anew");
+    assert_eq!(number(&again), Some(2), "the same image deployed anew");
     bench.store.delete_app(&name("shop"), "test").await.unwrap();
-    assert_eq!(bench.put("shop", "{image: a}").await.app.deployment.number, 3);
+    assert_eq!(number(&bench.put("shop", "{image: a}").await), Some(3));
 }
 
 #[tokio::test]
@@ -114,7 +118,7 @@ async fn what_was_written_is_there_after_a_restart_also_under_another_base_domai
     let desired = bench.store.desired().await.unwrap();
     assert_eq!(desired.revision, 1);
     let app = &desired.apps[&name("shop")].app;
-    assert_eq!(&*app.hostnames[0], "shop.other.example");
+    assert_eq!(app.hostnames[0].to_string(), "shop.other.example");
     // The name under the former base domain is free.
     bench.put("two", "{image: a, hostnames: [shop.test.example]}").await;
 }
@@ -127,7 +131,7 @@ async fn followers_are_told_each_changed_app_once() {
     bench.put("one", "{image: b}").await;
     bench.store.delete_app(&name("two"), "test").await.unwrap();
     let (last, names) = bench.store.changes_since(1).await.unwrap().unwrap();
-    assert_eq!((last, names), (4, vec![name("two"), name("one")]));
+    assert_eq!((last, names), (4, vec![Changed::App(name("two")), Changed::App(name("one"))]));
 }
 
 #[tokio::test]
@@ -135,8 +139,11 @@ async fn concurrent_writers_get_revisions_without_a_gap() {
     let bench = Bench::new().await;
     let names: Vec<_> = (0..20).map(|i| format!("app{i}")).collect();
     let writes = names.iter().map(|name| bench.put(name, "{image: a}"));
-    let mut revisions: Vec<_> =
-        futures::future::join_all(writes).await.into_iter().map(|w| w.app.revision).collect();
+    let mut revisions: Vec<_> = futures::future::join_all(writes)
+        .await
+        .into_iter()
+        .map(|w| w.record.meta.revision)
+        .collect();
     revisions.sort_unstable();
     assert_eq!(revisions, (1..=20).collect::<Vec<_>>());
 }

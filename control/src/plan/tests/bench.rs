@@ -3,15 +3,14 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use weir_config::{
-    Activity, App, AppManifest, AppName, Deployment, Desired, DesiredApp, InstanceId, Moment,
-    RouteState, Snapshot,
+    Activity, App, AppManifest, AppName, Backends, Deployment, Desired, DesiredApp, EndpointId,
+    InstanceId, Moment, RouteState, Snapshot, Source, Template,
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing};
 
 use crate::{
     action::Action,
     event::{Death, Event},
-    instance::Health,
     observed::Observed,
     plan::plan,
 };
@@ -26,6 +25,7 @@ pub(super) struct Bench {
     /// Images whose process never gets ready.
     pub(super) broken: Vec<&'static str>,
     pub(super) images: BTreeMap<InstanceId, String>,
+    deployments: BTreeMap<AppName, Vec<Arc<Template>>>,
     /// Every action taken, in order.
     pub(super) log: Vec<String>,
 }
@@ -61,6 +61,7 @@ impl Bench {
             engine: BTreeMap::new(),
             broken: Vec::new(),
             images: BTreeMap::new(),
+            deployments: BTreeMap::new(),
             log: Vec::new(),
         }
     }
@@ -82,22 +83,29 @@ impl Bench {
         let manifest: AppManifest = document.decode().unwrap();
         let app = App::from_manifest(&manifest, &"test.example".parse().unwrap()).unwrap();
         let former = self.desired.apps.get(&app.name).cloned();
-        let number = match &former {
-            None => 1,
-            Some(former) if former.deployment.template == app.template => former.deployment.number,
-            Some(former) => former.deployment.number + 1,
-        };
         let generation = former.as_ref().map_or(1, |former| former.generation + 1);
-        let deployment = Deployment { number, template: app.template.clone() };
+        let deployment = match &app.source {
+            Source::Image(template) => Some(self.deployment_of(&app.name, template)),
+            Source::Upstreams(_) | Source::Shards(_) => None,
+        };
         let app = Arc::new(DesiredApp { app, generation, deployment });
         self.observed.app_changed(former.as_deref(), &app, self.now);
         self.desired.apps.insert(app.app.name.clone(), app);
         self.desired.revision += 1;
     }
 
+    /// The latest one if it is of this template, else a new one.
+    fn deployment_of(&mut self, app: &AppName, template: &Arc<Template>) -> Deployment {
+        let deployments = self.deployments.entry(app.clone()).or_default();
+        if deployments.last() != Some(template) {
+            deployments.push(template.clone());
+        }
+        Deployment { number: deployments.len() as u64, template: template.clone() }
+    }
+
     pub(super) fn delete(&mut self, name: &str) {
         self.desired.apps.remove(&self.app(name));
-        self.observed.app_removed(&self.app(name));
+        self.observed.app_removed(&self.app(name), self.now);
         self.desired.revision += 1;
     }
 
@@ -137,13 +145,13 @@ impl Bench {
             assert!(snapshot.generation > self.observed.served.generation, "generations grow");
             self.observed.published(snapshot, self.now);
         }
-        for (instance, target) in plan.probes {
-            let broken = self.broken.contains(&self.images[&instance].as_str());
-            let Some(seen) = self.observed.instances.get(&instance) else { continue };
-            if !broken && seen.epoch == target.epoch && !matches!(seen.health, Health::Ready { .. })
-            {
+        for (endpoint, target) in plan.probes {
+            let EndpointId::Instance(instance) = &endpoint else { continue };
+            let broken = self.broken.contains(&self.images[instance].as_str());
+            let Some(seen) = self.observed.instances.get(instance) else { continue };
+            if !broken && seen.epoch == target.epoch && !seen.health.is_ready() {
                 moved = true;
-                let event = Event::Probed { instance, epoch: target.epoch, outcome: Ok(()) };
+                let event = Event::Probed { endpoint, epoch: target.epoch, outcome: Ok(()) };
                 self.observed.apply(event, self.now);
             }
         }
@@ -238,8 +246,8 @@ impl Bench {
 
     pub(super) fn served_by(&self, app: &str) -> Vec<String> {
         match self.route(app) {
-            RouteState::Serving(endpoints) => {
-                endpoints.iter().map(|e| e.instance.to_string()).collect()
+            RouteState::Serving(Backends::Own(pool)) => {
+                pool.endpoints().iter().map(|endpoint| endpoint.id.to_string()).collect()
             }
             other => vec![other.as_str().to_owned()],
         }

@@ -122,7 +122,7 @@ fn a_request_between_hold_and_pause_calls_the_pause_off() {
 fn a_new_deployment_is_ready_before_the_former_one_leaves() {
     let mut bench = awake_bench();
     let former = bench.instance("shop-1-0");
-    let on_former = bench.activity.instance(&former).begin();
+    let on_former = bench.activity.endpoint(&former.into()).begin();
     bench.put("shop", "{image: b}");
     assert_eq!(bench.settle(), ["create shop-2-0", "start shop-2-0"]);
     assert_eq!(bench.served_by("shop"), ["shop-2-0"]);
@@ -134,7 +134,7 @@ fn a_new_deployment_is_ready_before_the_former_one_leaves() {
 fn a_request_that_does_not_end_is_waited_for_until_the_drain_deadline() {
     let mut bench = awake_bench();
     let former = bench.instance("shop-1-0");
-    let _stuck = bench.activity.instance(&former).begin();
+    let _stuck = bench.activity.endpoint(&former.into()).begin();
     bench.put("shop", "{image: b, rollout: {drain: 20s}}");
     bench.settle();
     bench.pass(seconds(19));
@@ -219,7 +219,7 @@ fn a_restart_adopts_what_runs_and_does_nothing_to_it() {
 fn a_deleted_app_is_not_served_and_its_containers_go_when_their_requests_have() {
     let mut bench = awake_bench();
     let id = bench.instance("shop-1-0");
-    let lease = bench.activity.instance(&id).begin();
+    let lease = bench.activity.endpoint(&id.clone().into()).begin();
     bench.delete("shop");
     assert!(bench.settle().is_empty());
     assert!(bench.observed.served.app(&bench.app("shop")).is_none());
@@ -345,11 +345,11 @@ fn an_unhealthy_instance_is_not_ended_before_its_requests_have_had_their_time() 
     bench.put("shop", "{image: a, rollout: {deadline: 10s, drain: 60s}}");
     bench.settle();
     let id = bench.instance("shop-1-0");
-    let socket = bench.activity.instance(&id).begin();
+    let socket = bench.activity.endpoint(&id.clone().into()).begin();
     bench.broken.push("a");
     let epoch = bench.observed.instances[&id].epoch;
     let outcome = Err("503".to_owned());
-    bench.observed.apply(Event::Probed { instance: id, epoch, outcome }, bench.now);
+    bench.observed.apply(Event::Probed { endpoint: id.into(), epoch, outcome }, bench.now);
     bench.settle();
     bench.pass(seconds(20));
     assert!(bench.settle().is_empty(), "a request is on it still");

@@ -1,38 +1,69 @@
 //! What the world says about an object: computed from the same values that the plan is made from,
 //! never stored, so that it cannot disagree with them.
 
-use weir_config::{DesiredApp, InstanceId, Moment, RouteState, SleepLevel};
+mod members;
+
+use weir_config::{Activity, DesiredApp, InstanceId, Moment, RouteState, SleepLevel};
 use weir_deploy::ContainerState;
 
 use crate::{
     api::wire::{AppStatus, Condition, FailureDetails, HostResource, InstanceResource, Phase},
-    instance::{Health, Instance},
+    health::Health,
+    instance::Instance,
     observed::{Engine, Observed},
+    reactor::World,
 };
+
+pub(crate) use members::shard_status;
+
+/// How an app stands, by those who should answer its requests.
+struct Standing {
+    phase: Phase,
+    ready: u16,
+    wanted: u16,
+    failure: Option<FailureDetails>,
+    /// What is counted.
+    noun: &'static str,
+}
 
 /// The status of an app that the loop has taken in.
 pub(crate) fn app_status(
     app: &DesiredApp,
-    observed: &Observed,
+    world: &World,
+    activity: &Activity,
     now: Moment,
     https_port: u16,
 ) -> AppStatus {
-    let current = observed.current(app);
-    let ready = current.iter().filter(|(_, instance)| instance.is_ready()).count() as u16;
-    let phase = phase(app, &current, ready, observed, now);
-    let failure = current.iter().find_map(|(id, instance)| failure_details(id, instance, now));
-    let state = observed.apps.get(&app.app.name).cloned().unwrap_or_default();
+    let observed = &world.observed;
+    let standing = match app.deployment {
+        Some(_) => of_instances(app, observed, now),
+        None => members::standing(app, world),
+    };
+    let state = observed.apps.get(&app.app.name);
     AppStatus {
-        phase,
+        phase: standing.phase,
         observed_generation: app.generation,
         url: url(app, https_port),
-        deployment: app.deployment.number,
-        image: app.deployment.template.image.clone(),
-        ready_instances: ready,
-        desired_instances: app.app.instances,
-        requests_in_flight: state.in_flight,
-        conditions: conditions(app, phase, ready, failure.as_ref(), observed),
-        failure,
+        deployment: app.deployment.as_ref().map(|deployment| deployment.number),
+        image: app.deployment.as_ref().map(|deployment| deployment.template.image.clone()),
+        ready_instances: standing.ready,
+        desired_instances: standing.wanted,
+        requests_in_flight: state.map_or(0, |state| state.in_flight),
+        upstreams: members::upstreams(app, observed, activity),
+        conditions: conditions(app, &standing, observed),
+        failure: standing.failure,
+    }
+}
+
+fn of_instances(app: &DesiredApp, observed: &Observed, now: Moment) -> Standing {
+    let current = observed.current(app);
+    let ready = current.iter().filter(|(_, instance)| instance.is_ready()).count() as u16;
+    Standing {
+        phase: phase(app, &current, ready, observed, now),
+        ready,
+        wanted: app.app.instances,
+        failure: current.iter().find_map(|(id, instance)| failure_details(id, instance, now)),
+        noun: "instances",
     }
 }
 
@@ -106,13 +137,9 @@ fn failure_details(id: &InstanceId, instance: &Instance, now: Moment) -> Option<
     })
 }
 
-fn conditions(
-    app: &DesiredApp,
-    phase: Phase,
-    ready: u16,
-    failure: Option<&FailureDetails>,
-    observed: &Observed,
-) -> Vec<Condition> {
+fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec<Condition> {
+    let Standing { phase, ready, wanted, failure, noun } = standing;
+    let phase = *phase;
     let condition = |kind: &str, status: Option<bool>, reason: &str, message: String| Condition {
         kind: kind.to_owned(),
         status: status.map_or_else(|| "unknown".to_owned(), |status| status.to_string()),
@@ -120,10 +147,14 @@ fn conditions(
         message,
         observed_generation: app.generation,
     };
+    let all_ready = match app.deployment {
+        Some(_) => "AllInstancesReady",
+        None => "AllMembersReady",
+    };
     let served = observed.served.app(&app.app.name);
-    let count = format!("{ready} of {} instances are ready", app.app.instances);
+    let count = format!("{ready} of {wanted} {noun} are ready");
     let (is_ready, reason, message) = match (phase, failure) {
-        (Phase::Ready, _) => (Some(true), "AllInstancesReady", count.clone()),
+        (Phase::Ready, _) => (Some(true), all_ready, count.clone()),
         (Phase::Paused | Phase::Stopped, _) => {
             (Some(true), "Asleep", "the next request wakes it".to_owned())
         }
@@ -133,6 +164,10 @@ fn conditions(
         (_, None) => {
             (Some(false), "NotServing", unavailable(served).unwrap_or_else(|| count.clone()))
         }
+    };
+    let rollout = match &app.deployment {
+        Some(deployment) => format!("deployment {}", deployment.number),
+        None => count.clone(),
     };
     let progressing = phase == Phase::Progressing;
     let sleeping = matches!(phase, Phase::Paused | Phase::Stopped);
@@ -145,11 +180,11 @@ fn conditions(
             "Progressing",
             Some(progressing),
             if progressing { "Converging" } else { "Settled" },
-            format!("deployment {}", app.deployment.number),
+            rollout,
         ),
         condition(
             "Healthy",
-            (!sleeping && phase != Phase::Unknown).then_some(ready == app.app.instances),
+            (!sleeping && phase != Phase::Unknown).then_some(ready == wanted),
             if sleeping { "Asleep" } else { "Probed" },
             count,
         ),

@@ -1,0 +1,117 @@
+//! Shards, and apps over upstreams or shards: whom to probe, and who takes requests.
+
+use std::sync::Arc;
+
+use weir_config::{
+    Activity, AppRoute, Backends, Balance, DesiredApp, Endpoint, EndpointId, HealthCheck, Member,
+    MemberOf, Moment, Pool, RouteState, Shard, Source,
+};
+
+use super::{Plan, ProbeTarget, app::retire, pool::pool, route};
+use crate::{
+    members::Seen,
+    observed::{Observed, own_pool},
+};
+
+/// A group of members and how they are to share a load.
+struct Group<'a> {
+    of: MemberOf,
+    members: &'a [Member],
+    check: &'a HealthCheck,
+    balance: &'a Balance,
+    /// What it is served by now.
+    served: Option<&'a Arc<Pool>>,
+}
+
+/// The pool of a shard. One without a ready member is there too, and empty: a request for it is
+/// refused at once, instead of being sent where it is known to fail.
+pub(super) fn plan_shard(
+    shard: &Shard,
+    observed: &Observed,
+    activity: &Activity,
+    plan: &mut Plan,
+) -> Arc<Pool> {
+    let group = Group {
+        of: MemberOf::Shard(shard.name.clone()),
+        members: &shard.members,
+        check: &shard.health,
+        balance: &shard.balance,
+        served: observed.served.shard(&shard.name),
+    };
+    let served = group.served.cloned();
+    let planned = group.plan(observed, activity, plan).or(served);
+    planned.unwrap_or_else(|| pool(None, Vec::new(), &shard.balance))
+}
+
+/// The route of an app that is no image; what is left of one that it was is removed.
+pub(super) fn plan_app(
+    app: &DesiredApp,
+    observed: &Observed,
+    activity: &Activity,
+    now: Moment,
+    plan: &mut Plan,
+) -> AppRoute {
+    for (id, instance) in observed.instances_of(&app.app.name) {
+        retire(id, instance, observed, &app.app.rollout, now, plan);
+    }
+    let state = match &app.app.source {
+        Source::Shards(shards) => RouteState::Serving(Backends::Shards(shards.clone())),
+        Source::Upstreams(members) => upstreams(app, members, observed, activity, plan),
+        // The store makes the deployment of an image in one write with it.
+        Source::Image(_) => RouteState::Starting,
+    };
+    route::with_state(app, state, activity)
+}
+
+/// As long as nothing is known of upstreams that are new, what is served is served on.
+fn upstreams(
+    app: &DesiredApp,
+    members: &[Member],
+    observed: &Observed,
+    activity: &Activity,
+    plan: &mut Plan,
+) -> RouteState {
+    let app = &app.app;
+    let served = own_pool(&observed.served, &app.name);
+    let of = MemberOf::App(app.name.clone());
+    let group = Group { of, members, check: &app.health, balance: &app.balance, served };
+    match group.plan(observed, activity, plan) {
+        Some(pool) if pool.endpoints().is_empty() => {
+            route::unavailable("no upstream passes its health check")
+        }
+        Some(pool) => RouteState::Serving(Backends::Own(pool)),
+        None => match observed.served.app(&app.name).map(|route| &route.state) {
+            Some(RouteState::Serving(backends)) => RouteState::Serving(backends.clone()),
+            _ => RouteState::Starting,
+        },
+    }
+}
+
+impl Group<'_> {
+    /// Probes the members, and returns the pool of those that are ready; `None` as long as none
+    /// is and not all of them have been heard of.
+    fn plan(self, observed: &Observed, activity: &Activity, plan: &mut Plan) -> Option<Arc<Pool>> {
+        let mut endpoints = Vec::with_capacity(self.members.len());
+        let mut is_known = true;
+        for Seen { id, weight, state } in observed.members.seen(&self.of, self.members) {
+            let id = EndpointId::from(id);
+            is_known &= state.health.is_known();
+            endpoints.extend(state.health.ready_since().map(|ready_since| Endpoint {
+                activity: activity.endpoint(&id),
+                id: id.clone(),
+                address: state.address,
+                weight,
+                ready_since,
+            }));
+            let target = ProbeTarget {
+                address: state.address,
+                check: self.check.clone(),
+                epoch: state.epoch,
+                ready: state.health.is_ready(),
+            };
+            plan.probes.insert(id, target);
+        }
+        let has_verdict = is_known || !endpoints.is_empty();
+        has_verdict.then(|| pool(self.served, endpoints, self.balance))
+    }
+}

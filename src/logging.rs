@@ -6,6 +6,7 @@ use anyhow::Context;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 use weir_config::LogFormat;
+use weir_proxy::{AccessLog, AccessLogGuard};
 
 /// What libraries say that an operator has no use for, unless asked for by name: every failed TLS
 /// handshake of a scanner as an error, and the bodies of calls to the engine, environment included.
@@ -27,4 +28,9 @@ pub(crate) fn init(format: LogFormat, level: &str) -> anyhow::Result<WorkerGuard
         LogFormat::Text => log.with_target(false).compact().init(),
     }
     Ok(guard)
+}
+
+/// Begins the access log, on standard output as well: each batch of lines is one write.
+pub(crate) fn access(format: LogFormat) -> anyhow::Result<(AccessLog, AccessLogGuard)> {
+    AccessLog::start(format, std::io::stdout()).context("the access log cannot be started")
 }

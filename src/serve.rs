@@ -19,7 +19,7 @@ use tokio::{
 use weir_config::{Activity, LogFormat, Settings, SettingsSpec, Snapshot, Span, channel};
 use weir_control::{Control, Options, StateDir};
 use weir_deploy::Docker;
-use weir_proxy::{Proxy, ProxyOptions};
+use weir_proxy::{AccessLogGuard, Proxy, ProxyOptions};
 
 use crate::{logging, paths, ports};
 
@@ -64,13 +64,20 @@ pub(crate) struct ServeArgs {
     /// What is logged, as `info` or `info,weir_proxy=debug` [default: info]
     #[arg(long, env = "WEIR_LOG_LEVEL", value_name = "FILTER")]
     log_level: Option<String>,
+    /// Whether each request is logged: true or false [default: true]
+    #[arg(long, env = "WEIR_ACCESS_LOG", value_name = "BOOL")]
+    access_log: Option<bool>,
+    /// Requests that wait longer for their answer have their timeline logged [default: 1s]
+    #[arg(long, env = "WEIR_SLOW_REQUEST", value_name = "SPAN", value_parser = Span::parse)]
+    slow_request: Option<Span>,
     /// How long requests in flight may take to end at a stop [default: 10s]
     #[arg(long, env = "WEIR_SHUTDOWN_GRACE", value_name = "SPAN", value_parser = Span::parse)]
     shutdown_grace: Option<Span>,
 }
 
 /// Variables of the environment that mean something to Weir: those of `serve`, and the client's.
-const VARIABLES: [&str; 13] = [
+const VARIABLES: [&str; 15] = [
+    "WEIR_ACCESS_LOG",
     "WEIR_ADMIN",
     "WEIR_BASE_DOMAIN",
     "WEIR_CONFIG",
@@ -80,6 +87,7 @@ const VARIABLES: [&str; 13] = [
     "WEIR_LOG_FORMAT",
     "WEIR_LOG_LEVEL",
     "WEIR_SHUTDOWN_GRACE",
+    "WEIR_SLOW_REQUEST",
     "WEIR_STATE_DIR",
     "WEIR_THREADS",
     "WEIR_TOKEN",
@@ -123,6 +131,8 @@ impl ServeArgs {
             threads: self.threads,
             log_format: self.log_format,
             log_level: self.log_level,
+            access_log: self.access_log,
+            slow_request: self.slow_request,
             shutdown_grace: self.shutdown_grace,
         };
         flags
@@ -167,6 +177,7 @@ struct App {
     /// Carries requests only: nothing that control does takes its threads.
     data_plane: Runtime,
     control_plane: Runtime,
+    logging: Option<AccessLogGuard>,
 }
 
 impl App {
@@ -198,9 +209,20 @@ impl App {
         for (name, listener) in [("http", &listeners.http), ("https", &listeners.https)] {
             tracing::info!(address = %listener.local_addr()?, "{name} listens");
         }
+        let (access_log, logging) = match settings.access_log {
+            true => {
+                let (log, guard) = logging::access(settings.log_format)?;
+                (Some(log), Some(guard))
+            }
+            false => (None, None),
+        };
         let proxy = {
             let _inside = data_plane.enter();
-            let options = ProxyOptions { https_port_public: https_port };
+            let options = ProxyOptions {
+                https_port_public: https_port,
+                access_log,
+                slow_request: settings.slow_request,
+            };
             Proxy::new(snapshots, control.hints(), listeners.http, listeners.https, options)?
         };
         metrics.register(Box::new(proxy.metrics(activity.clone())))?;
@@ -210,10 +232,12 @@ impl App {
         };
         let base_domain = settings.base_domain.clone();
         let options = Options { dir, base_domain, certificates, admin, metrics, https_port };
-        Ok(Self { settings, activity, proxy, control, options, data_plane, control_plane })
+        Ok(Self { settings, activity, proxy, control, options, data_plane, control_plane, logging })
     }
 
     fn run(self) -> anyhow::Result<()> {
+        // Dropped last: the last requests are logged.
+        let _logging = self.logging;
         let (stop, stopping) = watch::channel(false);
         let proxy = self.data_plane.spawn(self.proxy.run(stopping.clone()));
 

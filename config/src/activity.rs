@@ -72,6 +72,7 @@ pub struct AppActivity {
     held: AtomicU64,
     last_request: AtomicU64,
     statuses: [AtomicU64; 5],
+    connections: [AtomicU64; 3],
     latency: Histogram,
     wake_paused: Histogram,
     wake_stopped: Histogram,
@@ -119,6 +120,15 @@ impl AppActivity {
         self.latency.record(took);
     }
 
+    /// Counts a request's way to an instance.
+    pub fn connection(&self, connection: Connection) {
+        self.connections[connection as usize].fetch_add(1, Relaxed);
+    }
+
+    pub fn connections(&self, connection: Connection) -> u64 {
+        self.connections[connection as usize].load(Relaxed)
+    }
+
     /// Counts a request that was held and then released.
     pub fn woken(&self, from: SleepLevel, took: Duration) {
         match from {
@@ -142,6 +152,16 @@ impl AppActivity {
             SleepLevel::Stopped => self.wake_stopped.read(),
         }
     }
+}
+
+/// How a request came to its connection to an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    New,
+    /// One that had carried a request before.
+    Reused,
+    /// None: the attempt failed.
+    Failed,
 }
 
 /// One endpoint's activity.

@@ -29,8 +29,8 @@ mod traffic;
 mod units;
 
 pub use activity::{
-    Activity, AppActivity, EndpointActivity, EndpointLease, HISTOGRAM_BOUNDS_SECONDS, Held,
-    HistogramReading, Lease,
+    Activity, AppActivity, Connection, EndpointActivity, EndpointLease, HISTOGRAM_BOUNDS_SECONDS,
+    Held, HistogramReading, Lease,
 };
 pub use app::{
     App, HealthCheck, PortMapping, Probe, Resources, RestartPolicy, Rollout, SleepPolicy, Source,

@@ -8,12 +8,12 @@ use std::{
 
 use weir_config::{AppRoute, Endpoint, EndpointId, EndpointLease, Lease, SleepLevel};
 
-use crate::{pages::Refusal, upstream::Gate};
+use crate::{pages::Refusal, timeline::Timeline, upstream::Gate};
 
 /// Lives from a request's header to the last byte of its answer; for a WebSocket, to the end of
 /// the tunnel. So do the leases in it, by which control knows the request to be in flight.
 pub(crate) struct Context {
-    pub(crate) arrived: Instant,
+    pub(crate) timeline: Timeline,
     pub(crate) request_id: RequestId,
     /// The snapshot that the request is pinned to.
     pub(crate) generation: u64,
@@ -47,7 +47,7 @@ pub(crate) struct Connecting {
 impl Context {
     pub(crate) fn new() -> Self {
         Self {
-            arrived: Instant::now(),
+            timeline: Timeline::begin(),
             request_id: RequestId(rand::random()),
             generation: 0,
             route: None,
@@ -66,7 +66,7 @@ impl Context {
 
 /// Names one request in logs, to the app and to the client.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RequestId(u128);
+pub(crate) struct RequestId(pub(crate) u128);
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,7 +3,9 @@
 use http::{HeaderName, HeaderValue, header};
 use pingora::{Result, http::RequestHeader, proxy::Session};
 
-use crate::{access_log::client_ip, context::RequestId, gateway::is_tls, host::authority_of};
+use crate::{
+    access_log::client_ip, context::RequestId, debug, gateway::is_tls, host::authority_of,
+};
 
 /// Replaces what strangers claim with what is known. `Host` stays as it came.
 pub(crate) fn rewrite(
@@ -30,7 +32,7 @@ fn is_claim(name: &HeaderName) -> bool {
     let name_str = name.as_str();
     name == header::FORWARDED
         || name_str.starts_with("x-forwarded-")
-        || matches!(name_str, "x-real-ip" | "x-request-id")
+        || matches!(name_str, "x-real-ip" | "x-request-id" | debug::REQUEST)
 }
 
 /// HTTP/2 clients may send each cookie in a header of its own; HTTP/1.1 has one header for all.

@@ -18,17 +18,18 @@ use pingora::{
     upstreams::peer::HttpPeer,
 };
 use tokio::sync::watch;
-use weir_config::{Observe, PlainHttp, Snapshots};
+use weir_config::{Connection, Observe, PlainHttp, Snapshots};
 
 use crate::{
-    access_log,
+    access_log::{self, AccessLog},
     context::Context,
-    forwarded, grpc,
+    debug, forwarded, grpc,
     hold::Stop,
     host::host_of,
     listen::CLIENT_IDLE,
     metrics::Unrouted,
     pages::{self, Refusal},
+    timeline,
     tls::{Certificates, ServerName},
     upstream::{Roots, reach},
 };
@@ -42,6 +43,9 @@ pub(crate) struct Gateway {
     pub(crate) roots: Roots,
     pub(crate) https_port_public: u16,
     pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) access_log: Option<AccessLog>,
+    /// A request that waits longer for its answer has its timeline logged.
+    pub(crate) slow_request: Duration,
 }
 
 /// How often one request may try to connect, and the pause before the first of the repetitions,
@@ -80,7 +84,10 @@ impl ProxyHttp for Gateway {
             return self.redirect(session, ctx).await.map(|()| true);
         }
         match self.admit(session, ctx).await {
-            Ok(()) => Ok(false),
+            Ok(()) => {
+                ctx.timeline.admitted = Some(Instant::now());
+                Ok(false)
+            }
             Err(Stop::Refused(refusal)) => {
                 self.unrouted.count(&refusal);
                 pages::answer(session, &refusal, ctx.request_id).await.map(|()| true)
@@ -100,8 +107,10 @@ impl ProxyHttp for Gateway {
         let (Some(route), Some(endpoint)) = (&ctx.route, &ctx.endpoint) else {
             return Error::e_explain(ErrorType::InternalError, "not admitted");
         };
+        let now = Instant::now();
         ctx.connecting.tries += 1;
-        ctx.connecting.since.get_or_insert_with(Instant::now);
+        ctx.connecting.since.get_or_insert(now);
+        ctx.timeline.connect_begun = Some(now);
         let reached = reach(session, &route.policy, endpoint, &self.roots);
         ctx.gate = reached.gate;
         Ok(Box::new(reached.peer))
@@ -110,7 +119,7 @@ impl ProxyHttp for Gateway {
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
-        _reused: bool,
+        reused: bool,
         _peer: &HttpPeer,
         _fd: RawFd,
         _digest: Option<&Digest>,
@@ -119,6 +128,12 @@ impl ProxyHttp for Gateway {
         if let Some(gate) = &ctx.gate {
             gate.close();
         }
+        if let Some(route) = &ctx.route {
+            let connection = if reused { Connection::Reused } else { Connection::New };
+            route.activity.connection(connection);
+        }
+        ctx.timeline.connected = Some(Instant::now());
+        ctx.timeline.reused = reused;
         Ok(())
     }
 
@@ -128,6 +143,9 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
+        if session.is_body_empty() {
+            ctx.timeline.sent = Some(Instant::now());
+        }
         forwarded::rewrite(session, request, ctx.request_id)
     }
 
@@ -136,8 +154,11 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
-        _ctx: &mut Context,
+        ctx: &mut Context,
     ) -> Result<()> {
+        if end_of_stream {
+            ctx.timeline.sent = Some(Instant::now());
+        }
         // The end of a body in a frame of its own. Pingora would write the end of a chunked body
         // for the empty frame, and another one for the end: the start of a request that nobody
         // sent, on a connection that others use next (its issue 935, open in 0.9.1).
@@ -151,8 +172,10 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _ctx: &mut Context,
+        ctx: &mut Context,
     ) -> Result<()> {
+        ctx.timeline.answered = Some(Instant::now());
+        debug::tell(session.req_header(), response, ctx)?;
         // A client of HTTP/1.0 knows no chunks, which Pingora would send it: to it, the end of the
         // connection is the end of the answer.
         let old = session.req_header().version == Version::HTTP_10;
@@ -181,6 +204,7 @@ impl ProxyHttp for Gateway {
         mut error: Box<Error>,
     ) -> Box<Error> {
         let (Some(route), Some(endpoint)) = (&ctx.route, &ctx.endpoint) else { return error };
+        route.activity.connection(Connection::Failed);
         if is_connect(error.etype()) {
             self.observer.connect_failed(&endpoint.id);
         }
@@ -215,7 +239,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
-        access_log::record(session, error, ctx);
+        access_log::record(self.access_log.as_ref(), session, error, ctx);
+        timeline::record(session, error, ctx, self.slow_request);
     }
 
     /// The access log has the same with more about the request.

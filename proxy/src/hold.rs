@@ -107,7 +107,7 @@ impl Gateway {
         if let (Ok(()), Some(level), Some(route)) = (&outcome, ctx.wake, &ctx.route)
             && ctx.connecting.tries == 0
         {
-            route.activity.woken(level, ctx.arrived.elapsed());
+            route.activity.woken(level, ctx.timeline.arrived.elapsed());
         }
         outcome
     }

@@ -8,6 +8,9 @@
 
 mod access_log;
 mod context;
+mod debug;
+#[cfg(test)]
+mod documented;
 mod forwarded;
 mod gateway;
 mod grpc;
@@ -17,8 +20,10 @@ mod listen;
 mod metrics;
 mod pages;
 mod pick;
+mod timeline;
 mod tls;
 mod upstream;
 
+pub use access_log::{AccessLog, AccessLogGuard};
 pub use listen::{Proxy, ProxyError, ProxyOptions};
 pub use metrics::ProxyMetrics;

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use weir_config::{Activity, Observe, Snapshots};
 
 use crate::{
+    access_log::AccessLog,
     gateway::Gateway,
     metrics::{ProxyMetrics, Unrouted},
     tls::{Certificates, RememberServerName},
@@ -32,6 +33,7 @@ pub struct Proxy {
     snapshots: Snapshots,
     certificates: Arc<Certificates>,
     unrouted: Arc<Unrouted>,
+    access_log: Option<AccessLog>,
     service: Service<HttpProxy<Gateway>>,
     http: Listening,
     https: Listening,
@@ -39,10 +41,14 @@ pub struct Proxy {
 }
 
 /// What a proxy is told about the world outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ProxyOptions {
     /// The port that clients reach HTTPS at; redirects name it unless it is 443.
     pub https_port_public: u16,
+    /// Where each request is logged, if it is.
+    pub access_log: Option<AccessLog>,
+    /// A request that waits longer than this for its answer has its timeline logged.
+    pub slow_request: Duration,
 }
 
 /// A proxy could not be made.
@@ -101,17 +107,21 @@ impl Proxy {
             roots: Roots::default(),
             https_port_public: options.https_port_public,
             stopping: stops,
+            access_log: options.access_log.clone(),
+            slow_request: options.slow_request,
         };
         let (http, https) = (Listening::new(http)?, Listening::new(https)?);
         let mut service = service(gateway);
         service.add_listener(http.config());
         service.add_listener(https.config().tls(tls_settings(certificates.clone())?));
-        Ok(Self { snapshots, certificates, unrouted, service, http, https, stopping })
+        let access_log = options.access_log;
+        Ok(Self { snapshots, certificates, unrouted, access_log, service, http, https, stopping })
     }
 
     /// Reads this proxy's metrics whenever it is asked to, out of the counters that requests write.
     pub fn metrics(&self, activity: Arc<Activity>) -> ProxyMetrics {
-        ProxyMetrics::new(self.snapshots.clone(), activity, self.unrouted.clone())
+        let (snapshots, unrouted) = (self.snapshots.clone(), self.unrouted.clone());
+        ProxyMetrics::new(snapshots, activity, unrouted, self.access_log.clone())
     }
 
     /// Serves until `shutdown` turns true, and returns once the listeners are closed. Requests in

@@ -13,10 +13,11 @@ use prometheus::{
     proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
 };
 use weir_config::{
-    Activity, AppActivity, HISTOGRAM_BOUNDS_SECONDS, HistogramReading, SleepLevel, Snapshots,
+    Activity, AppActivity, Connection, HISTOGRAM_BOUNDS_SECONDS, HistogramReading, SleepLevel,
+    Snapshots,
 };
 
-use crate::pages::Refusal;
+use crate::{access_log::AccessLog, pages::Refusal};
 
 /// The data plane's metrics. An app's are left out as long as they are zero: thousands of apps
 /// that sleep cost a scrape nothing.
@@ -25,6 +26,7 @@ pub struct ProxyMetrics {
     snapshots: Snapshots,
     activity: Arc<Activity>,
     unrouted: Arc<Unrouted>,
+    access_log: Option<AccessLog>,
     descriptions: Vec<Desc>,
 }
 
@@ -86,24 +88,47 @@ const HELD: Family = (
     &["app"],
     MetricType::GAUGE,
 );
+const CONNECTIONS: Family = (
+    "weir_upstream_connections_total",
+    "Requests' ways to an instance by app: over a new connection, a reused one, or failed.",
+    &["app", "outcome"],
+    MetricType::COUNTER,
+);
 const UNROUTED: Family = (
     "weir_requests_unrouted_total",
     "Requests that belong to no app, by reason.",
     &["reason"],
     MetricType::COUNTER,
 );
+const LOG_DROPPED: Family = (
+    "weir_access_log_dropped_lines_total",
+    "Lines of the access log that nobody took in time.",
+    &[],
+    MetricType::COUNTER,
+);
 const GENERATION: Family =
     ("weir_snapshot_generation", "The generation served.", &[], MetricType::GAUGE);
 const HOSTS: Family = ("weir_hosts", "Host names served.", &[], MetricType::GAUGE);
 
-const FAMILIES: [Family; 8] =
-    [REQUESTS, DURATION, WAKE, IN_FLIGHT, HELD, UNROUTED, GENERATION, HOSTS];
+const FAMILIES: [Family; 10] = [
+    REQUESTS,
+    DURATION,
+    WAKE,
+    IN_FLIGHT,
+    HELD,
+    CONNECTIONS,
+    UNROUTED,
+    LOG_DROPPED,
+    GENERATION,
+    HOSTS,
+];
 
 impl ProxyMetrics {
     pub(crate) fn new(
         snapshots: Snapshots,
         activity: Arc<Activity>,
         unrouted: Arc<Unrouted>,
+        access_log: Option<AccessLog>,
     ) -> Self {
         let describe = |(name, help, labels, _): Family| {
             let labels = labels.iter().map(ToString::to_string).collect();
@@ -112,7 +137,11 @@ impl ProxyMetrics {
         // Each of them is a constant above that a test renders, so that none is left out here.
         let descriptions =
             FAMILIES.into_iter().filter_map(|family| describe(family).ok()).collect();
-        Self { snapshots, activity, unrouted, descriptions }
+        Self { snapshots, activity, unrouted, access_log, descriptions }
+    }
+
+    fn log_dropped(&self) -> Vec<Metric> {
+        self.access_log.iter().map(|log| counter(&[], log.dropped())).collect()
     }
 }
 
@@ -139,7 +168,9 @@ impl Collector for ProxyMetrics {
                 HELD,
                 per_app(|app, activity| gauge_unless_zero(&[("app", app)], activity.held())),
             ),
+            family(CONNECTIONS, per_app(connections)),
             family(UNROUTED, self.unrouted.metrics()),
+            family(LOG_DROPPED, self.log_dropped()),
             family(GENERATION, vec![gauge(&[], snapshot.generation)]),
             family(HOSTS, vec![gauge(&[], snapshot.host_count() as u64)]),
         ]
@@ -166,6 +197,15 @@ fn requests(app: &str, activity: &AppActivity) -> Vec<Metric> {
         .zip(activity.statuses())
         .filter(|(_, count)| *count > 0)
         .map(|(code, count)| counter(&[("app", app), ("code", code)], count))
+        .collect()
+}
+
+fn connections(app: &str, activity: &AppActivity) -> Vec<Metric> {
+    [("new", Connection::New), ("reused", Connection::Reused), ("failed", Connection::Failed)]
+        .into_iter()
+        .map(|(outcome, connection)| (outcome, activity.connections(connection)))
+        .filter(|(_, count)| *count > 0)
+        .map(|(outcome, count)| counter(&[("app", app), ("outcome", outcome)], count))
         .collect()
 }
 
@@ -240,4 +280,44 @@ fn labelled(labels: &[(&str, &str)]) -> Metric {
         label
     };
     Metric::from_label(labels.iter().map(label).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::documented;
+
+    #[test]
+    fn every_metric_is_documented_with_its_type_and_labels_and_no_other_is() {
+        let kind = |kind: MetricType| format!("{kind:?}").to_lowercase();
+        let here: BTreeSet<_> = FAMILIES
+            .into_iter()
+            .map(|(name, _, labels, of)| (name.to_owned(), kind(of), labels.join(", ")))
+            .collect();
+        let documented: BTreeSet<_> = documented::table("Metrics of the data plane")
+            .into_iter()
+            .map(|row| (row[0].clone(), row[1].clone(), row[2].replace('`', "")))
+            .collect();
+        assert_eq!(here, documented);
+    }
+
+    /// What `promtool check metrics` looks for.
+    #[test]
+    fn names_follow_the_conventions_of_prometheus() {
+        for (name, help, labels, kind) in FAMILIES {
+            assert!(name.starts_with("weir_"), "{name}");
+            assert_eq!(name.ends_with("_total"), kind == MetricType::COUNTER, "{name}");
+            assert_eq!(name.ends_with("_seconds"), kind == MetricType::HISTOGRAM, "{name}");
+            for unit in
+                ["_ms", "_millis", "_micros", "_kb", "_percent", "_count", "_sum", "_bucket"]
+            {
+                assert!(!name.ends_with(unit), "{name}");
+            }
+            assert!(help.ends_with('.') && !labels.contains(&"le"), "{name}");
+            let plain = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            assert!(plain(name) && labels.iter().all(|label| plain(label)), "{name}");
+        }
+    }
 }

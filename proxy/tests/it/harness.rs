@@ -18,10 +18,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use weir_config::{
     Activity, AppActivity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint,
-    EndpointActivity, EndpointId, InstanceId, Moment, Observe, Pool, Publisher, RouteState,
-    Snapshot, Timeouts, TrafficPolicy, channel,
+    EndpointActivity, EndpointId, InstanceId, LogFormat, Moment, Observe, Pool, Publisher,
+    RouteState, Snapshot, Timeouts, TrafficPolicy, channel,
 };
-use weir_proxy::{Proxy, ProxyMetrics, ProxyOptions};
+use weir_proxy::{AccessLog, AccessLogGuard, Proxy, ProxyMetrics, ProxyOptions};
 
 /// Far beyond anything that works, so that what takes this long has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -37,6 +37,7 @@ pub(crate) struct World {
     pub(crate) https: SocketAddr,
     pub(crate) shutdown: watch::Sender<bool>,
     pub(crate) running: JoinHandle<()>,
+    _logging: AccessLogGuard,
 }
 
 impl World {
@@ -48,6 +49,17 @@ impl World {
     }
 
     pub(crate) fn start_with(ca: Ca, certificates: Arc<[Certificate]>) -> Self {
+        Self::start_slow(ca, certificates, DEADLINE)
+    }
+
+    /// Logs the timelines of requests that wait longer than this for their answer.
+    pub(crate) fn start_with_slow_request(slow_request: Duration) -> Self {
+        let ca = Ca::new();
+        let certificates = [ca.issue(&["*.apps.test"])].into();
+        Self::start_slow(ca, certificates, slow_request)
+    }
+
+    fn start_slow(ca: Ca, certificates: Arc<[Certificate]>, slow_request: Duration) -> Self {
         install();
         let snapshot = Snapshot::empty(1, 0, certificates);
         let (publisher, snapshots) = channel(snapshot.clone());
@@ -55,7 +67,12 @@ impl World {
         let (http, https) = (listener(), listener());
         let (http_address, https_address) =
             (http.local_addr().unwrap(), https.local_addr().unwrap());
-        let options = ProxyOptions { https_port_public: https_address.port() };
+        let (access_log, logging) = AccessLog::start(LogFormat::Json, Log).unwrap();
+        let options = ProxyOptions {
+            https_port_public: https_address.port(),
+            access_log: Some(access_log),
+            slow_request,
+        };
         let proxy = Proxy::new(snapshots, Arc::new(Heard(heard)), http, https, options).unwrap();
         let activity = Arc::new(Activity::default());
         let metrics = proxy.metrics(activity.clone());
@@ -70,6 +87,7 @@ impl World {
             https: https_address,
             shutdown,
             running: tokio::spawn(proxy.run(stopping)),
+            _logging: logging,
         }
     }
 
@@ -267,21 +285,21 @@ fn install() {
         tracing_subscriber::fmt()
             .json()
             .flatten_event(true)
-            .with_env_filter("access=info")
+            .with_env_filter("timeline=info")
             .with_writer(|| Log)
             .init();
     });
 }
 
-/// The lines logged by all tests of this process.
-static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Everything logged by all tests of this process.
+static LINES: Mutex<String> = Mutex::new(String::new());
 
 struct Log;
 
 impl Write for Log {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        LINES.lock().unwrap().push(String::from_utf8_lossy(line).into_owned());
-        Ok(line.len())
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        LINES.lock().unwrap().push_str(std::str::from_utf8(lines).unwrap());
+        Ok(lines.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -291,13 +309,22 @@ impl Write for Log {
 
 /// The access log's entry of the request to a path that no other test asks for.
 pub(crate) async fn logged(path: &str) -> Value {
+    logged_with("path", path, "access").await
+}
+
+/// The first line of a target that has this value in a field.
+pub(crate) async fn logged_with(field: &str, value: &str, target: &str) -> Value {
     let mut found = None;
     eventually("the request is logged", || {
-        let lines = LINES.lock().unwrap();
-        let entries = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        found = entries.into_iter().find(|entry| entry["path"] == path);
+        found = lines().find(|entry| entry[field] == value && entry["target"] == target);
         found.is_some()
     })
     .await;
     found.unwrap()
+}
+
+pub(crate) fn lines() -> impl Iterator<Item = Value> {
+    let lines = LINES.lock().unwrap().clone();
+    let parse = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+    lines.lines().map(parse).collect::<Vec<_>>().into_iter()
 }

@@ -6,8 +6,11 @@
 mod access_log;
 mod certificates;
 mod clients;
+mod conformance_h1;
+mod conformance_h2;
 mod failures;
 mod forwarding;
+mod frames;
 mod grpc;
 mod harness;
 mod http2;

@@ -178,7 +178,7 @@ const CASES: &[(&str, &str, Must)] = &[
     (
         "chunked twice",
         "POST / HTTP/1.1\r\nHOSTTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
-        Refuse(&[400, 501]),
+        Forward(&["transfer-encoding: chunked\r\n"], &["chunked, chunked"]),
     ),
     (
         "chunks in HTTP/1.0",

@@ -5,12 +5,13 @@ use std::io::IsTerminal;
 use anyhow::Context;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
-use weir_config::LogFormat;
+use weir_config::{LogFormat, Settings};
 use weir_proxy::{AccessLog, AccessLogGuard};
 
-/// What libraries say that an operator has no use for, unless asked for by name: every failed TLS
-/// handshake of a scanner as an error, and the bodies of calls to the engine, environment included.
-const QUIET: &str = "pingora_core=off,bollard=info";
+/// What libraries say that an operator has no use for, unless asked for by name: every
+/// request that a scanner does not end as an error, and the bodies of calls to the engine,
+/// environment included.
+const QUIET: &str = "pingora_core=off,pingora_proxy=off,bollard=info";
 
 /// Begins logging to standard output. Lines are written until the guard is dropped; when more come
 /// than can be written, the newest are dropped and no one waits.
@@ -30,7 +31,9 @@ pub(crate) fn init(format: LogFormat, level: &str) -> anyhow::Result<WorkerGuard
     Ok(guard)
 }
 
-/// Begins the access log, on standard output as well: each batch of lines is one write.
-pub(crate) fn access(format: LogFormat) -> anyhow::Result<(AccessLog, AccessLogGuard)> {
-    AccessLog::start(format, std::io::stdout()).context("the access log cannot be started")
+/// Begins the access log, if there is to be one, on standard output as well: each batch of lines is
+/// one write, until the guard is dropped.
+pub(crate) fn access(settings: &Settings) -> anyhow::Result<Option<(AccessLog, AccessLogGuard)>> {
+    let start = || AccessLog::start(settings.log_format, std::io::stdout());
+    settings.access_log.then(start).transpose().context("the access log cannot be started")
 }

@@ -1,6 +1,7 @@
 //! `weir`: an edge-aware traffic proxy with its control loop built in.
 
 mod cli;
+mod lifecycle;
 mod logging;
 mod paths;
 mod ports;
@@ -33,7 +34,7 @@ enum Command {
 fn main() -> ExitCode {
     // Rustls must be told which of its providers is meant. This is the first use of it, so that
     // there is none installed yet that could be in the way.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let command = match Weir::try_parse() {
         Ok(weir) => weir.command,
         Err(error) => return usage(&error),

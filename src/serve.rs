@@ -1,27 +1,21 @@
 //! `weir serve`: reads the settings, puts the parts together, and runs them until it is told to
 //! stop. It decides nothing.
 
-use std::{
-    env, fs,
-    net::TcpListener,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{env, fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use tokio::{
-    runtime::{Builder, Runtime},
-    signal::unix::{SignalKind, signal},
-    sync::watch,
+use tokio::runtime::{Builder, Handle, Runtime};
+use weir_config::{
+    Activity, LogFormat, ProxySpec, Settings, SettingsSpec, Snapshot, Span, channel,
 };
-use weir_config::{Activity, LogFormat, Settings, SettingsSpec, Snapshot, Span, channel};
-use weir_control::{Control, Options, StateDir};
-use weir_deploy::Docker;
-use weir_proxy::{AccessLogGuard, Proxy, ProxyOptions};
+use weir_control::{Control, StateDir};
+use weir_proxy::{AccessLog, Proxy, ProxyOptions};
 
-use crate::{logging, paths, ports};
+use crate::{
+    lifecycle::{DataPlane, Inherited, Predecessor, Process, Shared, Sockets, operator},
+    logging, paths,
+};
 
 /// Run the proxy and its control loop.
 ///
@@ -95,11 +89,33 @@ const VARIABLES: [&str; 15] = [
 ];
 
 pub(crate) fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    let mut inherited = Inherited::take()?;
     let settings = args.settings()?;
     let _log = logging::init(settings.log_format, &settings.log_level)?;
-    let listeners = Listeners::bind(&settings)?;
+    let (access_log, _access_log) = logging::access(&settings)?.unzip();
+    // Bound before anything else is done: a taken port is the likeliest mistake.
+    let sockets = Sockets::gather(&mut inherited, &settings)?;
+    // Nothing that control does takes the threads that carry requests.
+    let data_plane = runtime("weir-proxy", settings.threads)?;
+    let control_plane = runtime("weir-control", 2)?;
+    let predecessor = match inherited.predecessor {
+        Some(stream) => Some(control_plane.block_on(Predecessor::take_over(stream, &settings))?),
+        None => None,
+    };
     let dir = StateDir::open(&settings.state_dir)?;
-    App::build(settings, listeners, dir)?.run()
+    let app =
+        App::build(settings, sockets, dir, predecessor, access_log, data_plane.handle())?;
+    let lived = control_plane.block_on(app.process.live(app.control, app.dir, app.shared));
+    data_plane.shutdown_timeout(LAST_TASKS);
+    control_plane.shutdown_timeout(LAST_TASKS);
+    lived
+}
+
+/// How long threads may take to notice that it is over.
+const LAST_TASKS: Duration = Duration::from_millis(100);
+
+fn runtime(name: &str, threads: usize) -> io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build()
 }
 
 impl ServeArgs {
@@ -134,6 +150,7 @@ impl ServeArgs {
             access_log: self.access_log,
             slow_request: self.slow_request,
             shutdown_grace: self.shutdown_grace,
+            proxy: ProxySpec::default(),
         };
         flags
             .or(file)
@@ -150,145 +167,64 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
-/// Bound before anything else is done: a taken port is the likeliest mistake.
-struct Listeners {
-    http: TcpListener,
-    https: TcpListener,
-    admin: TcpListener,
-}
-
-impl Listeners {
-    fn bind(settings: &Settings) -> anyhow::Result<Self> {
-        Ok(Self {
-            http: ports::bind("http", settings.http)?,
-            https: ports::bind("https", settings.https)?,
-            admin: ports::bind("admin", settings.admin)?,
-        })
-    }
-}
-
 /// Everything made and nothing running yet.
 struct App {
-    settings: Settings,
-    activity: Arc<Activity>,
-    proxy: Proxy,
+    process: Process,
     control: Control,
-    options: Options,
-    /// Carries requests only: nothing that control does takes its threads.
-    data_plane: Runtime,
-    control_plane: Runtime,
-    logging: Option<AccessLogGuard>,
+    dir: StateDir,
+    /// What is one with the process before this one, if there is one.
+    shared: Option<Shared>,
 }
 
 impl App {
-    fn build(settings: Settings, listeners: Listeners, dir: StateDir) -> anyhow::Result<Self> {
-        let runtime = |name, threads| {
-            Builder::new_multi_thread()
-                .worker_threads(threads)
-                .thread_name(name)
-                .enable_all()
-                .build()
-        };
-        let data_plane = runtime("weir-proxy", settings.threads)?;
-        let control_plane = runtime("weir-control", 2)?;
-
+    fn build(
+        settings: Settings,
+        mut sockets: Sockets,
+        dir: StateDir,
+        mut predecessor: Option<Predecessor>,
+        access_log: Option<AccessLog>,
+        data_plane: &Handle,
+    ) -> anyhow::Result<Self> {
         let activity = Arc::new(Activity::default());
         let certificates = weir_control::wildcard(&dir, &settings.base_domain)?;
-        let initial = match dir.last_good(&activity) {
-            Some(mut last_good) => {
-                last_good.certificates = certificates.clone();
-                last_good
+        let served = match &mut predecessor {
+            Some(predecessor) => predecessor.snapshot(&activity),
+            None => dir.last_good(&activity),
+        };
+        let initial = match served {
+            Some(mut served) => {
+                served.certificates = certificates;
+                served
             }
-            None => Snapshot::empty(0, 0, certificates.clone()),
+            None => Snapshot::empty(0, 0, certificates),
         };
         let (publisher, snapshots) = channel(initial);
         let control = Control::new(publisher, snapshots.clone(), activity.clone());
+        let share = |predecessor: Predecessor| {
+            predecessor.share(snapshots.clone(), activity.clone(), control.hints())
+        };
+        let shared = predecessor.map(share);
 
-        let https_port = listeners.https.local_addr()?.port();
-        let metrics = prometheus::Registry::new();
-        for (name, listener) in [("http", &listeners.http), ("https", &listeners.https)] {
+        if sockets.operator.is_none() {
+            sockets.operator = operator::listen(&dir)
+                .inspect_err(|error| tracing::warn!(%error, "`weir upgrade` will not work"))
+                .ok();
+        }
+        for (name, listener) in [("http", &sockets.http), ("https", &sockets.https)] {
             tracing::info!(address = %listener.local_addr()?, "{name} listens");
         }
-        let (access_log, logging) = match settings.access_log {
-            true => {
-                let (log, guard) = logging::access(settings.log_format)?;
-                (Some(log), Some(guard))
-            }
-            false => (None, None),
-        };
         let proxy = {
             let _inside = data_plane.enter();
-            let options = ProxyOptions {
-                https_port_public: https_port,
-                access_log,
-                slow_request: settings.slow_request,
-            };
-            Proxy::new(snapshots, control.hints(), listeners.http, listeners.https, options)?
+            let (http, https) = (sockets.http.try_clone()?, sockets.https.try_clone()?);
+            let https_port_public = https.local_addr()?.port();
+            let (slow_request, proxy) = (settings.slow_request, settings.proxy.clone());
+            let options =
+                ProxyOptions { https_port_public, settings: proxy, access_log, slow_request };
+            Proxy::new(snapshots.clone(), control.hints(), http, https, options)?
         };
-        metrics.register(Box::new(proxy.metrics(activity.clone())))?;
-        let admin = {
-            let _inside = control_plane.enter();
-            tokio::net::TcpListener::from_std(listeners.admin)?
-        };
-        let base_domain = settings.base_domain.clone();
-        let options = Options { dir, base_domain, certificates, admin, metrics, https_port };
-        Ok(Self { settings, activity, proxy, control, options, data_plane, control_plane, logging })
-    }
-
-    fn run(self) -> anyhow::Result<()> {
-        // Dropped last: the last requests are logged.
-        let _logging = self.logging;
-        let (stop, stopping) = watch::channel(false);
-        let proxy = self.data_plane.spawn(self.proxy.run(stopping.clone()));
-
-        let socket = self.settings.docker.clone();
-        let until_stopped = {
-            let mut stopping = stopping.clone();
-            async move {
-                // An error means that the sender is gone, which is a stop as well.
-                let _ = stopping.wait_for(|stop| *stop).await;
-            }
-        };
-        let control = self.control_plane.spawn(self.control.run(
-            self.options,
-            move |cluster| Docker::new(&socket, cluster),
-            until_stopped,
-        ));
-        let ended = self.control_plane.block_on(async {
-            tokio::select! {
-                told = told_to_stop() => told.map_err(anyhow::Error::from),
-                ended = control => match ended {
-                    Ok(result) => result.map_err(anyhow::Error::from),
-                    Err(panic) => Err(anyhow!("the control loop panicked: {panic}")),
-                },
-            }
-        });
-        tracing::info!("stopping");
-        stop.send_replace(true);
-        let deadline = Instant::now() + self.settings.shutdown_grace;
-        self.control_plane.block_on(drained(&self.activity, deadline));
-        drop(proxy);
-        self.data_plane.shutdown_timeout(Duration::from_millis(100));
-        self.control_plane.shutdown_timeout(Duration::from_millis(100));
-        ended
-    }
-}
-
-async fn told_to_stop() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
-}
-
-/// Waits until no request is in flight, or the deadline.
-async fn drained(activity: &Activity, deadline: Instant) {
-    const POLL: Duration = Duration::from_millis(20);
-    let in_flight = || activity.apps().iter().map(|(_, app)| app.in_flight()).sum::<u64>();
-    while in_flight() > 0 && Instant::now() < deadline {
-        tokio::time::sleep(POLL).await;
+        let metrics = proxy.metrics(activity.clone());
+        let data_plane = DataPlane::new(proxy, data_plane.clone());
+        let process = Process { settings, sockets, activity, snapshots, metrics, data_plane };
+        Ok(Self { process, control, dir, shared })
     }
 }

@@ -16,7 +16,7 @@ use report::Report;
 
 fn main() -> anyhow::Result<()> {
     // Only the first of a process can be installed, and this is the first.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let chosen: Vec<String> = env::args().skip(1).collect();
     let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| chosen == name);
     let runtime = tokio::runtime::Runtime::new()?;

@@ -58,6 +58,11 @@ impl Activity {
         let apps = lock(&self.apps);
         apps.iter().map(|(name, activity)| (name.clone(), activity.clone())).collect()
     }
+
+    pub fn endpoints(&self) -> Vec<(EndpointId, Arc<EndpointActivity>)> {
+        let endpoints = lock(&self.endpoints);
+        endpoints.iter().map(|(id, activity)| (id.clone(), activity.clone())).collect()
+    }
 }
 
 /// A panic elsewhere leaves a map of counters as true as it was.
@@ -121,11 +126,11 @@ impl AppActivity {
     }
 
     /// Counts a request's way to an instance.
-    pub fn connection(&self, connection: Connection) {
+    pub fn connection(&self, connection: UpstreamConnection) {
         self.connections[connection as usize].fetch_add(1, Relaxed);
     }
 
-    pub fn connections(&self, connection: Connection) -> u64 {
+    pub fn connections(&self, connection: UpstreamConnection) -> u64 {
         self.connections[connection as usize].load(Relaxed)
     }
 
@@ -156,7 +161,7 @@ impl AppActivity {
 
 /// How a request came to its connection to an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Connection {
+pub enum UpstreamConnection {
     New,
     /// One that had carried a request before.
     Reused,

@@ -17,9 +17,11 @@ mod instance;
 mod last_good;
 mod manifest;
 mod name;
+mod networks;
 mod observe;
 mod pool;
 mod problem;
+mod proxy_settings;
 mod publish;
 mod settings;
 mod shard;
@@ -29,8 +31,8 @@ mod traffic;
 mod units;
 
 pub use activity::{
-    Activity, AppActivity, Connection, EndpointActivity, EndpointLease, HISTOGRAM_BOUNDS_SECONDS,
-    Held, HistogramReading, Lease,
+    Activity, AppActivity, EndpointActivity, EndpointLease, HISTOGRAM_BOUNDS_SECONDS, Held,
+    HistogramReading, Lease, UpstreamConnection,
 };
 pub use app::{
     App, HealthCheck, PortMapping, Probe, Resources, RestartPolicy, Rollout, SleepPolicy, Source,
@@ -44,9 +46,11 @@ pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
 pub use last_good::LastGood;
 pub use manifest::Manifest;
 pub use name::{AppName, HostPath, Hostname, MemberName, RESERVED_NAMES, ShardName};
+pub use networks::Networks;
 pub use observe::{NoObserver, Observe};
-pub use pool::{Backends, Balance, Endpoint, HashKey, Pool};
+pub use pool::{Backends, Balance, Choice, Endpoint, HashKey, Pool};
 pub use problem::{Place, Problem, Problems};
+pub use proxy_settings::{ProxySettings, ProxySpec};
 pub use publish::{Admission, Decision, Publisher, Snapshots, StaleGeneration, channel};
 pub use settings::{LogFormat, Settings, SettingsSpec};
 pub use shard::{Member, Shard};

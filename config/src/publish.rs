@@ -66,6 +66,12 @@ impl Snapshots {
         self.current()
     }
 
+    /// Waits until nobody can publish any more.
+    pub async fn abandoned(&self) {
+        // Only fails, since no generation is what is waited for.
+        let _ = self.watched.clone().wait_for(|_| false).await;
+    }
+
     /// Pins the served snapshot for a request to `host` and `path`, and counts the request as in
     /// flight on the app and on the endpoint that `pick` chooses, if it finds one.
     ///

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Hostname, Problem, Problems, Span, parse_documents};
+use crate::{Hostname, Problem, Problems, ProxySettings, ProxySpec, Span, parse_documents};
 
 /// Settings as written in a file, the environment or flags; what is left out is said by a weaker
 /// source or the default.
@@ -23,6 +23,7 @@ pub struct SettingsSpec {
     pub access_log: Option<bool>,
     pub slow_request: Option<Span>,
     pub shutdown_grace: Option<Span>,
+    pub proxy: ProxySpec,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,7 @@ pub struct Settings {
     pub slow_request: Duration,
     /// How long requests in flight may take to end when the process is asked to stop.
     pub shutdown_grace: Duration,
+    pub proxy: ProxySettings,
 }
 
 impl SettingsSpec {
@@ -92,6 +94,7 @@ impl SettingsSpec {
             access_log: self.access_log.or(weaker.access_log),
             slow_request: self.slow_request.or(weaker.slow_request),
             shutdown_grace: self.shutdown_grace.or(weaker.shutdown_grace),
+            proxy: self.proxy.or(weaker.proxy),
         }
     }
 
@@ -132,6 +135,7 @@ impl SettingsSpec {
             let message = "write the absolute path of the engine's socket";
             problems.push(Problem::new("/docker", "bad_path", message));
         }
+        let proxy = self.proxy.resolve(&mut problems);
         let (Some(base_domain), Some(http), Some(https), Some(admin)) =
             (base_domain, http, https, admin)
         else {
@@ -150,6 +154,7 @@ impl SettingsSpec {
             access_log: self.access_log.unwrap_or(true),
             slow_request: self.slow_request.map_or(Duration::from_secs(1), |span| span.0),
             shutdown_grace: self.shutdown_grace.map_or(Duration::from_secs(10), |span| span.0),
+            proxy,
         })
     }
 }

@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AppActivity, AppName, Backends, HostPath, Hostname, Pool, ShardName, SleepLevel, SleepPolicy,
-    TrafficPolicy, hash::stable_hash, host_table::HostTable,
+    AppActivity, AppName, Backends, ClientAuth, HostPath, Hostname, Pool, ShardName, SleepLevel,
+    SleepPolicy, TrafficPolicy, hash::stable_hash, host_table::HostTable,
 };
 
 /// What is served from one moment to the next. Cloning is cheap and shares structure: a change
@@ -45,11 +45,20 @@ impl Snapshot {
     ///
     /// `host` must be lowercase and without a port, `path` without a query.
     pub fn route(&self, host: &str, path: &str) -> Option<&Arc<AppRoute>> {
-        let exact = self.hosts.get(host).and_then(|routes| routes.below(path));
-        exact.or_else(|| self.wildcard(host, path))
+        self.find(host, |routes| routes.below(path))
     }
 
-    fn wildcard(&self, host: &str, path: &str) -> Option<&Arc<AppRoute>> {
+    /// The app whose client certificates a handshake for `host` asks for. A handshake knows no
+    /// path, so the first app that asks for any decides for the whole host name.
+    pub fn client_auth(&self, host: &str) -> Option<(&Arc<AppRoute>, &ClientAuth)> {
+        self.find(host, HostRoutes::client_auth)?
+    }
+
+    /// What is found in the host name's own entry, else in the longest wildcard's above it.
+    fn find<'a, T>(&'a self, host: &str, find: impl Fn(&'a HostRoutes) -> Option<T>) -> Option<T> {
+        if let Some(found) = self.hosts.get(host).and_then(&find) {
+            return Some(found);
+        }
         if self.wildcards.len() == 0 {
             return None;
         }
@@ -61,8 +70,8 @@ impl Snapshot {
             let suffix = &rest.as_bytes()[dot..];
             pattern.get_mut(1..=suffix.len())?.copy_from_slice(suffix);
             let key = std::str::from_utf8(&pattern[..=suffix.len()]).ok()?;
-            if let Some(route) = self.wildcards.get(key).and_then(|routes| routes.below(path)) {
-                return Some(route);
+            if let Some(found) = self.wildcards.get(key).and_then(&find) {
+                return Some(found);
             }
             rest = &rest[dot + 1..];
         }
@@ -83,7 +92,11 @@ impl Snapshot {
     pub fn shard_of<'a>(shards: &'a [ShardName], host: &str) -> Option<&'a ShardName> {
         match shards {
             [shard] => Some(shard),
-            shards => shards.iter().max_by_key(|shard| stable_hash(&[shard, host])),
+            shards => {
+                let together =
+                    |shard: &&ShardName| stable_hash(&[shard.as_bytes(), host.as_bytes()]);
+                shards.iter().max_by_key(together)
+            }
         }
     }
 
@@ -182,6 +195,22 @@ impl HostRoutes {
             Self::Several(routes) => {
                 routes.iter().find(|(at, _)| is_below(at.path())).map(|(_, route)| route)
             }
+        }
+    }
+
+    /// `None` if requests may be another entry's; inside, `None` if no certificate is asked for.
+    fn client_auth(&self) -> Option<Option<(&Arc<AppRoute>, &ClientAuth)>> {
+        let asks = |route: &'_ Arc<AppRoute>| route.policy.client_auth.is_some();
+        let (asking, whole) = match self {
+            Self::One(route) => (asks(route).then_some(route), true),
+            Self::Several(routes) => (
+                routes.iter().map(|(_, route)| route).find(|route| asks(route)),
+                routes.iter().any(|(at, _)| at.path().is_empty()),
+            ),
+        };
+        match asking {
+            Some(route) => Some(route.policy.client_auth.as_ref().map(|auth| (route, auth))),
+            None => whole.then_some(None),
         }
     }
 
@@ -386,6 +415,30 @@ mod tests {
         snapshot.remove(&"deep".parse().unwrap());
         snapshot.remove(&"site".parse().unwrap());
         assert_eq!(snapshot.host_count(), 0);
+    }
+
+    #[test]
+    fn one_app_that_asks_for_certificates_asks_for_the_whole_host_name() {
+        let asking = |name: &str, hostnames: &[&str]| {
+            let client_auth = Some(ClientAuth { roots: Arc::new([]), optional: false });
+            let policy = Arc::new(TrafficPolicy { client_auth, ..TrafficPolicy::default() });
+            AppRoute { policy, ..route(name, hostnames) }
+        };
+        let mut snapshot = Snapshot::default();
+        snapshot.insert(asking("private", &["private.com", "a.com/admin", "*.b.com"]));
+        snapshot.insert(route("site", &["a.com", "open.b.com", "part.b.com/shop", "c.com"]));
+        for (host, expected) in [
+            ("private.com", Some("private")),
+            ("a.com", Some("private")),
+            ("x.b.com", Some("private")),
+            ("part.b.com", Some("private")),
+            ("open.b.com", None),
+            ("c.com", None),
+            ("nobody.com", None),
+        ] {
+            let found = snapshot.client_auth(host).map(|(route, _)| &*route.app);
+            assert_eq!(found, expected, "{host}");
+        }
     }
 
     proptest! {

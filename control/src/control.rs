@@ -6,6 +6,7 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
+    time::timeout,
 };
 use weir_config::{Activity, Certificate, Desired, Hostname, Moment, Publisher, Snapshots};
 use weir_deploy::Provider;
@@ -13,7 +14,7 @@ use weir_deploy::Provider;
 use crate::{
     api::{self, ApiState},
     authority, engine,
-    event::{DesiredChange, Event},
+    event::DesiredChange,
     executor::Executor,
     feed,
     hints::Hints,
@@ -26,13 +27,13 @@ use crate::{
     token,
 };
 
-/// Control before it runs: it can take hints already, so that the data plane need not wait.
+/// Control while it does not run: before, and between two runs. Hints find their way to whichever
+/// run there is, so that the data plane never waits for one.
 #[derive(Debug)]
 pub struct Control {
     publisher: Publisher,
     snapshots: Snapshots,
     activity: Arc<Activity>,
-    events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     hints: Arc<Hints>,
 }
 
@@ -64,36 +65,62 @@ pub enum ControlError {
     Loop(String),
 }
 
+/// Control's surroundings with the store open: from here on nothing of the outside is needed to
+/// begin.
+#[derive(Debug)]
+pub struct Opened {
+    options: Options,
+    store: Store,
+    desired: Desired,
+    provider: Arc<dyn Provider>,
+}
+
 impl Control {
     pub fn new(publisher: Publisher, snapshots: Snapshots, activity: Arc<Activity>) -> Self {
-        let events = mpsc::channel(EVENT_QUEUE);
-        let hints = Arc::new(Hints::new(&events.0));
-        Self { publisher, snapshots, activity, events, hints }
+        Self { publisher, snapshots, activity, hints: Arc::default() }
     }
 
     pub fn hints(&self) -> Arc<Hints> {
         self.hints.clone()
     }
 
-    /// Opens the store, then observes, plans and executes until `shutdown` ends. `provider` makes
-    /// the engine's adapter for a cluster's identity.
+    /// The right to change what is served, for when another process decides that.
+    pub fn into_publisher(self) -> Publisher {
+        self.publisher
+    }
+
+    /// Opens the store. `provider` makes the engine's adapter for a cluster's identity.
     ///
     /// # Errors
     /// When the store cannot be opened, or a file of the state directory cannot be written.
-    pub async fn run<P: Provider>(
-        self,
+    pub async fn open<P: Provider>(
+        &self,
         options: Options,
         provider: impl FnOnce(&str) -> P,
-        shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), ControlError> {
-        let Options { dir, base_domain, certificates, admin, metrics, https_port } = options;
+    ) -> Result<Opened, ControlError> {
         let has_traffic = self.snapshots.current().apps().next().is_some();
-        metrics.register(self.hints.metric()).map_err(ControlError::Metrics)?;
-        let store = open_store(&dir, &base_domain, has_traffic).await?;
-        token::ensure_admin(&dir, &store).await?;
+        options.metrics.register(self.hints.metric()).map_err(ControlError::Metrics)?;
+        let store = open_store(&options.dir, &options.base_domain, has_traffic).await?;
+        token::ensure_admin(&options.dir, &store).await?;
         let desired = store.desired().await?;
         let provider: Arc<dyn Provider> = Arc::new(provider(store.cluster_id()));
-        let (events, received) = self.events;
+        Ok(Opened { options, store, desired, provider })
+    }
+
+    /// Observes, plans and executes until `shutdown` ends. Then nothing is changed any more, in the
+    /// state directory, the store or the engine, and its lock is given up; control can run again.
+    ///
+    /// # Errors
+    /// When a part of it ends by itself.
+    pub async fn run(
+        self,
+        opened: Opened,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<Self, ControlError> {
+        let Opened { options, store, desired, provider } = opened;
+        let Options { dir, base_domain, certificates, admin, metrics, https_port } = options;
+        let (events, received) = mpsc::channel(EVENT_QUEUE);
+        self.hints.lead_to(&events);
 
         let served = self.snapshots.current();
         let observed = Observed::new(served, certificates.clone(), Moment::now());
@@ -101,8 +128,9 @@ impl Control {
             desired: desired.clone(),
             observed: observed.clone(),
         }));
+        let executor = Executor::new(provider.clone(), self.activity.clone(), &events);
         let mut reactor = Reactor {
-            executor: Executor::new(provider.clone(), self.activity.clone(), &events),
+            executor: executor.clone(),
             probers: Probers::new(&events),
             activity: self.activity.clone(),
             publisher: self.publisher,
@@ -114,51 +142,71 @@ impl Control {
         };
         // Before the first plan: to a plan without apps, every app that is served would be gone.
         reactor.change(DesiredChange::whole(desired.clone()), Moment::now());
-        let (stop, stopping) = oneshot::channel();
-        let saver = saver::keep_last_good(self.snapshots, dir.last_good_file(), stopping);
+        let (stop, stopping) = watch::channel(false);
+        let stopped = async |mut stopping: watch::Receiver<bool>| {
+            // An error means that the sender is gone, which is a stop as well.
+            let _ = stopping.wait_for(|stop| *stop).await;
+        };
+        let mut reactor = tokio::spawn(reactor.run(stopped(stopping.clone())));
+        let (stop_saver, saver_stops) = oneshot::channel();
+        let last_good_file = dir.last_good_file();
+        let saver = saver::keep_last_good(self.snapshots.clone(), last_good_file, saver_stops);
         let saver = tokio::spawn(saver);
         let mut tasks = JoinSet::new();
         tasks.spawn(engine::watch(provider.clone(), events.clone()));
         tasks.spawn(feed::follow(store.clone(), desired.revision, events.clone()));
-        tasks.spawn(reactor.run());
-        let dir = Arc::new(dir);
-        let renewal =
-            authority::keep_renewed(dir.clone(), base_domain.clone(), certificates, events.clone());
-        tasks.spawn(renewal);
-
-        let state = ApiState {
-            store,
-            world,
-            activity: self.activity,
-            events: events.clone(),
-            provider,
-            base_domain,
-            metrics,
-            https_port,
-        };
         let address = admin.local_addr().map_err(ControlError::Api)?;
         // Only the command line's convenience: no reason to end with traffic to carry.
         if let Err(error) = api::write_url(&dir, address) {
             tracing::warn!(%error, "the command line will need --url");
         }
-        tracing::info!(%address, "the admin API listens");
-        let serving = axum::serve(admin, api::router(state)).into_future();
-        let ended = tokio::select! {
-            served = serving => served.map_err(ControlError::Api),
-            () = shutdown => Ok(()),
-            // None of them ends by itself. Without one of them nothing would be seen or done any
-            // more, and nobody would know: better to end, and to be started again.
-            ended = tasks.join_next() => Err(ControlError::Loop(format!("{ended:?}"))),
+        let (dir, base) = (Arc::new(dir), base_domain.clone());
+        tasks.spawn(authority::keep_renewed(dir, base, certificates, events.clone()));
+
+        let state = ApiState {
+            store: store.clone(),
+            world,
+            activity: self.activity.clone(),
+            events,
+            provider,
+            base_domain,
+            metrics,
+            https_port,
         };
+        tracing::info!(%address, "the admin API listens");
+        let api = axum::serve(admin, api::router(state)).with_graceful_shutdown(stopped(stopping));
+        let mut api = tokio::spawn(api.into_future());
+        // None of them ends by itself. Without one of them nothing would be seen or done any more,
+        // and nobody would know: better to end, and to be started again.
+        let failed = tokio::select! {
+            () = shutdown => None,
+            ended = &mut api => Some(format!("the admin API: {ended:?}")),
+            ended = &mut reactor => Some(format!("the reactor: {ended:?}")),
+            ended = tasks.join_next() => Some(format!("{ended:?}")),
+        };
+        stop.send_replace(true);
         tasks.shutdown().await;
+        let ended = match failed {
+            Some(failed) => Err(ControlError::Loop(failed)),
+            None => reactor.await.map_err(|panic| ControlError::Loop(panic.to_string())),
+        };
+        executor.end(LAST_ACTIONS).await;
+        // Requests under way are answered; one that is not by then no longer finds a store.
+        let _ = timeout(LAST_ANSWERS, store.close()).await;
         // Nothing is published any more; what is served last is written before this returns.
-        let _ = stop.send(());
+        let _ = stop_saver.send(());
         if let Err(error) = saver.await {
             tracing::error!(%error, "the last snapshot could not be kept");
         }
-        ended
+        Ok(Self { publisher: ended?, ..self })
     }
 }
+
+/// How long actions may go on when control is told to end. What is abandoned is found as it is by
+/// who comes next, as after a crash.
+const LAST_ACTIONS: Duration = Duration::from_secs(2);
+/// How long requests of the admin API may use the store when control is told to end.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Between two tries to open the store while the last good snapshot is served.
 const STORE_RETRY: Duration = Duration::from_secs(5);

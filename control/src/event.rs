@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use tokio::sync::oneshot;
 use weir_config::{
     AppName, Certificate, Desired, DesiredApp, EndpointId, InstanceId, Moment, Shard, ShardName,
     SleepLevel,
@@ -47,6 +48,8 @@ pub(crate) enum Event {
     WakeWanted(AppName),
     /// An operator wants the app asleep.
     SleepWanted(AppName, SleepLevel),
+    /// Somebody wants to know whether the loop goes round.
+    Pulse(oneshot::Sender<()>),
     CertificatesRenewed(Arc<[Certificate]>),
     /// The proxy could not connect to an endpoint that should be ready.
     ConnectFailed(EndpointId),

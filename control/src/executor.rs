@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{Duration, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use weir_config::{Activity, EndpointId, Moment};
 use weir_deploy::{Container, ContainerState, Provider, ProviderError};
 
@@ -31,6 +35,8 @@ pub(crate) struct Executor {
     ends: Arc<Semaphore>,
     starts: Arc<Semaphore>,
     thaws: Arc<Semaphore>,
+    under_way: TaskTracker,
+    abandoned: CancellationToken,
 }
 
 /// Leave to begin one action.
@@ -54,6 +60,18 @@ impl Executor {
             ends: lane(ENDS),
             starts: lane(STARTS),
             thaws: lane(THAWS),
+            under_way: TaskTracker::new(),
+            abandoned: CancellationToken::new(),
+        }
+    }
+
+    /// Waits for the actions under way, and abandons those that take longer than `limit`. When this
+    /// returns, nothing asks the engine for anything.
+    pub(crate) async fn end(self, limit: Duration) {
+        self.under_way.close();
+        if timeout(limit, self.under_way.wait()).await.is_err() {
+            self.abandoned.cancel();
+            self.under_way.wait().await;
         }
     }
 
@@ -71,7 +89,8 @@ impl Executor {
     /// Begins an action; its end is an event. `container` is what it acts on, as last seen.
     pub(crate) fn perform(&self, action: Action, container: Option<Container>, room: Room) {
         let this = self.clone();
-        tokio::spawn(async move {
+        let abandoned = self.abandoned.clone();
+        let performed = async move {
             let began = Moment::now();
             let result = this.run(&action, container).await;
             let took_ms = Moment::now().since(began).as_millis() as u64;
@@ -85,7 +104,8 @@ impl Executor {
                 // Only fails when the loop is gone, and then nobody asks.
                 let _ = events.send(Event::Done { action, result }).await;
             }
-        });
+        };
+        self.under_way.spawn(abandoned.run_until_cancelled_owned(performed));
     }
 
     /// Performs an action and returns the container as it is then.

@@ -1,24 +1,28 @@
 //! Servers that something else keeps running, as control has seen them.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr};
 
-use weir_config::{Activity, Endpoint, EndpointId, Member, MemberId, MemberOf, Moment, Pool};
+use weir_config::{
+    Activity, Endpoint, EndpointId, Member, MemberId, MemberName, MemberOf, Moment, Pool,
+};
 
 use crate::health::Health;
 
 /// Every member of every shard, and every upstream of every app. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Members {
-    known: imbl::OrdMap<MemberId, MemberState>,
+    known: imbl::OrdMap<MemberOf, imbl::OrdMap<MemberName, MemberState>>,
     /// Those that are no more, until no request is on them.
     gone: imbl::OrdSet<MemberId>,
+    /// The last one given to a member.
+    epoch: u64,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct MemberState {
     pub(crate) address: SocketAddr,
     pub(crate) health: Health,
-    /// Grows with every change of the address, so that a late probe of the former one is known.
+    /// Another one whenever it is new or has moved, so that a late probe of where it was is known.
     pub(crate) epoch: u64,
 }
 
@@ -37,10 +41,10 @@ impl Members {
         of: &MemberOf,
         members: &'a [Member],
     ) -> impl Iterator<Item = Seen<'a>> + use<'a> {
-        let of = of.clone();
+        let (of, known) = (of.clone(), self.known.get(of));
         members.iter().filter_map(move |member| {
+            let state = known?.get(&member.name)?;
             let id = MemberId { of: of.clone(), name: member.name.clone() };
-            let state = self.known.get(&id)?;
             Some(Seen { id, weight: member.weight, state })
         })
     }
@@ -54,28 +58,27 @@ impl Members {
         served: Option<&Pool>,
         now: Moment,
     ) {
-        let names: BTreeSet<_> = members.iter().map(|member| &member.name).collect();
-        let known = self.known.keys().filter(|id| id.of == *of);
-        let gone: Vec<_> = known.filter(|id| !names.contains(&id.name)).cloned().collect();
-        for id in gone {
-            self.known.remove(&id);
-            self.gone.insert(id);
+        let mut former = self.known.remove(of).unwrap_or_default();
+        let served = by_name(served);
+        let mut known = imbl::OrdMap::new();
+        for Member { name, address, .. } in members {
+            let stays = former.remove(name).filter(|state| state.address == *address);
+            let state = stays.unwrap_or_else(|| {
+                self.epoch += 1;
+                let served = served.get(name).filter(|endpoint| endpoint.address == *address);
+                let health = match served {
+                    Some(endpoint) => Health::Ready { since: endpoint.ready_since },
+                    None => Health::Starting { since: now, error: None },
+                };
+                MemberState { address: *address, health, epoch: self.epoch }
+            });
+            self.gone.remove(&MemberId { of: of.clone(), name: name.clone() });
+            known.insert(name.clone(), state);
         }
-        for member in members {
-            let id = MemberId { of: of.clone(), name: member.name.clone() };
-            let former = self.known.get(&id);
-            if former.is_some_and(|former| former.address == member.address) {
-                continue;
-            }
-            let epoch = former.map_or(0, |former| former.epoch + 1);
-            let health = match served.and_then(|pool| endpoint_of(pool, &id)) {
-                Some(endpoint) if endpoint.address == member.address => {
-                    Health::Ready { since: endpoint.ready_since }
-                }
-                _ => Health::Starting { since: now, error: None },
-            };
-            self.gone.remove(&id);
-            self.known.insert(id, MemberState { address: member.address, health, epoch });
+        let gone = former.into_iter().map(|(name, _)| MemberId { of: of.clone(), name });
+        self.gone.extend(gone);
+        if !known.is_empty() {
+            self.known.insert(of.clone(), known);
         }
     }
 
@@ -86,14 +89,14 @@ impl Members {
         outcome: Result<(), String>,
         now: Moment,
     ) {
-        match self.known.get_mut(id) {
-            Some(member) if member.epoch == epoch => member.health.take(outcome, now),
-            _ => {}
+        let member = self.known.get_mut(&id.of).and_then(|known| known.get_mut(&id.name));
+        if let Some(member) = member.filter(|member| member.epoch == epoch) {
+            member.health.take(outcome, now);
         }
     }
 
     /// Drops the counters of members that are no more, once requests are neither sent to them nor
-    /// left on them. Nothing waits for this: it may as well be done in a later turn.
+    /// left on them. Nothing waits for this: a later turn does as well.
     pub(crate) fn forget_gone(
         &mut self,
         activity: &Activity,
@@ -113,8 +116,13 @@ impl Members {
     }
 }
 
-pub(crate) fn endpoint_of<'a>(pool: &'a Pool, member: &MemberId) -> Option<&'a Endpoint> {
-    pool.endpoints()
-        .iter()
-        .find(|endpoint| matches!(&endpoint.id, EndpointId::Member(id) if id == member))
+/// The members that a pool sends requests to.
+fn by_name(pool: Option<&Pool>) -> BTreeMap<&MemberName, &Endpoint> {
+    let endpoints = pool.into_iter().flat_map(Pool::endpoints);
+    endpoints
+        .filter_map(|endpoint| match &endpoint.id {
+            EndpointId::Member(id) => Some((&id.name, endpoint)),
+            EndpointId::Instance(_) => None,
+        })
+        .collect()
 }

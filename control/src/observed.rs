@@ -6,8 +6,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use weir_config::{
-    Activity, AppName, Backends, Certificate, DesiredApp, Endpoint, EndpointId, InstanceId, Member,
-    MemberId, MemberOf, Moment, Pool, RouteState, ShardName, SleepLevel, Snapshot, Source,
+    Activity, AppName, Certificate, DesiredApp, EndpointId, InstanceId, Member, MemberOf, Moment,
+    RouteState, ShardName, SleepLevel, Snapshot, Source,
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
@@ -17,7 +17,8 @@ use crate::{
     failure::{Failure, FailureReason},
     health::Health,
     instance::Instance,
-    members::{Members, endpoint_of},
+    members::Members,
+    served::{endpoint, own_pool, serves},
 };
 
 /// Everything seen. Cheap to clone, so that the API reads a copy and never waits for the loop.
@@ -114,7 +115,7 @@ impl Observed {
                 }
             }
             Event::CertificatesRenewed(certificates) => self.certificates = certificates,
-            Event::ConnectFailed(_) | Event::Desired(_) => {}
+            Event::ConnectFailed(_) | Event::Desired(_) | Event::Pulse(_) => {}
         }
     }
 
@@ -157,7 +158,7 @@ impl Observed {
     /// Drops what nobody will ask for again.
     pub(crate) fn forget_gone(&mut self, activity: &Activity) {
         let served = &self.served;
-        self.members.forget_gone(activity, |member| sends_to(served, member));
+        self.members.forget_gone(activity, |member| serves(served, &member.clone().into()));
     }
 
     fn retry_at_once(&mut self, app: &AppName) {
@@ -236,7 +237,7 @@ impl Observed {
             }
         }
         self.change_where(
-            |id, instance| instance.left_at.is_some() == serves(&snapshot, id),
+            |id, instance| instance.left_at.is_some() == serves(&snapshot, &id.clone().into()),
             |_, instance| instance.left_at = instance.left_at.is_none().then_some(now),
         );
         self.served = snapshot;
@@ -297,7 +298,7 @@ impl Observed {
     /// An instance that the last good snapshot sends requests to is ready until a probe says
     /// otherwise; so is a paused one, because only ready ones are paused.
     fn adopt(&self, container: &Container, now: Moment) -> Health {
-        let served = served_instance(&self.served, &container.instance)
+        let served = endpoint(&self.served, &container.instance.clone().into())
             .filter(|endpoint| Some(endpoint.address.ip()) == container.address);
         match served {
             Some(endpoint) => Health::Ready { since: endpoint.ready_since },
@@ -420,31 +421,4 @@ impl Observed {
             instance.forgive();
         }
     }
-}
-
-/// Whether the snapshot sends requests to this instance.
-pub(crate) fn serves(snapshot: &Snapshot, instance: &InstanceId) -> bool {
-    served_instance(snapshot, instance).is_some()
-}
-
-/// Whether the snapshot sends requests to this member.
-fn sends_to(snapshot: &Snapshot, member: &MemberId) -> bool {
-    let pool = match &member.of {
-        MemberOf::App(app) => own_pool(snapshot, app),
-        MemberOf::Shard(shard) => snapshot.shard(shard),
-    };
-    pool.is_some_and(|pool| endpoint_of(pool, member).is_some())
-}
-
-/// The pool that an app is served by, if it has one of its own.
-pub(crate) fn own_pool<'a>(snapshot: &'a Snapshot, app: &AppName) -> Option<&'a Arc<Pool>> {
-    match &snapshot.app(app)?.state {
-        RouteState::Serving(Backends::Own(pool)) => Some(pool),
-        _ => None,
-    }
-}
-
-fn served_instance<'a>(snapshot: &'a Snapshot, instance: &InstanceId) -> Option<&'a Endpoint> {
-    let pool = own_pool(snapshot, &instance.app)?;
-    pool.endpoints().iter().find(|endpoint| endpoint.id.instance() == Some(instance))
 }

@@ -14,7 +14,7 @@ use crate::{event::Event, plan::ProbeTarget};
 
 /// A process that has just begun is asked this soon again; a wake waits for it.
 const FIRST_PACE: Duration = Duration::from_millis(2);
-/// And never slower than this until it is ready.
+/// And an instance never slower than this until it is ready.
 const STARTING_PACE: Duration = Duration::from_millis(250);
 /// Two probes of an endpoint that was ready are at least this far apart.
 const LEAST_PACE: Duration = Duration::from_secs(1);
@@ -89,6 +89,12 @@ async fn run(
 ) {
     let mut verdict = Verdict::new(target.ready);
     let mut pace = FIRST_PACE;
+    // A member has no deadline to be ready by, and may be away for days.
+    let interval = target.check.interval;
+    let slowest = match endpoint {
+        EndpointId::Instance(_) => STARTING_PACE.min(interval),
+        EndpointId::Member(_) => interval,
+    };
     loop {
         let outcome = probe(&client, target.address, &target.check).await;
         if let Some(outcome) = verdict.take(outcome, &target.check) {
@@ -100,9 +106,9 @@ async fn run(
             }
         }
         if verdict.ready || verdict.was_ready {
-            pace = target.check.interval;
+            pace = interval;
         } else {
-            pace = (pace.mul_f64(1.3)).min(STARTING_PACE).min(target.check.interval);
+            pace = pace.mul_f64(1.3).min(slowest);
         }
         // Asked for or not, it is probed.
         let _ = timeout(pace, asked(&now)).await;

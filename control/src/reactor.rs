@@ -1,6 +1,6 @@
 //! The loop: events in, one plan over the whole world, a snapshot and actions out.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, pin::pin, sync::Arc};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -47,18 +47,16 @@ pub(crate) struct Reactor {
 }
 
 impl Reactor {
-    /// Runs until every sender of events is gone.
-    pub(crate) async fn run(mut self) {
+    /// Runs until it is told to stop, and gives back the right to publish.
+    pub(crate) async fn run(mut self, stopped: impl Future<Output = ()>) -> Publisher {
+        let mut stopped = pin!(stopped);
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let wake_at = self.turn();
             let pause = wake_at.map(|at| at.since(Moment::now()));
             tokio::select! {
-                taken = self.events.recv_many(&mut batch, BATCH) => {
-                    if taken == 0 {
-                        return;
-                    }
-                }
+                () = &mut stopped => return self.publisher,
+                _ = self.events.recv_many(&mut batch, BATCH) => {}
                 () = sleep(pause.unwrap_or(Duration::MAX)), if pause.is_some() => {}
             }
             let now = Moment::now();
@@ -72,6 +70,8 @@ impl Reactor {
         match event {
             Event::Desired(change) => self.change(change, now),
             Event::ConnectFailed(endpoint) => self.probers.probe_now(&endpoint),
+            // Whoever asked may have given up.
+            Event::Pulse(asked) => drop(asked.send(())),
             event => {
                 tracing::debug!(?event, "event");
                 self.observed.apply(event, now);

@@ -66,9 +66,14 @@ impl StateDir {
     /// The database's file. It is there when this returns, since SQLite would make it readable by
     /// everyone; the files that SQLite makes beside it are as private as it is.
     pub(crate) fn database(&self) -> io::Result<PathBuf> {
-        let file = self.file("weir.db");
+        let file = Self::database_in(&self.path);
         OpenOptions::new().append(true).create(true).mode(0o600).open(&file)?;
         Ok(file)
+    }
+
+    /// Where a state directory has its database.
+    pub(crate) fn database_in(path: &Path) -> PathBuf {
+        path.join("weir.db")
     }
 
     /// The snapshot that was served last, if there is one that can be read.
@@ -106,7 +111,10 @@ pub(crate) fn boot_id() -> String {
 }
 
 /// Replaces a file whole or not at all, readable by its owner only.
-pub(crate) fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// Those of the disk; the former file is then as it was.
+pub fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
     let fresh = file.with_extension("new");
     let mut written =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use weir_config::{AppRoute, Endpoint, EndpointId, EndpointLease, Lease, SleepLevel};
+use weir_config::{AppRoute, ClientAuth, Endpoint, EndpointId, EndpointLease, Lease, SleepLevel};
 
 use crate::{pages::Refusal, timeline::Timeline, upstream::Gate};
 
@@ -17,6 +17,8 @@ pub(crate) struct Context {
     pub(crate) request_id: RequestId,
     /// The snapshot that the request is pinned to.
     pub(crate) generation: u64,
+    /// What the client was asked to prove in the handshake.
+    pub(crate) client_auth: Option<ClientAuth>,
     pub(crate) route: Option<Arc<AppRoute>>,
     pub(crate) endpoint: Option<Endpoint>,
     pub(crate) leases: Option<(Lease, Option<EndpointLease>)>,
@@ -50,6 +52,7 @@ impl Context {
             timeline: Timeline::begin(),
             request_id: RequestId(rand::random()),
             generation: 0,
+            client_auth: None,
             route: None,
             endpoint: None,
             leases: None,

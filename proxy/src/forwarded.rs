@@ -1,18 +1,23 @@
 //! The headers that an app gets: who asked, and nothing that only strangers claim.
 
+use std::net::IpAddr;
+
 use http::{HeaderName, HeaderValue, header};
 use pingora::{Result, http::RequestHeader, proxy::Session};
 
 use crate::{
-    access_log::client_ip, context::RequestId, debug, gateway::is_tls, host::authority_of,
+    connection::{self, Connection},
+    context::Context,
+    debug,
+    host::authority_of,
+    tls::ClientCertificate,
 };
 
+/// The client's certificate (RFC 9440).
+const CLIENT_CERT: &str = "client-cert";
+
 /// Replaces what strangers claim with what is known. `Host` stays as it came.
-pub(crate) fn rewrite(
-    session: &Session,
-    request: &mut RequestHeader,
-    request_id: RequestId,
-) -> Result<()> {
+pub(crate) fn rewrite(session: &Session, request: &mut RequestHeader, ctx: &Context) -> Result<()> {
     while let Some(name) = request.headers.keys().find(|name| is_claim(name)).cloned() {
         request.remove_header(&name);
     }
@@ -20,11 +25,32 @@ pub(crate) fn rewrite(
     if let Some(ip) = client_ip(session) {
         request.insert_header("X-Forwarded-For", ip.to_string())?;
     }
-    request.insert_header("X-Forwarded-Proto", if is_tls(session) { "https" } else { "http" })?;
+    let scheme = if is_https(session) { "https" } else { "http" };
+    request.insert_header("X-Forwarded-Proto", scheme)?;
     if let Some(host) = authority_of(session.req_header()) {
         request.insert_header("X-Forwarded-Host", host)?;
     }
-    request.insert_header("X-Request-Id", request_id.to_string())
+    if let Some(certificate) = client_certificate(session, ctx) {
+        request.insert_header(CLIENT_CERT, certificate.header.clone())?;
+    }
+    request.insert_header("X-Request-Id", ctx.request_id.to_string())
+}
+
+/// Who asks, by a certificate. Only an app that wants to know is told: to the others it would be
+/// a name for their client that they had not asked for.
+fn client_certificate<'a>(session: &'a Session, ctx: &Context) -> Option<&'a ClientCertificate> {
+    ctx.route.as_ref()?.policy.client_auth.as_ref()?;
+    connection::of(session)?.client_certificate()
+}
+
+/// Who asks.
+pub(crate) fn client_ip(session: &Session) -> Option<IpAddr> {
+    connection::of(session).map(Connection::client_ip)
+}
+
+/// Whether the client asks over TLS.
+pub(crate) fn is_https(session: &Session) -> bool {
+    connection::of(session).is_some_and(|connection| connection.tls.is_some())
 }
 
 /// Whether only we may say this.
@@ -32,7 +58,10 @@ fn is_claim(name: &HeaderName) -> bool {
     let name_str = name.as_str();
     name == header::FORWARDED
         || name_str.starts_with("x-forwarded-")
-        || matches!(name_str, "x-real-ip" | "x-request-id" | debug::REQUEST)
+        || matches!(
+            name_str,
+            "x-real-ip" | "x-request-id" | CLIENT_CERT | "client-cert-chain" | debug::REQUEST
+        )
 }
 
 /// HTTP/2 clients may send each cookie in a header of its own; HTTP/1.1 has one header for all.

@@ -18,19 +18,19 @@ use pingora::{
     upstreams::peer::HttpPeer,
 };
 use tokio::sync::watch;
-use weir_config::{Connection, Observe, PlainHttp, Snapshots};
+use weir_config::{Observe, PlainHttp, Snapshots, UpstreamConnection};
 
 use crate::{
     access_log::{self, AccessLog},
+    connection::{self, Connection},
     context::Context,
     debug, forwarded, grpc,
     hold::Stop,
     host::host_of,
-    listen::CLIENT_IDLE,
     metrics::Unrouted,
     pages::{self, Refusal},
     timeline,
-    tls::{Certificates, ServerName},
+    tls::{Certificates, EarlyWake},
     upstream::{Roots, reach},
 };
 
@@ -39,9 +39,15 @@ pub(crate) struct Gateway {
     pub(crate) snapshots: Snapshots,
     pub(crate) observer: Arc<dyn Observe>,
     pub(crate) certificates: Arc<Certificates>,
+    pub(crate) early_wake: Arc<EarlyWake>,
     pub(crate) unrouted: Arc<Unrouted>,
     pub(crate) roots: Roots,
     pub(crate) https_port_public: u16,
+    /// How long a client of HTTP/2 may keep its window shut.
+    pub(crate) write_timeout: Duration,
+    /// Turns true when clients are told to go.
+    pub(crate) closing: watch::Receiver<bool>,
+    /// Turns true when nobody waits for an app any longer.
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) access_log: Option<AccessLog>,
     /// A request that waits longer for its answer has its timeline logged.
@@ -65,10 +71,11 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, _: &mut Context) -> Result<()> {
-        // Once it has read a header, Pingora lets an idle connection stay for ever. One that it
-        // means to close (HTTP/1.0, or ambiguous framing) must stay so.
-        if session.get_keepalive().is_some() {
-            session.set_keepalive(Some(CLIENT_IDLE.as_secs()));
+        if let Some(connection) = connection::of(session) {
+            connection.request_begins();
+        }
+        if session.is_http2() {
+            session.set_write_timeout(Some(self.write_timeout));
         }
         // A request that is sent early waits its turn instead of spoiling the one before it. Bytes
         // after a WebSocket handshake are not a request.
@@ -80,7 +87,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        if !is_tls(session) && !self.serves_plainly(session) {
+        if !forwarded::is_https(session) && !self.serves_plainly(session) {
             return self.redirect(session, ctx).await.map(|()| true);
         }
         match self.admit(session, ctx).await {
@@ -129,7 +136,8 @@ impl ProxyHttp for Gateway {
             gate.close();
         }
         if let Some(route) = &ctx.route {
-            let connection = if reused { Connection::Reused } else { Connection::New };
+            let connection =
+                if reused { UpstreamConnection::Reused } else { UpstreamConnection::New };
             route.activity.connection(connection);
         }
         ctx.timeline.connected = Some(Instant::now());
@@ -146,7 +154,7 @@ impl ProxyHttp for Gateway {
         if session.is_body_empty() {
             ctx.timeline.sent = Some(Instant::now());
         }
-        forwarded::rewrite(session, request, ctx.request_id)
+        forwarded::rewrite(session, request, ctx)
     }
 
     async fn request_body_filter(
@@ -179,7 +187,8 @@ impl ProxyHttp for Gateway {
         // A client of HTTP/1.0 knows no chunks, which Pingora would send it: to it, the end of the
         // connection is the end of the answer.
         let old = session.req_header().version == Version::HTTP_10;
-        if old && response.remove_header(&header::TRANSFER_ENCODING).is_some() {
+        let until_closed = old && response.remove_header(&header::TRANSFER_ENCODING).is_some();
+        if until_closed || *self.closing.borrow() {
             session.set_keepalive(None);
         }
         Ok(())
@@ -204,7 +213,7 @@ impl ProxyHttp for Gateway {
         mut error: Box<Error>,
     ) -> Box<Error> {
         let (Some(route), Some(endpoint)) = (&ctx.route, &ctx.endpoint) else { return error };
-        route.activity.connection(Connection::Failed);
+        route.activity.connection(UpstreamConnection::Failed);
         if is_connect(error.etype()) {
             self.observer.connect_failed(&endpoint.id);
         }
@@ -241,6 +250,9 @@ impl ProxyHttp for Gateway {
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
         access_log::record(self.access_log.as_ref(), session, error, ctx);
         timeline::record(session, error, ctx, self.slow_request);
+        if let Some(connection) = connection::of(session) {
+            connection.request_ends();
+        }
     }
 
     /// The access log has the same with more about the request.
@@ -267,7 +279,11 @@ impl Gateway {
         host_of(request).is_some_and(|host| {
             let snapshot = self.snapshots.current();
             let route = snapshot.route(&host, request.uri.path());
-            route.is_some_and(|route| route.policy.plain_http == PlainHttp::Serve)
+            // Who must prove who it is does so in a TLS handshake.
+            route.is_some_and(|route| {
+                let policy = &route.policy;
+                policy.plain_http == PlainHttp::Serve && policy.client_auth.is_none()
+            })
         })
     }
 
@@ -290,9 +306,8 @@ impl Gateway {
 
     /// A connection that was made for another name does not carry requests for this one.
     pub(crate) fn is_misdirected(&self, session: &Session, host: &str) -> bool {
-        let digest = session.digest().and_then(|digest| digest.ssl_digest.as_ref());
-        let name = digest.and_then(|tls| tls.extension.get::<ServerName>());
-        name.is_some_and(|ServerName(name)| **name != *host && !self.certificates.same(name, host))
+        let name = connection::of(session).and_then(Connection::server_name);
+        name.is_some_and(|name| name != host && !self.certificates.same(name, host))
     }
 
     /// Pins a newer snapshot for the next attempt, after a pause for it to be made.
@@ -310,10 +325,6 @@ impl Gateway {
             }
         })
     }
-}
-
-pub(crate) fn is_tls(session: &Session) -> bool {
-    session.digest().is_some_and(|digest| digest.ssl_digest.is_some())
 }
 
 fn client_gone() -> Box<Error> {

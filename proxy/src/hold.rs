@@ -10,7 +10,14 @@ use pingora::proxy::Session;
 use tokio::time::{interval, sleep_until};
 use weir_config::{Admission, AppRoute, Decision, Held, Moment, RouteState};
 
-use crate::{context::Context, gateway::Gateway, host::host_of, pages::Refusal, pick::pick};
+use crate::{
+    connection::{self, Connection},
+    context::Context,
+    gateway::Gateway,
+    host::host_of,
+    pages::Refusal,
+    pick::pick,
+};
 
 /// While an app is waited for, control is told so again this often: a hint may get lost.
 const HINT_EVERY: Duration = Duration::from_secs(1);
@@ -40,6 +47,7 @@ impl Gateway {
         if self.is_misdirected(session, &host) {
             return Err(Refusal::Misdirected.into());
         }
+        ctx.client_auth = connection::of(session).and_then(Connection::client_auth).cloned();
         let path = session.req_header().uri.path();
         match self.decide(&host, path, ctx)? {
             Step::Forward => Ok(()),
@@ -71,6 +79,11 @@ impl Gateway {
             }
         };
         drop(former);
+        // A connection that was made for another host, or before the app wanted this.
+        let wanted = &route.policy.client_auth;
+        if wanted.is_some() && *wanted != ctx.client_auth {
+            return Err(Refusal::Misdirected);
+        }
         let step = match &route.state {
             RouteState::Serving(_) if ctx.endpoint.is_some() => Ok(Step::Forward),
             RouteState::Serving(_) => Err(Refusal::no_endpoint()),
@@ -85,6 +98,7 @@ impl Gateway {
         };
         if ctx.route.is_none() {
             route.activity.touch(Moment::now());
+            self.early_wake.request(&route.activity);
         }
         ctx.route = Some(route);
         step
@@ -125,7 +139,11 @@ impl Gateway {
             *ctx.hold_deadline.get_or_insert_with(|| Instant::now() + route.wake_timeout);
         let mut hints = interval(HINT_EVERY);
         let mut stopping = self.stopping.clone();
-        let mut stopping = pin!(stopping.wait_for(|stopping| *stopping));
+        let mut stopping = pin!(async {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+            // After an upgrade somebody goes on to publish here, so that the wake still comes.
+            self.snapshots.abandoned().await;
+        });
         let mut gone = pin!(client_gone(session));
         loop {
             tokio::select! {
@@ -145,7 +163,7 @@ impl Gateway {
                     }
                 }
                 () = &mut gone => return Err(Stop::ClientGone),
-                _ = &mut stopping => return Err(Refusal::Stopping.into()),
+                () = &mut stopping => return Err(Refusal::Stopping.into()),
                 () = sleep_until(deadline.into()) => return Err(Refusal::StillWaking.into()),
             }
         }

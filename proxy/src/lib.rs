@@ -7,6 +7,7 @@
 //! but the request's own.
 
 mod access_log;
+mod connection;
 mod context;
 mod debug;
 #[cfg(test)]
@@ -25,5 +26,6 @@ mod tls;
 mod upstream;
 
 pub use access_log::{AccessLog, AccessLogGuard};
-pub use listen::{Proxy, ProxyError, ProxyOptions};
+pub use listen::{Phase, Proxy, ProxyError, ProxyOptions};
 pub use metrics::ProxyMetrics;
+pub use tls::{TicketKeys, TicketKeysError, Tickets};

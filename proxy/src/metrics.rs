@@ -13,19 +13,26 @@ use prometheus::{
     proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
 };
 use weir_config::{
-    Activity, AppActivity, Connection, HISTOGRAM_BOUNDS_SECONDS, HistogramReading, SleepLevel,
-    Snapshots,
+    Activity, AppActivity, HISTOGRAM_BOUNDS_SECONDS, HistogramReading, SleepLevel, Snapshots,
+    UpstreamConnection,
 };
 
-use crate::{access_log::AccessLog, pages::Refusal};
+use crate::{
+    access_log::AccessLog,
+    listen::{Connections, Dropped, Port},
+    pages::Refusal,
+    tls::{EarlyWake, EarlyWakes},
+};
 
 /// The data plane's metrics. An app's are left out as long as they are zero: thousands of apps
 /// that sleep cost a scrape nothing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ProxyMetrics {
     snapshots: Snapshots,
     activity: Arc<Activity>,
     unrouted: Arc<Unrouted>,
+    connections: Arc<Connections>,
+    early_wake: Arc<EarlyWake>,
     access_log: Option<AccessLog>,
     descriptions: Vec<Desc>,
 }
@@ -88,7 +95,7 @@ const HELD: Family = (
     &["app"],
     MetricType::GAUGE,
 );
-const CONNECTIONS: Family = (
+const UPSTREAM_CONNECTIONS: Family = (
     "weir_upstream_connections_total",
     "Requests' ways to an instance by app: over a new connection, a reused one, or failed.",
     &["app", "outcome"],
@@ -106,18 +113,47 @@ const LOG_DROPPED: Family = (
     &[],
     MetricType::COUNTER,
 );
+const CONNECTIONS: Family = (
+    "weir_connections_open",
+    "Connections of clients, by the listener that they came to.",
+    &["listener"],
+    MetricType::GAUGE,
+);
+const ACCEPTED: Family = (
+    "weir_connections_accepted_total",
+    "Connections that clients made, by listener, refused ones included.",
+    &["listener"],
+    MetricType::COUNTER,
+);
+const DROPPED: Family = (
+    "weir_connections_dropped_total",
+    "Connections of clients that were closed before their time, by reason.",
+    &["reason"],
+    MetricType::COUNTER,
+);
+const SPECULATIVE_WAKES: Family = (
+    "weir_speculative_wakes_total",
+    "Wakes at the begin of a handshake: issued, and of these used by a request in time or wasted; \
+      or refused, by a budget or because of former waste.",
+    &["event"],
+    MetricType::COUNTER,
+);
 const GENERATION: Family =
     ("weir_snapshot_generation", "The generation served.", &[], MetricType::GAUGE);
 const HOSTS: Family = ("weir_hosts", "Host names served.", &[], MetricType::GAUGE);
 
-const FAMILIES: [Family; 10] = [
+const FAMILIES: [Family; 14] = [
     REQUESTS,
     DURATION,
     WAKE,
     IN_FLIGHT,
     HELD,
-    CONNECTIONS,
+    UPSTREAM_CONNECTIONS,
     UNROUTED,
+    CONNECTIONS,
+    ACCEPTED,
+    DROPPED,
+    SPECULATIVE_WAKES,
     LOG_DROPPED,
     GENERATION,
     HOSTS,
@@ -128,6 +164,8 @@ impl ProxyMetrics {
         snapshots: Snapshots,
         activity: Arc<Activity>,
         unrouted: Arc<Unrouted>,
+        connections: Arc<Connections>,
+        early_wake: Arc<EarlyWake>,
         access_log: Option<AccessLog>,
     ) -> Self {
         let describe = |(name, help, labels, _): Family| {
@@ -137,7 +175,7 @@ impl ProxyMetrics {
         // Each of them is a constant above that a test renders, so that none is left out here.
         let descriptions =
             FAMILIES.into_iter().filter_map(|family| describe(family).ok()).collect();
-        Self { snapshots, activity, unrouted, access_log, descriptions }
+        Self { snapshots, activity, unrouted, connections, early_wake, access_log, descriptions }
     }
 
     fn log_dropped(&self) -> Vec<Metric> {
@@ -168,8 +206,12 @@ impl Collector for ProxyMetrics {
                 HELD,
                 per_app(|app, activity| gauge_unless_zero(&[("app", app)], activity.held())),
             ),
-            family(CONNECTIONS, per_app(connections)),
+            family(UPSTREAM_CONNECTIONS, per_app(upstream_connections)),
             family(UNROUTED, self.unrouted.metrics()),
+            family(CONNECTIONS, per_listener(|port| self.connections.open(port) as u64, gauge)),
+            family(ACCEPTED, per_listener(|port| self.connections.accepted(port), counter)),
+            family(DROPPED, dropped(&self.connections)),
+            family(SPECULATIVE_WAKES, speculative_wakes(self.early_wake.counts())),
             family(LOG_DROPPED, self.log_dropped()),
             family(GENERATION, vec![gauge(&[], snapshot.generation)]),
             family(HOSTS, vec![gauge(&[], snapshot.host_count() as u64)]),
@@ -191,6 +233,27 @@ impl Unrouted {
     }
 }
 
+fn per_listener(
+    read: impl Fn(Port) -> u64,
+    metric: fn(&[(&str, &str)], u64) -> Metric,
+) -> Vec<Metric> {
+    Port::ALL.map(|port| metric(&[("listener", port.as_str())], read(port))).into()
+}
+
+fn speculative_wakes(counts: EarlyWakes) -> Vec<Metric> {
+    let EarlyWakes { issued, used, wasted, refused } = counts;
+    [("issued", issued), ("used", used), ("wasted", wasted), ("refused", refused)]
+        .into_iter()
+        .map(|(event, count)| counter(&[("event", event)], count))
+        .collect()
+}
+
+fn dropped(connections: &Connections) -> Vec<Metric> {
+    Dropped::ALL
+        .map(|reason| counter(&[("reason", reason.as_str())], connections.dropped(reason)))
+        .into()
+}
+
 fn requests(app: &str, activity: &AppActivity) -> Vec<Metric> {
     ["1xx", "2xx", "3xx", "4xx", "5xx"]
         .into_iter()
@@ -200,13 +263,17 @@ fn requests(app: &str, activity: &AppActivity) -> Vec<Metric> {
         .collect()
 }
 
-fn connections(app: &str, activity: &AppActivity) -> Vec<Metric> {
-    [("new", Connection::New), ("reused", Connection::Reused), ("failed", Connection::Failed)]
-        .into_iter()
-        .map(|(outcome, connection)| (outcome, activity.connections(connection)))
-        .filter(|(_, count)| *count > 0)
-        .map(|(outcome, count)| counter(&[("app", app), ("outcome", outcome)], count))
-        .collect()
+fn upstream_connections(app: &str, activity: &AppActivity) -> Vec<Metric> {
+    [
+        ("new", UpstreamConnection::New),
+        ("reused", UpstreamConnection::Reused),
+        ("failed", UpstreamConnection::Failed),
+    ]
+    .into_iter()
+    .map(|(outcome, connection)| (outcome, activity.connections(connection)))
+    .filter(|(_, count)| *count > 0)
+    .map(|(outcome, count)| counter(&[("app", app), ("outcome", outcome)], count))
+    .collect()
 }
 
 fn duration(app: &str, activity: &AppActivity) -> Vec<Metric> {

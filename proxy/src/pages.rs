@@ -117,6 +117,9 @@ pub(crate) async fn answer(
     refusal: &Refusal,
     request_id: RequestId,
 ) -> Result<()> {
+    if *refusal == Refusal::Stopping {
+        session.set_keepalive(None);
+    }
     if grpc::is_call(session.req_header()) {
         let response = grpc::refusal(refusal, request_id)?;
         return session.write_response_header(Box::new(response), true).await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use pingora::{Error, proxy::Session};
 use weir_config::SleepLevel;
 
-use crate::{access_log::client_ip, context::Context};
+use crate::{context::Context, forwarded::client_ip};
 
 /// When what happened to a request; of attempts, the last one's.
 #[derive(Clone, Copy, Debug)]

@@ -56,7 +56,7 @@ enum Wanted<'a> {
 
 /// An object whose end is waited for.
 enum Written {
-    Shard(ShardResource, Instant),
+    Shard(Box<ShardResource>, Instant),
     App(Box<AppResource>, Instant),
 }
 
@@ -82,7 +82,7 @@ impl Apply {
             say(&change)?;
             match (change.kind(), current) {
                 (ChangeKind::None, Some(shard)) if !is_well(shard.status.phase) => {
-                    unwell.push(Written::Shard(shard, Instant::now()));
+                    unwell.push(Written::Shard(Box::new(shard), Instant::now()));
                 }
                 (ChangeKind::None, _) => {}
                 _ => changes.push((Wanted::Shard(manifest), change)),
@@ -158,7 +158,7 @@ impl Wanted<'_> {
         match self {
             Self::Shard(manifest) => {
                 let shard = write(client, "shards", &manifest.name, manifest, kind).await?;
-                Ok(Written::Shard(shard, since))
+                Ok(Written::Shard(Box::new(shard), since))
             }
             Self::App(manifest) => {
                 let app = write(client, "apps", &manifest.name, manifest, kind).await?;

@@ -18,6 +18,7 @@ mod progress;
 mod sleep;
 mod steps;
 mod table;
+mod upgrade;
 
 use std::{io, process::ExitCode};
 
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Wake(sleep::Wake),
     Delete(delete::Delete),
     Explain(explain::Explain),
+    Upgrade(upgrade::Upgrade),
     Check(check::Check),
     Completions(completions::Completions),
 }
@@ -64,6 +66,7 @@ impl Command {
             Self::Wake(command) => command.run().await,
             Self::Delete(command) => command.run().await,
             Self::Explain(command) => command.run().await,
+            Self::Upgrade(command) => command.run().await,
             Self::Check(command) => command.run(),
             Self::Completions(command) => command.run(whole),
         }

@@ -3,7 +3,10 @@
 // Each test binary uses its own part of this, and a panic is a failed test with a place.
 #![allow(dead_code, unreachable_pub, clippy::needless_pass_by_value, clippy::unwrap_used)]
 
+pub mod load;
+pub mod member;
 pub mod relay;
+pub mod upstream;
 pub mod websocket;
 
 use std::{
@@ -61,6 +64,16 @@ impl Weir {
         let child = command(dir.path(), &args).stdout(Stdio::piped()).spawn().unwrap();
         let state = dir.path().to_owned();
         Self::attend(child, dir, state, args, apps).await
+    }
+
+    /// A server that is set up by the caller, apart from its state directory and ports.
+    pub async fn start_set_up(set_up: impl FnOnce(&mut Command, &Path)) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let mut command = command(dir.path(), &[]);
+        set_up(&mut command, dir.path());
+        let child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let state = dir.path().to_owned();
+        Self::attend(child, dir, state, Vec::new(), Arc::default()).await
     }
 
     /// A server whose state directory is a file system of its own, of so many bytes. It is mounted
@@ -134,13 +147,40 @@ impl Weir {
 
     /// Asks the process to end, and waits until it has.
     pub fn terminate(&mut self) -> ExitStatus {
-        let pid = self.pid().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("TERM");
         self.child.wait().unwrap()
     }
 
+    /// The process that was started here.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The process that serves: after an upgrade another one.
+    pub fn serving_pid(&self) -> u32 {
+        fs::read_to_string(self.state.join("serve.lock")).unwrap().parse().unwrap()
+    }
+
+    /// Sends a signal, such as `TERM`, to the process that was started here.
+    pub fn signal(&self, signal: &str) {
+        let (signal, pid) = (format!("-{signal}"), self.pid().to_string());
+        assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
+    }
+
+    /// How the process that was started here ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Waits until the process that was started here has ended.
+    pub async fn end(&mut self) -> ExitStatus {
+        wait_for("the process to end", async || self.ended()).await
+    }
+
+    /// Replaces the process by a new one; panics if that fails.
+    pub fn upgrade(&self) {
+        let upgraded = self.cli(&["upgrade"]);
+        assert!(upgraded.status.success(), "{upgraded:?}\n{}", self.log());
     }
 
     pub async fn ready(&self) {
@@ -265,9 +305,12 @@ impl Weir {
 
 impl Drop for Weir {
     fn drop(&mut self) {
-        // It may have ended already.
+        // They may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Ok(successor) = fs::read_to_string(self.state.join("serve.lock")) {
+            let _ = Command::new("kill").args(["-KILL", &successor]).stderr(Stdio::null()).status();
+        }
         for app in self.apps.lock().unwrap().iter() {
             remove_containers(app);
         }
@@ -329,7 +372,7 @@ pub fn spec(fields: Value) -> Value {
 
 pub fn provider() {
     // Only the first of a process can be installed, and any is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
 pub fn docker(args: &[&str]) -> String {

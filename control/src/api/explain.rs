@@ -5,7 +5,7 @@ use axum::{
     extract::{Path, State},
 };
 use weir_config::{
-    AppRoute, Backends, DesiredApp, HashKey, HostPath, Moment, Pool, RouteState, ShardName,
+    AppRoute, Backends, Choice, DesiredApp, HashKey, HostPath, Moment, Pool, RouteState, ShardName,
     Snapshot,
 };
 
@@ -143,7 +143,7 @@ fn members(subject: &str, members: &[MemberStatus]) -> Vec<Step> {
 fn answer(route: &AppRoute, snapshot: &Snapshot, host: &HostPath) -> String {
     match &route.state {
         RouteState::Serving(backends) => match snapshot.pool(backends, &host.host) {
-            Some(pool) if !pool.endpoints().is_empty() => answerers(pool),
+            Some(pool) if !pool.endpoints().is_empty() => answered(pool, &host.host),
             _ => "503: no member of the shard passes its health check".to_owned(),
         },
         RouteState::Asleep(level) => format!("held while the app wakes (it is {level})"),
@@ -152,7 +152,12 @@ fn answer(route: &AppRoute, snapshot: &Snapshot, host: &HostPath) -> String {
     }
 }
 
-fn answerers(pool: &Pool) -> String {
+fn answered(pool: &Pool, host: &str) -> String {
+    if pool.balance().hash == Some(HashKey::Host) {
+        let choice = Choice { key: Some(HashKey::hash(host)), random: 0, now: Moment::now() };
+        let owner = pool.pick(choice, |_| true).map(|endpoint| &endpoint.id);
+        return owner.map_or_else(String::new, |id| format!("answered by {id}, by the host name"));
+    }
     let names: Vec<_> = pool.endpoints().iter().map(|e| e.id.to_string()).collect();
     match names.len() {
         0..=MAX_MEMBERS => format!("answered by {}", names.join(" or ")),

@@ -13,7 +13,8 @@ use crate::{
     failure::Failure,
     health::Health,
     instance::Instance,
-    observed::{Observed, serves},
+    observed::Observed,
+    served::serves,
 };
 
 /// While requests end on an instance that leaves, this often is often enough to look.
@@ -150,7 +151,7 @@ fn plan_current(
     let action = match (instance.state(), target) {
         (Some(ContainerState::Running), Target::Asleep(level)) => {
             // Only when the data plane holds new requests and none that it let through is left.
-            let held_off = !serves(&observed.served, id) && instance.in_flight == 0;
+            let held_off = !serves(&observed.served, &id.clone().into()) && instance.in_flight == 0;
             match level {
                 _ if !held_off => {
                     plan.wake_at(now + DRAIN_POLL);
@@ -219,7 +220,7 @@ pub(super) fn retire(
     now: Moment,
     plan: &mut Plan,
 ) {
-    if instance.doing.is_some() || serves(&observed.served, id) {
+    if instance.doing.is_some() || serves(&observed.served, &id.clone().into()) {
         return;
     }
     // The engine refused to remove it a moment ago.

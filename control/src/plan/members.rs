@@ -7,11 +7,13 @@ use weir_config::{
     MemberOf, Moment, Pool, RouteState, Shard, Source,
 };
 
-use super::{Plan, ProbeTarget, app::retire, pool::pool, route};
-use crate::{
-    members::Seen,
-    observed::{Observed, own_pool},
+use super::{
+    Plan, ProbeTarget,
+    app::retire,
+    pool::{are_upstreams, pool},
+    route,
 };
+use crate::{members::Seen, observed::Observed, served::own_pool};
 
 /// A group of members and how they are to share a load.
 struct Group<'a> {
@@ -63,7 +65,8 @@ pub(super) fn plan_app(
     route::with_state(app, state, activity)
 }
 
-/// As long as nothing is known of upstreams that are new, what is served is served on.
+/// Serves by the upstreams that are ready. What served before does so until then: upstreams that
+/// have moved until it is known how they are, and what is no upstream for ever if need be.
 fn upstreams(
     app: &DesiredApp,
     members: &[Member],
@@ -71,19 +74,19 @@ fn upstreams(
     activity: &Activity,
     plan: &mut Plan,
 ) -> RouteState {
-    let app = &app.app;
+    let DesiredApp { app, .. } = app;
     let served = own_pool(&observed.served, &app.name);
     let of = MemberOf::App(app.name.clone());
     let group = Group { of, members, check: &app.health, balance: &app.balance, served };
-    match group.plan(observed, activity, plan) {
-        Some(pool) if pool.endpoints().is_empty() => {
-            route::unavailable("no upstream passes its health check")
+    let pool = group.plan(observed, activity, plan);
+    match (pool, observed.served.app(&app.name).map(|route| &route.state)) {
+        (Some(pool), _) if !pool.endpoints().is_empty() => RouteState::Serving(Backends::Own(pool)),
+        (None, Some(RouteState::Serving(backends))) => RouteState::Serving(backends.clone()),
+        (Some(_), Some(RouteState::Serving(backends))) if !are_upstreams(backends) => {
+            RouteState::Serving(backends.clone())
         }
-        Some(pool) => RouteState::Serving(Backends::Own(pool)),
-        None => match observed.served.app(&app.name).map(|route| &route.state) {
-            Some(RouteState::Serving(backends)) => RouteState::Serving(backends.clone()),
-            _ => RouteState::Starting,
-        },
+        (Some(_), _) => route::unavailable("no upstream passes its health check"),
+        (None, _) => RouteState::Starting,
     }
 }
 

@@ -8,11 +8,16 @@ use weir_config::{
 };
 use weir_deploy::ContainerState;
 
-use super::{app::Cast, pool::pool, sleep::Target};
+use super::{
+    app::Cast,
+    pool::{are_instances, pool},
+    sleep::Target,
+};
 use crate::{
     health::Health,
     instance::Instance,
-    observed::{Engine, Observed, own_pool},
+    observed::{Engine, Observed},
+    served::own_pool,
 };
 
 /// What a client is told to wait. A constant: a count-down would be a new snapshot every second.
@@ -79,9 +84,9 @@ fn awake(cast: &Cast<'_>, observed: &Observed, activity: &Activity, now: Moment)
     let everyone = || cast.current.iter().map(|(_, instance)| *instance);
     let served = observed.served.app(&app.name).map(|route| &route.state);
     if let Some(RouteState::Serving(backends)) = served
-        && !has_instances(backends)
+        && !are_instances(backends)
     {
-        // It was no image before: what it was serves until an instance does.
+        // It was no image before: what it was serves until an instance is ready.
         return RouteState::Serving(backends.clone());
     }
     if matches!(observed.engine, Engine::Down { .. }) {
@@ -129,13 +134,6 @@ fn endpoints(cast: &Cast<'_>, activity: &Activity) -> Vec<Endpoint> {
     match former.iter().map(deployment).max() {
         Some(latest) => former.into_iter().filter(|e| deployment(e) == latest).collect(),
         None => current.collect(),
-    }
-}
-
-fn has_instances(backends: &Backends) -> bool {
-    match backends {
-        Backends::Own(pool) => pool.endpoints().iter().any(|e| e.id.instance().is_some()),
-        Backends::Shards(_) => false,
     }
 }
 

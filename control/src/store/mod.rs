@@ -90,6 +90,24 @@ impl Store {
         Ok(store)
     }
 
+    /// Copies the database in a file, as it is at this moment, to one that is not there yet.
+    ///
+    /// # Errors
+    /// When any of it cannot be read, or the copy not be written.
+    pub(crate) async fn copy(file: &Path, copy: &Path) -> Result<(), StoreError> {
+        let options = SqliteConnectOptions::new().filename(file).read_only(true);
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        let copied = sqlx::query("VACUUM INTO $1").bind(copy.to_string_lossy().into_owned());
+        copied.execute(&mut connection).await?;
+        Ok(connection.close().await?)
+    }
+
+    /// Ends every use of the database, by all clones: what is under way is finished first.
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
     /// What marks the containers of this Weir.
     pub(crate) fn cluster_id(&self) -> &str {
         &self.cluster_id

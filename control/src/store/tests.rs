@@ -1,8 +1,8 @@
 //! The store on a real SQLite file.
 
-use weir_config::{App, AppManifest, AppName, Hostname};
+use weir_config::{App, AppManifest, AppName, Hostname, Shard, ShardName, parse_documents};
 
-use super::{AppRecord, Changed, Precondition, Store, StoreError, Written};
+use super::{AppRecord, Changed, Precondition, ShardRecord, Store, StoreError, Written};
 
 struct Bench {
     store: Store,
@@ -31,14 +31,30 @@ impl Bench {
         redeploy: bool,
     ) -> Result<Written<AppRecord>, StoreError> {
         let text = format!("kind: App\nname: {name}\nspec: {spec}");
-        let manifest: AppManifest =
-            weir_config::parse_documents(&text).unwrap()[0].decode().unwrap();
+        let manifest: AppManifest = parse_documents(&text).unwrap()[0].decode().unwrap();
         let app = App::from_manifest(&manifest, &self.base).unwrap();
         self.store.put_app(&manifest, &app, precondition, redeploy, "test").await
     }
 
     async fn put(&self, name: &str, spec: &str) -> Written<AppRecord> {
         self.write(name, spec, Precondition::None, false).await.unwrap()
+    }
+
+    async fn write_shard(
+        &self,
+        name: &str,
+        address: &str,
+        precondition: Precondition,
+    ) -> Result<Written<ShardRecord>, StoreError> {
+        let text =
+            format!("kind: Shard\nname: {name}\nspec: {{members: [{{address: {address}}}]}}");
+        let (manifest, shard) =
+            Shard::read(parse_documents(&text).unwrap()[0].value.clone()).unwrap();
+        self.store.put_shard(&manifest, &shard, precondition, "test").await
+    }
+
+    async fn put_shard(&self, name: &str, address: &str) -> Written<ShardRecord> {
+        self.write_shard(name, address, Precondition::None).await.unwrap()
     }
 }
 
@@ -132,6 +148,75 @@ async fn followers_are_told_each_changed_app_once() {
     bench.store.delete_app(&name("two"), "test").await.unwrap();
     let (last, names) = bench.store.changes_since(1).await.unwrap().unwrap();
     assert_eq!((last, names), (4, vec![Changed::App(name("two")), Changed::App(name("one"))]));
+}
+
+#[tokio::test]
+async fn a_shard_is_written_as_an_app_is() {
+    let mut bench = Bench::new().await;
+    let first = bench.put_shard("east", "\"10.0.0.1:80\"").await;
+    assert!(first.created && first.changed);
+    let same = bench.put_shard("east", "\"10.0.0.1:80\"").await;
+    assert!(!same.created && !same.changed);
+    let other = bench.put_shard("east", "\"10.0.0.2:80\"").await;
+    assert_eq!((other.record.meta.generation, other.record.meta.revision), (2, 2));
+    let stale = bench.write_shard("east", "\"10.0.0.3:80\"", Precondition::Revision(1)).await;
+    assert_eq!(
+        stale.unwrap_err().to_string(),
+        "the shard has changed: it is at revision 2, not 1; read it again"
+    );
+    // An app may have the name of a shard.
+    bench.put("east", "{shards: [east]}").await;
+    let changes = bench.store.changes_since(0).await.unwrap().unwrap();
+    let shard = Changed::Shard("east".parse().unwrap());
+    assert_eq!(changes, (3, vec![shard, Changed::App(name("east"))]));
+
+    bench.reopen("test.example").await;
+    let desired = bench.store.desired().await.unwrap();
+    let east: ShardName = "east".parse().unwrap();
+    assert_eq!(desired.shards[&east].members[0].address.to_string(), "10.0.0.2:80");
+    assert_eq!(desired.apps[&name("east")].deployment, None);
+}
+
+#[tokio::test]
+async fn an_app_names_shards_that_exist_and_they_stay_until_it_lets_go() {
+    let bench = Bench::new().await;
+    let east: ShardName = "east".parse().unwrap();
+    bench.put_shard("east", "\"10.0.0.1:80\"").await;
+    let spec = "{shards: [east, west]}";
+    let error = bench.write("sites", spec, Precondition::None, false).await.unwrap_err();
+    assert_eq!(error.to_string(), "there is no shard `west`; apply it first");
+    assert!(matches!(error, StoreError::NoSuchShard { index: 1, .. }), "{error:?}");
+    assert!(bench.store.app(&name("sites")).await.unwrap().is_none(), "half a change was made");
+
+    bench.put("sites", "{shards: [east]}").await;
+    let error = bench.store.delete_shard(&east, "test").await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the shard `east` is used by the app `sites`; change or delete that first"
+    );
+    assert!(bench.store.shard(&east).await.unwrap().is_some());
+    bench.put("sites", "{upstreams: [\"10.0.0.9:80\"]}").await;
+    bench.store.delete_shard(&east, "test").await.unwrap();
+    let error = bench.store.delete_shard(&east, "test").await.unwrap_err();
+    assert_eq!(error.to_string(), "there is no shard `east`");
+}
+
+#[tokio::test]
+async fn an_app_that_was_no_image_for_a_while_goes_on_with_its_numbers() {
+    let bench = Bench::new().await;
+    bench.put("shop", "{image: a}").await;
+    assert_eq!(number(&bench.put("shop", "{upstreams: [\"10.0.0.1:80\"]}").await), None);
+    assert_eq!(number(&bench.put("shop", "{image: a}").await), Some(2));
+}
+
+#[tokio::test]
+async fn a_path_of_a_host_name_belongs_to_one_app() {
+    let bench = Bench::new().await;
+    bench.put("site", "{image: a, hostnames: [www.example.com]}").await;
+    bench.put("shop", "{image: a, hostnames: [www.example.com/shop]}").await;
+    let spec = "{image: a, hostnames: [www.example.com/shop/]}";
+    let error = bench.write("other", spec, Precondition::None, false).await.unwrap_err();
+    assert!(error.to_string().starts_with("www.example.com/shop is served by the app `shop`"));
 }
 
 #[tokio::test]

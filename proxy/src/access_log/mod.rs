@@ -16,10 +16,12 @@ use weir_config::{LogFormat, SleepLevel};
 use self::line::Line;
 pub use self::writer::{AccessLog, AccessLogGuard};
 use crate::{
+    connection::{self, Connection},
     context::{Context, RequestId},
-    gateway::is_tls,
+    forwarded::{client_ip, is_https},
     grpc,
     host::authority_of,
+    tls::ClientCertificate,
 };
 
 /// Logged for a client that left before an answer began, as nginx does.
@@ -41,6 +43,7 @@ pub(crate) fn record(
     }
     let Some(log) = log else { return };
     let request = session.req_header();
+    let certificate = connection::of(session).and_then(Connection::client_certificate);
     let entry = Entry {
         method: request.method.as_str(),
         host: authority_of(request),
@@ -58,7 +61,8 @@ pub(crate) fn record(
         bytes_received: session.body_bytes_read() as u64,
         bytes_sent: session.body_bytes_sent() as u64,
         client_ip: client_ip(session),
-        tls: is_tls(session),
+        client_cert_sha256: certificate.map(ClientCertificate::fingerprint),
+        https: is_https(session),
         protocol: protocol(request.version),
         request_id: ctx.request_id,
         error: error.map(ToString::to_string),
@@ -84,7 +88,8 @@ struct Entry<'a> {
     bytes_received: u64,
     bytes_sent: u64,
     client_ip: Option<IpAddr>,
-    tls: bool,
+    client_cert_sha256: Option<String>,
+    https: bool,
     protocol: &'static str,
     request_id: RequestId,
     error: Option<String>,
@@ -109,7 +114,10 @@ impl Entry<'_> {
         line.number("bytes_received", self.bytes_received);
         line.number("bytes_sent", self.bytes_sent);
         self.client_ip.inspect(|ip| line.plain("client_ip", ip));
-        line.plain("scheme", if self.tls { "https" } else { "http" });
+        self.client_cert_sha256
+            .as_deref()
+            .inspect(|sha256| line.plain("client_cert_sha256", sha256));
+        line.plain("scheme", if self.https { "https" } else { "http" });
         line.plain("protocol", self.protocol);
         line.plain("request_id", self.request_id);
         self.error.as_deref().inspect(|error| line.text("error", error));
@@ -127,11 +135,6 @@ fn grpc_status(session: &Session, ctx: &Context) -> Option<u8> {
 pub(crate) fn final_status(session: &Session) -> Option<StatusCode> {
     let status = session.response_written()?.status;
     (!status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS).then_some(status)
-}
-
-/// Who asks. An IPv4 client of an IPv6 listener is told as what it is.
-pub(crate) fn client_ip(session: &Session) -> Option<IpAddr> {
-    Some(session.client_addr()?.as_inet()?.ip().to_canonical())
 }
 
 fn protocol(version: Version) -> &'static str {
@@ -172,7 +175,8 @@ mod tests {
             bytes_received: 0,
             bytes_sent: 0,
             client_ip: Some(IpAddr::from([127, 0, 0, 1])),
-            tls: true,
+            client_cert_sha256: Some("00".to_owned()),
+            https: true,
             protocol: "HTTP/2",
             request_id: RequestId(1),
             error: Some("said \"no\"".to_owned()),

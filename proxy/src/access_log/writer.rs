@@ -5,7 +5,7 @@ use std::{
     cell::Cell,
     fmt, io,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{
             AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
@@ -16,7 +16,6 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use weir_config::LogFormat;
 
 /// So many threads write without meeting each other.
@@ -90,7 +89,7 @@ impl AccessLog {
     pub(super) fn append(&self, line: impl FnOnce(&mut Vec<u8>, LogFormat)) {
         let shared = &*self.0;
         let mine = own_buffer();
-        let free = (0..BUFFERS).find_map(|n| shared.buffers[(mine + n) % BUFFERS].try_lock());
+        let free = (0..BUFFERS).find_map(|n| shared.buffers[(mine + n) % BUFFERS].try_lock().ok());
         let Some(mut buffer) = free.filter(|buffer| buffer.len() < BUFFER_BYTES) else {
             shared.dropped.fetch_add(1, Relaxed);
             return;
@@ -108,7 +107,9 @@ impl AccessLog {
         loop {
             let ended = self.0.ended.load(SeqCst);
             for buffer in &self.0.buffers {
-                std::mem::swap(&mut batch, &mut *buffer.lock());
+                let mut filled = buffer.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::swap(&mut batch, &mut *filled);
+                drop(filled);
                 if output.write_all(&batch).and_then(|()| output.flush()).is_err() {
                     let lines = batch.iter().filter(|byte| **byte == b'\n').count();
                     self.0.dropped.fetch_add(lines as u64, Relaxed);
@@ -172,7 +173,7 @@ mod tests {
 
     impl io::Write for Output {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().extend_from_slice(bytes);
+            self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -200,7 +201,7 @@ mod tests {
             }
         });
         drop(guard);
-        let written = String::from_utf8(output.0.lock().clone()).unwrap();
+        let written = String::from_utf8(output.0.lock().unwrap().clone()).unwrap();
         let lines: HashSet<_> = written.lines().collect();
         assert_eq!(
             (written.lines().count(), lines.len() as u64),
@@ -230,7 +231,7 @@ mod tests {
         let (log, guard) = AccessLog::start(LogFormat::Json, Stuck(stuck)).unwrap();
         let line = "x".repeat(999) + "\n";
         (0..100_000).for_each(|_| append(&log, &line));
-        let held: usize = log.0.buffers.iter().map(|buffer| buffer.lock().len()).sum();
+        let held: usize = log.0.buffers.iter().map(|buffer| buffer.lock().unwrap().len()).sum();
         assert!(held <= BUFFER_BYTES + line.len(), "{held} bytes");
         assert!(log.dropped() > 90_000);
         drop(release);

@@ -5,7 +5,10 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use weir_config::{Certificate, Hostname};
 
-use crate::harness::{Ca, DEADLINE, World};
+use crate::{
+    clients,
+    harness::{Ca, DEADLINE, World},
+};
 
 /// The certificate shown for a name, as PEM without line breaks.
 async fn shown(world: &World, server_name: &str) -> Vec<u8> {
@@ -15,8 +18,7 @@ async fn shown(world: &World, server_name: &str) -> Vec<u8> {
 }
 
 fn der(certificate: &Certificate) -> Vec<u8> {
-    use rustls::pki_types::{CertificateDer, pem::PemObject};
-    CertificateDer::from_pem_slice(certificate.chain_pem.as_bytes()).unwrap().to_vec()
+    clients::der(&certificate.chain_pem).to_vec()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,14 +1,15 @@
 //! Clients that verify the proxy's certificate.
 
 use std::{
+    io,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -17,6 +18,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use weir_config::Certificate;
 
 use crate::harness::{Ca, DEADLINE, World};
 
@@ -31,20 +33,77 @@ impl World {
 
     /// A TLS connection that a test writes its own bytes to.
     pub(crate) async fn raw(&self, server_name: &str) -> Raw {
-        let tcp = TcpStream::connect(self.https).await.unwrap();
-        let name = ServerName::try_from(server_name.to_owned()).unwrap();
-        Raw(self.connector(&[]).connect(name, tcp).await.unwrap())
+        self.tls().connect(self.https, server_name).await.unwrap()
     }
 
-    /// A client's side of TLS.
+    /// A client's side of TLS that offers these by ALPN.
     pub(crate) fn connector(&self, protocols: &[&str]) -> TlsConnector {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.ca.pem().as_bytes()).unwrap()).unwrap();
-        let mut config =
-            ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let mut config = ClientConfig::clone(&self.tls().0);
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         TlsConnector::from(Arc::new(config))
     }
+
+    /// A TLS client that remembers its sessions and offers nothing by ALPN.
+    pub(crate) fn tls(&self) -> TlsClient {
+        TlsClient::new(&self.ca, rustls::ALL_VERSIONS, None)
+    }
+}
+
+/// Makes TLS connections, each with the tickets of those before.
+#[derive(Clone)]
+pub(crate) struct TlsClient(pub(crate) Arc<ClientConfig>);
+
+impl TlsClient {
+    /// `identity` is what it proves who it is with, if it is asked.
+    pub(crate) fn new(
+        ca: &Ca,
+        versions: &[&'static SupportedProtocolVersion],
+        identity: Option<&Certificate>,
+    ) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(der(&ca.pem())).unwrap();
+        let config =
+            ClientConfig::builder_with_protocol_versions(versions).with_root_certificates(roots);
+        Self(Arc::new(match identity {
+            None => config.with_no_client_auth(),
+            Some(identity) => {
+                let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).unwrap();
+                config.with_client_auth_cert(vec![der(&identity.chain_pem)], key).unwrap()
+            }
+        }))
+    }
+
+    pub(crate) async fn connect(&self, to: SocketAddr, server_name: &str) -> io::Result<Raw> {
+        let tcp = TcpStream::connect(to).await?;
+        let name = ServerName::try_from(server_name.to_owned()).unwrap();
+        timeout(DEADLINE, TlsConnector::from(self.0.clone()).connect(name, tcp))
+            .await
+            .expect("the handshake takes too long")
+            .map(Raw)
+    }
+
+    /// The whole answer to a GET on a connection of its own, and whether that connection came back
+    /// with a ticket. An error is the server's refusal of the connection.
+    pub(crate) async fn get(
+        &self,
+        to: SocketAddr,
+        server_name: &str,
+        host: &str,
+        path: &str,
+    ) -> io::Result<(String, HandshakeKind)> {
+        let mut raw = self.connect(to, server_name).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        raw.0.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        timeout(DEADLINE, raw.0.read_to_string(&mut answer)).await.expect("never closed")?;
+        let kind = raw.0.get_ref().1.handshake_kind().unwrap();
+        Ok((answer, kind))
+    }
+}
+
+/// The first certificate of a PEM text.
+pub(crate) fn der(pem: &str) -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
 }
 
 /// A wire between clients and the proxy, which a test can cut.

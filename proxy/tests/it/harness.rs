@@ -18,10 +18,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use weir_config::{
     Activity, AppActivity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint,
-    EndpointActivity, EndpointId, InstanceId, LogFormat, Moment, Observe, Pool, Publisher,
-    RouteState, Snapshot, Timeouts, TrafficPolicy, channel,
+    EndpointActivity, EndpointId, InstanceId, LogFormat, Moment, Observe, Pool, ProxySettings,
+    Publisher, RouteState, Snapshot, Timeouts, TrafficPolicy, channel,
 };
-use weir_proxy::{AccessLog, AccessLogGuard, Proxy, ProxyMetrics, ProxyOptions};
+use weir_proxy::{AccessLog, AccessLogGuard, Phase, Proxy, ProxyMetrics, ProxyOptions, Tickets};
 
 /// Far beyond anything that works, so that what takes this long has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -33,9 +33,10 @@ pub(crate) struct World {
     pub(crate) activity: Arc<Activity>,
     pub(crate) hints: mpsc::UnboundedReceiver<Hint>,
     pub(crate) metrics: ProxyMetrics,
+    pub(crate) tickets: Tickets,
     pub(crate) http: SocketAddr,
     pub(crate) https: SocketAddr,
-    pub(crate) shutdown: watch::Sender<bool>,
+    pub(crate) phase: watch::Sender<Phase>,
     pub(crate) running: JoinHandle<()>,
     _logging: AccessLogGuard,
 }
@@ -49,17 +50,31 @@ impl World {
     }
 
     pub(crate) fn start_with(ca: Ca, certificates: Arc<[Certificate]>) -> Self {
-        Self::start_slow(ca, certificates, DEADLINE)
+        Self::start_as(ca, certificates, settings(), DEADLINE)
+    }
+
+    /// The same, with settings of the test's own.
+    pub(crate) fn with(change: impl FnOnce(&mut ProxySettings)) -> Self {
+        let ca = Ca::new();
+        let certificates = [ca.issue(&["*.apps.test"])].into();
+        let mut settings = settings();
+        change(&mut settings);
+        Self::start_as(ca, certificates, settings, DEADLINE)
     }
 
     /// Logs the timelines of requests that wait longer than this for their answer.
     pub(crate) fn start_with_slow_request(slow_request: Duration) -> Self {
         let ca = Ca::new();
         let certificates = [ca.issue(&["*.apps.test"])].into();
-        Self::start_slow(ca, certificates, slow_request)
+        Self::start_as(ca, certificates, settings(), slow_request)
     }
 
-    fn start_slow(ca: Ca, certificates: Arc<[Certificate]>, slow_request: Duration) -> Self {
+    fn start_as(
+        ca: Ca,
+        certificates: Arc<[Certificate]>,
+        settings: ProxySettings,
+        slow_request: Duration,
+    ) -> Self {
         install();
         let snapshot = Snapshot::empty(1, 0, certificates);
         let (publisher, snapshots) = channel(snapshot.clone());
@@ -70,23 +85,26 @@ impl World {
         let (access_log, logging) = AccessLog::start(LogFormat::Json, Log).unwrap();
         let options = ProxyOptions {
             https_port_public: https_address.port(),
+            settings,
             access_log: Some(access_log),
             slow_request,
         };
         let proxy = Proxy::new(snapshots, Arc::new(Heard(heard)), http, https, options).unwrap();
         let activity = Arc::new(Activity::default());
         let metrics = proxy.metrics(activity.clone());
-        let (shutdown, stopping) = watch::channel(false);
+        let tickets = proxy.tickets();
+        let (phase, phases) = watch::channel(Phase::Running);
         Self {
             ca,
             control: ScriptedControl { publisher, snapshot },
             activity,
             hints,
             metrics,
+            tickets,
             http: http_address,
             https: https_address,
-            shutdown,
-            running: tokio::spawn(proxy.run(stopping)),
+            phase,
+            running: tokio::spawn(proxy.run(phases)),
             _logging: logging,
         }
     }
@@ -272,6 +290,12 @@ fn policy() -> TrafficPolicy {
     TrafficPolicy { timeouts, ..TrafficPolicy::default() }
 }
 
+/// The default settings, without a wait at the end, and with no wakes but those of requests.
+fn settings() -> ProxySettings {
+    let lame_duck = Duration::ZERO;
+    ProxySettings { lame_duck, speculative_wake: false, ..ProxySettings::default() }
+}
+
 fn listener() -> TcpListener {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
 }
@@ -281,7 +305,7 @@ fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // Two providers are compiled in; without a choice the first use of TLS panics.
-        rustls::crypto::ring::default_provider().install_default().unwrap();
+        rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
         tracing_subscriber::fmt()
             .json()
             .flatten_event(true)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::header::RETRY_AFTER;
 use tokio::{net::TcpStream, time::timeout};
 use weir_config::{RouteState, SleepLevel};
+use weir_proxy::Phase;
 
 use crate::{
     harness::{DEADLINE, World, eventually},
@@ -22,11 +23,13 @@ async fn the_listeners_close_requests_in_flight_end_well_and_held_ones_are_turne
     let held = tokio::spawn(world.h2().get(world.url("asleep", "/")).send());
     eventually("both are there", || (echo.hits(), asleep.held()) == (1, 1)).await;
 
-    world.shutdown.send_replace(true);
+    world.phase.send_replace(Phase::Draining { accepting: true });
     timeout(DEADLINE, world.running).await.expect("run did not return").unwrap();
     for address in [world.http, world.https] {
         assert!(TcpStream::connect(address).await.is_err(), "{address} still listens");
     }
+    assert!(!held.is_finished(), "somebody could still wake the app");
+    drop(world.control);
     let response = held.await.unwrap().unwrap();
     assert_eq!(response.status(), 503);
     assert_eq!(response.headers()[RETRY_AFTER], "1");
@@ -44,6 +47,6 @@ async fn an_idle_connection_is_closed_at_shutdown() {
     let mut raw = world.raw("blog.apps.test").await;
     raw.send("GET / HTTP/1.1\r\nHost: blog.apps.test\r\n\r\n").await;
     raw.read_until("}").await;
-    world.shutdown.send_replace(true);
+    world.phase.send_replace(Phase::Draining { accepting: true });
     timeout(Duration::from_secs(5), raw.read_to_end()).await.expect("the connection stayed open");
 }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use weir_config::{
-    Activity, App, AppManifest, AppName, Backends, Deployment, Desired, DesiredApp, EndpointId,
-    InstanceId, Moment, RouteState, Snapshot, Source, Template,
+    Activity, App, AppName, Backends, Deployment, Desired, DesiredApp, EndpointId, InstanceId,
+    Moment, Pool, RouteState, Shard, Snapshot, Source, Template,
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing};
 
@@ -12,7 +12,8 @@ use crate::{
     action::Action,
     event::{Death, Event},
     observed::Observed,
-    plan::plan,
+    plan::{ProbeTarget, plan},
+    served::own_pool,
 };
 
 /// One Weir in virtual time.
@@ -26,6 +27,10 @@ pub(super) struct Bench {
     pub(super) broken: Vec<&'static str>,
     pub(super) images: BTreeMap<InstanceId, String>,
     deployments: BTreeMap<AppName, Vec<Arc<Template>>>,
+    /// Addresses of members that do not answer.
+    pub(super) down: Vec<&'static str>,
+    /// What was told last of each member: for which epoch, and whether it answers.
+    told: BTreeMap<EndpointId, (u64, bool)>,
     /// Every action taken, in order.
     pub(super) log: Vec<String>,
 }
@@ -40,6 +45,10 @@ pub(super) fn info() -> EngineInfo {
         cpus: 2,
         memory: 1 << 30,
     }
+}
+
+fn value(text: &str) -> serde_json::Value {
+    weir_config::parse_documents(text).unwrap()[0].value.clone()
 }
 
 impl Bench {
@@ -62,6 +71,8 @@ impl Bench {
             broken: Vec::new(),
             images: BTreeMap::new(),
             deployments: BTreeMap::new(),
+            down: Vec::new(),
+            told: BTreeMap::new(),
             log: Vec::new(),
         }
     }
@@ -78,10 +89,8 @@ impl Bench {
 
     /// Makes an app what this spec says; another image is another deployment.
     pub(super) fn put(&mut self, name: &str, spec: &str) {
-        let manifest = format!("kind: App\nname: {name}\nspec: {spec}");
-        let document = &weir_config::parse_documents(&manifest).unwrap()[0];
-        let manifest: AppManifest = document.decode().unwrap();
-        let app = App::from_manifest(&manifest, &"test.example".parse().unwrap()).unwrap();
+        let value = value(&format!("kind: App\nname: {name}\nspec: {spec}"));
+        let (_, app) = App::read(value, &"test.example".parse().unwrap()).unwrap();
         let former = self.desired.apps.get(&app.name).cloned();
         let generation = former.as_ref().map_or(1, |former| former.generation + 1);
         let deployment = match &app.source {
@@ -91,6 +100,21 @@ impl Bench {
         let app = Arc::new(DesiredApp { app, generation, deployment });
         self.observed.app_changed(former.as_deref(), &app, self.now);
         self.desired.apps.insert(app.app.name.clone(), app);
+        self.desired.revision += 1;
+    }
+
+    pub(super) fn put_shard(&mut self, name: &str, spec: &str) {
+        let value = value(&format!("kind: Shard\nname: {name}\nspec: {spec}"));
+        let (_, shard) = Shard::read(value).unwrap();
+        self.observed.shard_changed(&shard.name, &shard.members, self.now);
+        self.desired.shards.insert(shard.name.clone(), Arc::new(shard));
+        self.desired.revision += 1;
+    }
+
+    pub(super) fn delete_shard(&mut self, name: &str) {
+        let name = name.parse().unwrap();
+        self.observed.shard_changed(&name, &[], self.now);
+        self.desired.shards.remove(&name);
         self.desired.revision += 1;
     }
 
@@ -146,7 +170,10 @@ impl Bench {
             self.observed.published(snapshot, self.now);
         }
         for (endpoint, target) in plan.probes {
-            let EndpointId::Instance(instance) = &endpoint else { continue };
+            let EndpointId::Instance(instance) = &endpoint else {
+                moved |= self.probe_member(endpoint, &target);
+                continue;
+            };
             let broken = self.broken.contains(&self.images[instance].as_str());
             let Some(seen) = self.observed.instances.get(instance) else { continue };
             if !broken && seen.epoch == target.epoch && !seen.health.is_ready() {
@@ -156,6 +183,19 @@ impl Bench {
             }
         }
         moved
+    }
+
+    /// Tells what a member's probe finds if that is news.
+    fn probe_member(&mut self, endpoint: EndpointId, target: &ProbeTarget) -> bool {
+        let is_up = !self.down.contains(&&*target.address.to_string());
+        let told = self.told.insert(endpoint.clone(), (target.epoch, is_up));
+        let is_news = is_up != target.ready && told != Some((target.epoch, is_up));
+        if is_news {
+            let outcome = if is_up { Ok(()) } else { Err("connection refused".to_owned()) };
+            let event = Event::Probed { endpoint, epoch: target.epoch, outcome };
+            self.observed.apply(event, self.now);
+        }
+        is_news
     }
 
     pub(super) fn perform(&mut self, action: &Action) -> Option<Container> {
@@ -251,6 +291,14 @@ impl Bench {
             }
             other => vec![other.as_str().to_owned()],
         }
+    }
+
+    pub(super) fn shard(&self, name: &str) -> &Arc<Pool> {
+        self.observed.served.shard(&name.parse().unwrap()).expect("has a pool")
+    }
+
+    pub(super) fn own_pool(&self, app: &str) -> &Arc<Pool> {
+        own_pool(&self.observed.served, &self.app(app)).expect("has a pool")
     }
 
     /// A request begins; it ends when the lease is dropped.

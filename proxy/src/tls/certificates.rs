@@ -1,17 +1,16 @@
 //! Which certificate a client is shown.
 
-use std::{any::Any, collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
-use pingora::{listeners::TlsAccept, protocols::tls::TlsRef};
 use rustls::{
-    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use weir_config::{Certificate, Snapshots};
+
+use super::provider;
 
 /// The certificates of the served snapshot, ready for handshakes.
 ///
@@ -137,25 +136,5 @@ fn parse(certificate: &Certificate) -> Result<CertifiedKey, String> {
     }
     let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.as_bytes())
         .map_err(|error| format!("its key is not PEM: {error}"))?;
-    let provider = CryptoProvider::get_default()
-        .cloned()
-        .unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));
-    CertifiedKey::from_der(chain, key, &provider).map_err(|error| error.to_string())
-}
-
-/// The name that a client asked for in its handshake, kept with the connection.
-#[derive(Debug)]
-pub(crate) struct ServerName(pub(crate) Box<str>);
-
-/// Attaches the [`ServerName`] to each connection, for the requests that come over it.
-pub(crate) struct RememberServerName;
-
-#[async_trait]
-impl TlsAccept for RememberServerName {
-    async fn handshake_complete_callback(
-        &self,
-        tls: &TlsRef,
-    ) -> Option<Arc<dyn Any + Send + Sync>> {
-        Some(Arc::new(ServerName(tls.server_name()?.into())))
-    }
+    CertifiedKey::from_der(chain, key, &provider()).map_err(|error| error.to_string())
 }

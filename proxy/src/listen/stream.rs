@@ -1,0 +1,424 @@
+//! The bytes of one client's connection, with a limit on every wait for them.
+//!
+//! Pingora's own stream cannot be used: without its listeners it is unbuffered, so that the head
+//! and the body of an answer leave in a packet each (its `set_buffer` is private), its look at the
+//! first bytes waits for 24 of them, which a request of HTTP/1.0 may not have, and its timeouts
+//! begin anew with every byte, or never. Here, a wait costs nothing unless there is one, and then
+//! one timer for the connection serves all of them.
+
+use std::{
+    io::{self, IoSlice},
+    os::fd::AsRawFd,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID, UniqueIDType, raw_connect::ProxyDigest, tls::SslDigest,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
+use tokio_rustls::server::TlsStream;
+use weir_config::ProxySettings;
+
+use super::{limits::Dropped, timer::Timer};
+use crate::connection::{self, Connection, State};
+
+/// What is written is kept until it is flushed or comes to this: one record of TLS, and so one
+/// packet's worth of system calls. It is not allocated before it is needed.
+const BUFFER: usize = 16 << 10;
+
+/// The first bytes of HTTP/2 (RFC 9113, 3.4), which cannot be those of an HTTP/1 request.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// With the settings that must follow the preface, empty ones at least.
+const H2_BEGUN: usize = PREFACE.len() + 9;
+
+/// A client that takes less than this is taken for one that means harm, as by Apache's
+/// `mod_reqtimeout` in the other direction.
+const MIN_BYTES_PER_SECOND: f64 = 500.0;
+
+const TOO_SLOW: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+#[derive(Debug)]
+pub(super) struct ClientStream {
+    transport: Transport,
+    connection: Arc<Connection>,
+    limits: Limits,
+    http2: bool,
+    /// Bytes read so far, as long as that is of interest.
+    heard: usize,
+    ahead: Ahead,
+    pending: Vec<u8>,
+    stalled: Option<Stall>,
+    timer: Timer,
+    tls: Option<Arc<SslDigest>>,
+    socket: Arc<SocketDigest>,
+    proxy: Arc<ProxyDigest>,
+}
+
+#[derive(Debug)]
+pub(super) enum Transport {
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) header: Duration,
+    pub(super) idle: Duration,
+    pub(super) write: Duration,
+}
+
+/// A client that does not take what is written to it.
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    since: Instant,
+    taken: usize,
+}
+
+/// What was looked at and not taken.
+#[derive(Debug, Default)]
+struct Ahead {
+    bytes: [u8; PREFACE.len()],
+    length: usize,
+    given: usize,
+}
+
+impl ClientStream {
+    pub(super) fn new(
+        transport: Transport,
+        connection: Arc<Connection>,
+        settings: &ProxySettings,
+    ) -> pingora::Result<Self> {
+        let socket = SocketDigest::from_raw_fd(transport.tcp().as_raw_fd());
+        // Set once, so that nobody asks the kernel. It cannot be set already.
+        let _ = socket.peer_addr.set(Some(connection.client.into()));
+        let _ = socket.local_addr.set(Some(connection.local.into()));
+        let tls = connection
+            .tls
+            .as_ref()
+            .map(|tls| Arc::new(SslDigest::new(tls.cipher, tls.version, None, None, Vec::new())));
+        Ok(Self {
+            http2: transport.is_http2(),
+            transport,
+            limits: Limits {
+                header: settings.header_timeout,
+                idle: settings.idle_timeout,
+                write: settings.write_timeout,
+            },
+            heard: 0,
+            ahead: Ahead::default(),
+            pending: Vec::new(),
+            stalled: None,
+            timer: Timer::default(),
+            tls,
+            socket: Arc::new(socket),
+            proxy: Arc::new(connection::digest(connection.clone())?),
+            connection,
+        })
+    }
+
+    fn hear(&mut self, bytes: usize) {
+        self.connection.heard();
+        if self.http2 && self.heard < H2_BEGUN {
+            self.heard += bytes;
+            if self.heard >= H2_BEGUN {
+                // From here on, Pingora's own idle timeout for HTTP/2 applies.
+                self.connection.multiplexes();
+            }
+        }
+    }
+
+    /// Ready when the client has kept us waiting for too long. Nothing to read then stands for the
+    /// end of the connection; a client in the middle of a header is told why.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let state = self.connection.state();
+        let limit = match state {
+            State::Fresh | State::Head => self.limits.header,
+            State::Idle => self.limits.idle,
+            State::Busy | State::Multiplexed => return Poll::Pending,
+        };
+        ready!(self.timer.poll_until(cx, self.connection.since() + limit));
+        if state == State::Idle {
+            return Poll::Ready(Ok(()));
+        }
+        self.connection.open.count(Dropped::HeaderTimeout);
+        // A browser that opened a connection in advance would show an answer that nobody asked for.
+        if state == State::Head && !self.http2 {
+            self.pending.extend_from_slice(TOO_SLOW);
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready with an error when the client has taken too little for too long.
+    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        loop {
+            let Stall { since, taken } =
+                *self.stalled.get_or_insert_with(|| Stall { since: Instant::now(), taken: 0 });
+            ready!(self.timer.poll_until(cx, since + self.limits.write));
+            if (taken as f64) < MIN_BYTES_PER_SECOND * self.limits.write.as_secs_f64() {
+                self.connection.open.count(Dropped::WriteTimeout);
+                return Poll::Ready(io::ErrorKind::TimedOut.into());
+            }
+            self.stalled = None;
+        }
+    }
+
+    /// Writes what is kept and `more` in one go; returns how much of both was taken.
+    fn poll_send(&mut self, cx: &mut Context<'_>, more: &[u8]) -> Poll<io::Result<usize>> {
+        let sent = match (self.pending.is_empty(), more.is_empty()) {
+            (true, _) => self.transport.poll_write(cx, more),
+            (_, true) => self.transport.poll_write(cx, &self.pending),
+            _ => {
+                let both = [IoSlice::new(&self.pending), IoSlice::new(more)];
+                self.transport.poll_write_vectored(cx, &both)
+            }
+        };
+        match sent {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(taken)) => {
+                if let Some(stall) = &mut self.stalled {
+                    stall.taken += taken;
+                }
+                Poll::Ready(Ok(taken))
+            }
+            Poll::Ready(error) => Poll::Ready(error),
+            Poll::Pending => self.poll_stall(cx).map(Err),
+        }
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let given = this.ahead.give(buffer);
+        let before = buffer.filled().len();
+        let polled = this.transport.poll_read(cx, buffer);
+        let came = buffer.filled().len() - before;
+        if came > 0 {
+            this.hear(came);
+        }
+        if given + came > 0 {
+            // An error shows itself the next time.
+            return Poll::Ready(Ok(()));
+        }
+        match polled {
+            Poll::Pending => this.poll_patience(cx),
+            ready => ready,
+        }
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        loop {
+            if this.pending.len() + bytes.len() <= BUFFER {
+                this.pending.extend_from_slice(bytes);
+                return Poll::Ready(Ok(bytes.len()));
+            }
+            let taken = ready!(this.poll_send(cx, bytes))?;
+            let kept = this.pending.len();
+            this.pending.drain(..taken.min(kept));
+            if taken > kept {
+                if taken - kept == bytes.len() {
+                    this.stalled = None;
+                }
+                return Poll::Ready(Ok(taken - kept));
+            }
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let total = slices.iter().map(|slice| slice.len()).sum::<usize>();
+        if self.pending.len() + total <= BUFFER {
+            let this = self.get_mut();
+            slices.iter().for_each(|slice| this.pending.extend_from_slice(slice));
+            return Poll::Ready(Ok(total));
+        }
+        // The small ones are kept, and leave together with the first that is not.
+        let first = slices.iter().find(|slice| !slice.is_empty());
+        self.poll_write(cx, first.map_or(&[], |slice| slice))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while !this.pending.is_empty() {
+            let taken = ready!(this.poll_send(cx, &[]))?;
+            this.pending.drain(..taken);
+        }
+        match this.transport.poll_flush(cx) {
+            Poll::Pending => this.poll_stall(cx).map(Err),
+            flushed => {
+                this.stalled = None;
+                flushed
+            }
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        self.get_mut().transport.poll_shutdown(cx)
+    }
+}
+
+#[async_trait]
+impl Shutdown for ClientStream {
+    async fn shutdown(&mut self) {
+        // A client that is gone has nothing to be told.
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+#[async_trait]
+impl Peek for ClientStream {
+    /// Looks for the preface of HTTP/2, no further than it takes to tell it from HTTP/1.
+    async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        let mut length = 0;
+        while length < buffer.len().min(PREFACE.len()) {
+            let came = self.read(&mut buffer[length..]).await?;
+            length += came;
+            if came == 0 || buffer[..length] != PREFACE[..length] {
+                break;
+            }
+        }
+        self.http2 = length == PREFACE.len() && buffer == PREFACE;
+        self.heard = length;
+        self.ahead = Ahead::of(&buffer[..length]);
+        Ok(true)
+    }
+}
+
+impl Ahead {
+    fn of(bytes: &[u8]) -> Self {
+        let mut ahead = Self { length: bytes.len(), ..Self::default() };
+        ahead.bytes[..bytes.len()].copy_from_slice(bytes);
+        ahead
+    }
+
+    fn give(&mut self, buffer: &mut ReadBuf<'_>) -> usize {
+        let given = buffer.remaining().min(self.length - self.given);
+        buffer.put_slice(&self.bytes[self.given..self.given + given]);
+        self.given += given;
+        given
+    }
+}
+
+impl Ssl for ClientStream {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.tls.clone()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.http2.then_some(ALPN::H2)
+    }
+}
+
+impl GetProxyDigest for ClientStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        Some(self.proxy.clone())
+    }
+}
+
+impl GetSocketDigest for ClientStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(self.socket.clone())
+    }
+}
+
+impl GetTimingDigest for ClientStream {
+    /// Nobody asks, and it is collected for each request.
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl UniqueID for ClientStream {
+    fn id(&self) -> UniqueIDType {
+        self.transport.tcp().as_raw_fd()
+    }
+}
+
+impl Transport {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Tcp(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    fn is_http2(&self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buffer),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Clients that prove who they are with a certificate (mutual TLS).
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwapOption;
+use aws_lc_rs::digest;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http::HeaderValue;
+use rustls::{
+    RootCertStore, ServerConfig,
+    pki_types::CertificateDer,
+    server::{VerifierBuilderError, WebPkiClientVerifier},
+};
+use weir_config::{ClientAuth, TrafficPolicy};
+
+use super::{
+    Certificates,
+    acceptor::{builder, config},
+    hex, provider,
+};
+
+/// A client's own certificate, verified.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientCertificate {
+    /// The value of `Client-Cert` (RFC 9440), by which the app learns who asks.
+    pub(crate) header: HeaderValue,
+    /// The SHA-256 of its DER, by which the log tells who asked.
+    fingerprint: [u8; 32],
+}
+
+impl ClientCertificate {
+    pub(super) fn new(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let encoded = format!(":{}:", BASE64_STANDARD.encode(certificate));
+        let header = HeaderValue::try_from(encoded).ok()?;
+        let digest = digest::digest(&digest::SHA256, certificate);
+        let fingerprint = digest.as_ref().try_into().ok()?;
+        Some(Self { header, fingerprint })
+    }
+
+    pub(crate) fn fingerprint(&self) -> String {
+        hex(&self.fingerprint)
+    }
+}
+
+/// The authorities that an app trusts cannot be used; nobody is let in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadClientAuth {
+    #[error("a certificate of the app's `client_auth.ca` cannot be used: {0}")]
+    Root(#[from] rustls::Error),
+    #[error("the app's `client_auth.ca` cannot be used: {0}")]
+    Roots(#[from] VerifierBuilderError),
+}
+
+/// The server's side of a handshake in which the client is asked for a certificate, for each
+/// policy that asks.
+///
+/// A policy's is made by the first client that needs it, within microseconds. Policies whose places
+/// collide take turns in being made again, so that memory is bounded and nobody waits.
+#[derive(Debug)]
+pub(super) struct ClientAuthConfigs {
+    certificates: Arc<Certificates>,
+    places: Box<[ArcSwapOption<Compiled>]>,
+    hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct Compiled {
+    policy: Arc<TrafficPolicy>,
+    config: Arc<ServerConfig>,
+}
+
+const PLACES: usize = 1024;
+
+impl ClientAuthConfigs {
+    pub(super) fn new(certificates: Arc<Certificates>) -> Self {
+        let places = (0..PLACES).map(|_| ArcSwapOption::empty()).collect();
+        Self { certificates, places, hasher: RandomState::new() }
+    }
+
+    /// `auth` is the policy's own.
+    pub(super) fn config(
+        &self,
+        policy: &Arc<TrafficPolicy>,
+        auth: &ClientAuth,
+    ) -> Result<Arc<ServerConfig>, BadClientAuth> {
+        let place = self.hasher.hash_one(Arc::as_ptr(policy)) as usize % PLACES;
+        let place = &self.places[place];
+        if let Some(compiled) = &*place.load()
+            && Arc::ptr_eq(&compiled.policy, policy)
+        {
+            return Ok(compiled.config.clone());
+        }
+        let config = Arc::new(self.compile(auth)?);
+        place.store(Some(Arc::new(Compiled { policy: policy.clone(), config: config.clone() })));
+        Ok(config)
+    }
+
+    /// There are no tickets here. A resumed session shows no certificate, so one from before the
+    /// policy changed, or from before the certificate ran out, would be let in for ever.
+    fn compile(&self, auth: &ClientAuth) -> Result<ServerConfig, BadClientAuth> {
+        let mut roots = RootCertStore::empty();
+        for root in &*auth.roots {
+            roots.add(CertificateDer::from(root.as_ref()))?;
+        }
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        let verifier = match auth.optional {
+            true => verifier.allow_unauthenticated(),
+            false => verifier,
+        };
+        let builder = builder()?.with_client_cert_verifier(verifier.build()?);
+        Ok(config(builder, self.certificates.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+
+    use super::*;
+
+    fn policy() -> Arc<TrafficPolicy> {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let client_auth =
+            Some(ClientAuth { roots: [Arc::from(&**root.der())].into(), optional: false });
+        Arc::new(TrafficPolicy { client_auth, ..TrafficPolicy::default() })
+    }
+
+    fn config(
+        configs: &ClientAuthConfigs,
+        policy: &Arc<TrafficPolicy>,
+    ) -> Result<Arc<ServerConfig>, BadClientAuth> {
+        configs.config(policy, policy.client_auth.as_ref().unwrap())
+    }
+
+    fn configs() -> ClientAuthConfigs {
+        ClientAuthConfigs::new(Arc::new(Certificates::new(&Arc::from([]))))
+    }
+
+    #[test]
+    fn a_policy_s_config_is_made_once() {
+        let (configs, first) = (configs(), policy());
+        let config_of_first = config(&configs, &first).unwrap();
+        assert!(Arc::ptr_eq(&config_of_first, &config(&configs, &first).unwrap()));
+        let second = Arc::new((*first).clone());
+        assert!(!Arc::ptr_eq(&config_of_first, &config(&configs, &second).unwrap()));
+    }
+
+    #[test]
+    fn no_more_are_kept_than_there_is_room_for() {
+        let (configs, policy) = (configs(), policy());
+        let made: Vec<_> = (0..2 * PLACES)
+            .map(|_| Arc::downgrade(&config(&configs, &Arc::new((*policy).clone())).unwrap()))
+            .collect();
+        let kept = made.iter().filter(|config| config.strong_count() > 0).count();
+        assert!((1..=PLACES).contains(&kept), "{kept}");
+    }
+
+    #[test]
+    fn roots_that_cannot_be_used_let_nobody_in() {
+        for roots in [vec![], vec![Arc::from(&b"garbage"[..])]] {
+            let client_auth = Some(ClientAuth { roots: roots.into(), optional: true });
+            let policy = Arc::new(TrafficPolicy { client_auth, ..TrafficPolicy::default() });
+            config(&configs(), &policy).unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! From the start of the process to its end, or until another process has taken its place.
+//!
+//! An upgrade hands over in steps, and until the last of them can be called off:
+//!
+//! | this process | the new one |
+//! |---|---|
+//! | starts it with the listening sockets | reads its settings, opens a copy of the database |
+//! | | `Ready` |
+//! | ends its control loop, frees the state directory | |
+//! | `Yours`: what is served, what is in use | locks the state directory, opens the store |
+//! | | accepts connections, beside the former one; `Serving` |
+//! | drains; tells what is in use here | decides; tells what is to be served there |
+//!
+//! If the new one fails, or takes too long, at any of them, this one takes back what it gave. It
+//! accepts connections all the time.
+
+mod channel;
+mod drain;
+pub(crate) mod notify;
+pub(crate) mod operator;
+mod predecessor;
+mod protocol;
+mod sockets;
+mod successor;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, anyhow, bail};
+use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
+use weir_config::{Activity, Settings, Snapshots};
+use weir_control::{Control, ControlError, Opened, Options, StateDir};
+use weir_deploy::Docker;
+use weir_proxy::ProxyMetrics;
+
+pub(crate) use drain::{DataPlane, Signals};
+use operator::{Asker, Operator, Progress, Request};
+pub(crate) use predecessor::{Predecessor, Shared};
+pub(crate) use sockets::{Inherited, Sockets};
+use successor::Successor;
+
+/// What lasts as long as the process.
+pub(crate) struct Process {
+    pub(crate) settings: Settings,
+    pub(crate) sockets: Sockets,
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) metrics: ProxyMetrics,
+    pub(crate) data_plane: DataPlane,
+}
+
+/// Why the control loop is to end.
+enum Next {
+    Stop,
+    HandOver(Box<Successor>, Asker),
+}
+
+/// Between two tries to take the state back.
+const RETRY: Duration = Duration::from_secs(1);
+
+impl Process {
+    /// Lives until it is told to stop, or a successor carries the traffic, and nothing is in flight.
+    ///
+    /// # Errors
+    /// A part of it cannot begin, or ends by itself.
+    pub(crate) async fn live(
+        mut self,
+        mut control: Control,
+        dir: StateDir,
+        shared: Option<Shared>,
+    ) -> anyhow::Result<()> {
+        let mut signals = Signals::new()?;
+        let operator = Operator::new(self.sockets.operator.as_ref())?;
+        if shared.is_none() {
+            // Traffic is served before anything outside has answered. The successor of another
+            // process has time: traffic is carried there.
+            self.data_plane.start();
+        }
+        let mut opened = tokio::select! {
+            opened = self.open(&control, dir) => opened?,
+            () = signals.stop() => {
+                drop(control);
+                self.end(&mut signals).await;
+                return Ok(());
+            }
+        };
+        self.data_plane.start();
+        match shared {
+            Some(shared) => drop(tokio::spawn(with_predecessor(shared))),
+            None => notify::ready(),
+        }
+        let hints = control.hints();
+        let alive = {
+            let runtime = self.data_plane.runtime();
+            move || {
+                let (hints, data_plane) = (hints.clone(), runtime.spawn(async {}));
+                async move { data_plane.await.is_ok() && hints.pulse().await }
+            }
+        };
+        let watchdog = tokio::spawn(notify::watchdog(alive));
+        loop {
+            let mut running = Running::start(control, opened);
+            let next = self.next(&mut running, &mut signals, &operator).await?;
+            control = running.end().await?;
+            let Next::HandOver(successor, mut asker) = next else { break };
+            let snapshot = self.snapshots.current();
+            match successor.take_over(&snapshot, &self.activity).await {
+                Ok(successor) => {
+                    watchdog.abort();
+                    self.hand_over(successor, control, asker, &mut signals).await;
+                    return Ok(());
+                }
+                Err(error) => {
+                    opened = tokio::select! {
+                        opened = self.take_back(&control) => opened,
+                        () = signals.stop() => break,
+                    };
+                    notify::ready();
+                    asker.say(Progress::Failed(format!("{error:#}"))).await;
+                }
+            }
+        }
+        watchdog.abort();
+        // With it goes the publisher, and the hope of the requests that wait for an app to wake.
+        drop(control);
+        self.end(&mut signals).await;
+        Ok(())
+    }
+
+    /// Serves until there is a reason not to go on. An upgrade that fails is none.
+    async fn next(
+        &mut self,
+        running: &mut Running,
+        signals: &mut Signals,
+        operator: &Operator,
+    ) -> anyhow::Result<Next> {
+        loop {
+            let (request, mut asker) = tokio::select! {
+                () = signals.stop() => return Ok(Next::Stop),
+                failed = running.failed() => return Err(failed),
+                () = self.data_plane.ended() => bail!("the data plane ended"),
+                request = operator.request() => request,
+            };
+            let Request::Upgrade { ready_within } = request;
+            notify::upgrading();
+            asker.say(Progress::Step("starting the new program".to_owned())).await;
+            let snapshot = self.snapshots.current();
+            let state_dir = &self.settings.state_dir;
+            let prepared = tokio::select! {
+                () = signals.stop() => return Ok(Next::Stop),
+                failed = running.failed() => return Err(failed),
+                prepared = Successor::prepare(&self.sockets, state_dir, &snapshot, ready_within) => {
+                    prepared
+                }
+            };
+            match prepared {
+                Ok(successor) => {
+                    let (process, version) = (successor.process, &successor.version);
+                    let step = format!("process {process} is ready: Weir {version}");
+                    asker.say(Progress::Step(step)).await;
+                    return Ok(Next::HandOver(Box::new(successor), asker));
+                }
+                Err(error) => {
+                    notify::ready();
+                    asker.say(Progress::Failed(format!("{error:#}"))).await;
+                }
+            }
+        }
+    }
+
+    async fn open(&self, control: &Control, dir: StateDir) -> anyhow::Result<Opened> {
+        let base_domain = self.settings.base_domain.clone();
+        let certificates = weir_control::wildcard(&dir, &base_domain)?;
+        let admin = tokio::net::TcpListener::from_std(self.sockets.admin.try_clone()?)?;
+        let metrics = prometheus::Registry::new();
+        metrics.register(Box::new(self.metrics.clone()))?;
+        let https_port = self.sockets.https.local_addr()?.port();
+        let options = Options { dir, base_domain, certificates, admin, metrics, https_port };
+        let docker = PathBuf::clone(&self.settings.docker);
+        Ok(control.open(options, move |cluster| Docker::new(&docker, cluster)).await?)
+    }
+
+    /// Takes back what a successor did not keep. Traffic does not depend on it, so this is tried
+    /// without end.
+    async fn take_back(&self, control: &Control) -> Opened {
+        loop {
+            let opened =
+                async { self.open(control, StateDir::open(&self.settings.state_dir)?).await };
+            match opened.await {
+                Ok(opened) => return opened,
+                Err(error) => {
+                    tracing::error!(%error, "the state cannot be taken back; trying again")
+                }
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    /// What is left to do after a successor serves.
+    async fn hand_over(
+        self,
+        successor: Successor,
+        control: Control,
+        mut asker: Asker,
+        signals: &mut Signals,
+    ) {
+        notify::handed_over(successor.process);
+        let (process, version) = (successor.process, &successor.version);
+        asker.say(Progress::Done(format!("process {process} serves: Weir {version}"))).await;
+        drop(asker);
+        let generation = self.snapshots.current().generation;
+        let publisher = control.into_publisher();
+        let activity = self.activity.clone();
+        tokio::select! {
+            // The first one is for the service, which is another process now.
+            () = self.drain(false, async { signals.stop().await; signals.stop().await }) => {}
+            () = successor.follow(generation, publisher, activity) => {}
+        }
+    }
+
+    async fn end(self, signals: &mut Signals) {
+        notify::stopping();
+        self.drain(true, signals.stop()).await;
+    }
+
+    /// Ends when nothing is in flight, at the deadline, or when told again.
+    async fn drain(self, accepting: bool, told_again: impl Future<Output = ()>) {
+        let Self { settings, sockets, activity, mut data_plane, .. } = self;
+        tracing::info!("draining");
+        // As long as anyone has a socket open, it takes connections; one that nobody accepts from
+        // would keep its clients waiting.
+        drop(sockets);
+        tokio::select! {
+            () = data_plane.drain(accepting, &activity, settings.shutdown_grace) => {}
+            () = told_again => tracing::warn!("told to stop while draining: ending at once"),
+        }
+    }
+}
+
+/// The control loop while it runs.
+struct Running {
+    end: oneshot::Sender<()>,
+    task: JoinHandle<Result<Control, ControlError>>,
+}
+
+impl Running {
+    fn start(control: Control, opened: Opened) -> Self {
+        let (end, ended) = oneshot::channel::<()>();
+        let shutdown = async {
+            // An error means that the sender is gone, which is an end as well.
+            let _ = ended.await;
+        };
+        Self { end, task: tokio::spawn(control.run(opened, shutdown)) }
+    }
+
+    /// Returns if it ends though nobody told it to.
+    async fn failed(&mut self) -> anyhow::Error {
+        match (&mut self.task).await {
+            Ok(Ok(_)) => anyhow!("the control loop ended"),
+            Ok(Err(error)) => error.into(),
+            Err(panic) => anyhow!("the control loop panicked: {panic}"),
+        }
+    }
+
+    async fn end(self) -> anyhow::Result<Control> {
+        drop(self.end);
+        Ok(self.task.await.context("the control loop panicked")??)
+    }
+}
+
+/// Says so when the process before this one cannot be heard any more before its time.
+async fn with_predecessor(shared: Shared) {
+    match shared.serving().await {
+        Ok(()) => tracing::info!("the process before this one has ended"),
+        Err(error) => tracing::error!(%error, "the process before this one is not heard"),
+    }
+}

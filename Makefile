@@ -1,15 +1,15 @@
 # demo   the main job, end to end; `make demo ONCE=1` ends by itself
 # test   every test, with what it needs installed
 # check  formatting, lints, licences
-# bench  the numbers, as a table and as JSON
+# bench  the numbers, as tables and as JSON; `make bench ARGS="proxy --runs 3"` some of them
 # fmt    formats the code
 
 .PHONY: demo test check bench fmt
 
 SHELL := /bin/bash
 
-# Where scripts/setup puts the cargo tools that it builds.
-export PATH := $(PATH):$(shell . scripts/lib.sh && tools_dir)/bin
+# Where scripts/setup puts the tools that no package has, and where Debian puts servers.
+export PATH := $(PATH):$(shell . scripts/lib.sh && tools_dir)/bin:/usr/sbin
 
 demo:
 	@scripts/demo
@@ -28,11 +28,11 @@ check:
 	cargo deny check licenses bans sources
 
 bench:
-	@scripts/setup demo
+	@scripts/setup bench
 	@scripts/engine
 	@scripts/test-image
 	cargo build --release -p weir -p weir-bench
-	"$$(. scripts/lib.sh && cargo_target_dir)/release/weir-bench"
+	ulimit -n "$$(ulimit -Hn)"; "$$(. scripts/lib.sh && cargo_target_dir)/release/weir-bench" $(ARGS)
 
 fmt:
 	cargo fmt --all

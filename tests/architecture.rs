@@ -18,14 +18,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-deploy", &["weir-config"]),
     ("weir-control", &["weir-config", "weir-deploy"]),
     ("weir-edge-agent", &["weir-config", "weir-deploy"]),
-    ("weir-bench", &["weir-config", "weir-deploy"]),
+    ("weir-bench", &["weir-config", "weir-deploy", "weir-proxy"]),
     ("weir-test-app", &[]),
     ("weir", &["weir-config", "weir-proxy", "weir-dns", "weir-deploy", "weir-control"]),
 ];
 
 /// Each foreign library has one room.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("pingora", &["weir-proxy"]),
+    // The bench holds the barest proxy that can be made of Pingora, to measure ours beside it.
+    ("pingora", &["weir-proxy", "weir-bench"]),
     ("hickory-server", &["weir-dns"]),
     ("bollard", &["weir-deploy"]),
     ("tailscale", &["weir-deploy"]),

@@ -8,7 +8,7 @@ mod support;
 use std::{
     fs,
     os::unix::{fs::PermissionsExt, fs::symlink, net::UnixDatagram},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -119,8 +119,9 @@ async fn a_failed_upgrade_leaves_the_old_process_serving_and_able_to_change() {
     let (app, upstream) = serve_upstream(&weir).await;
     let before = weir.serving_pid();
     let program = weir.dir.path().join("weir");
-    let database = weir.state.join("weir.db");
-    let kept = weir.state.join("weir.db.kept");
+    // With its log, from which SQLite would read on.
+    let database = ["weir.db", "weir.db-wal", "weir.db-shm"].map(|name| weir.state.join(name));
+    let kept = |file: &Path| PathBuf::from(format!("{}.kept", file.display()));
 
     let failing = [
         ("echo no such library >&2; exit 7".to_owned(), &["exit status: 7", "no such library"]),
@@ -128,14 +129,17 @@ async fn a_failed_upgrade_leaves_the_old_process_serving_and_able_to_change() {
         (format!("exec {real} \"$@\" --threads 0"), &["exit status: 2", "write 1 to 1024"]),
         (format!("exec {real} \"$@\" --no-such-flag"), &["exit status: 1", "--no-such-flag"]),
         (format!("exec {real} \"$@\" --state-dir /elsewhere"), &["/elsewhere", ""]),
-        (format!("exec {real} \"$@\" # and a database that is none"), &["weir.db", "database"]),
+        (
+            format!("exec {real} \"$@\" # and a database that is none"),
+            &["the database in the state directory", "not a database"],
+        ),
     ];
     for (script, reasons) in failing {
         replace(&program, &script);
         let damaged = script.contains("database");
         if damaged {
-            fs::rename(&database, &kept).unwrap();
-            fs::write(&database, "not a database").unwrap();
+            database.iter().for_each(|file| fs::rename(file, kept(file)).unwrap());
+            fs::write(&database[0], "not a database\n".repeat(1000)).unwrap();
         }
         let load = Load::start(&weir, &app);
         let ready_within = if script.contains("sleep") { "1s" } else { "60s" };
@@ -148,7 +152,7 @@ async fn a_failed_upgrade_leaves_the_old_process_serving_and_able_to_change() {
             wait_for(&format!("`{reason}` in the log"), logged).await;
         }
         if damaged {
-            fs::rename(&kept, &database).unwrap();
+            database.iter().for_each(|file| fs::rename(kept(file), file).unwrap());
         }
         let report = load.stop(&upstream).await;
         assert!(report.failures.is_empty(), "{script}: {report:#?}");

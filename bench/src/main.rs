@@ -1,34 +1,98 @@
-//! Measures Weir beside what it is made of, in one run: the ratio is the result, because machines
-//! differ and drift.
+//! Measures Weir beside its peers and beside what it is made of, in one run: the ratio is the
+//! result, because machines differ and drift.
 //!
-//! Prints a table and writes `target/bench.json`. Arguments choose measurements by name; without
-//! any, all run.
+//! Prints tables and writes `target/bench.json`.
 
+mod churn;
 mod herd;
+mod load;
 mod lookup;
+mod memory;
+mod peers;
+mod process;
+mod proxy;
 mod report;
 mod server;
+mod site;
 mod wake;
 
-use std::env;
+use anyhow::ensure;
+use clap::{Parser, ValueEnum};
+use tokio::runtime::Runtime;
 
+use peers::Kind;
 use report::Report;
+
+#[derive(Debug, Parser)]
+struct Options {
+    /// What to measure [default: all]
+    #[arg(value_enum)]
+    measurements: Vec<Measurement>,
+    /// How often each cell of a table is measured; the median counts
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// How long each of these runs takes
+    #[arg(long, default_value_t = 2)]
+    seconds: u64,
+    /// The proxies to compare
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::value_variants())]
+    peers: Vec<Kind>,
+}
+
+/// In the order in which they run: the last three move this program off the first core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Measurement {
+    /// The look-up of a host name
+    Lookup,
+    /// A wake's own share
+    Wake,
+    /// A thousand requests at once for a sleeping app
+    Herd,
+    /// From a change to the first request that meets it
+    Churn,
+    /// Processor time for a request
+    Proxy,
+    /// Memory for names and connections
+    Memory,
+}
 
 fn main() -> anyhow::Result<()> {
     // Only the first of a process can be installed, and this is the first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let chosen: Vec<String> = env::args().skip(1).collect();
-    let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| chosen == name);
-    let runtime = tokio::runtime::Runtime::new()?;
-    let mut report = Report::default();
-    if wanted("lookup") {
-        lookup::measure(&mut report);
+    let options = Options::parse();
+    let runtime = Runtime::new()?;
+    let mut report = Report::new();
+    let mut failed = Vec::new();
+    for measurement in Measurement::value_variants() {
+        if !options.measurements.is_empty() && !options.measurements.contains(measurement) {
+            continue;
+        }
+        // One that fails does not take the figures of the others with it.
+        if let Err(error) = measurement.run(&mut report, &options, &runtime) {
+            eprintln!("{measurement:?}: {error:#}");
+            failed.push(measurement);
+        }
     }
-    if wanted("wake") {
-        runtime.block_on(wake::measure(&mut report))?;
+    report.finish()?;
+    ensure!(failed.is_empty(), "failed: {failed:?}");
+    Ok(())
+}
+
+impl Measurement {
+    fn run(self, report: &mut Report, options: &Options, runtime: &Runtime) -> anyhow::Result<()> {
+        match self {
+            Self::Lookup => {
+                lookup::measure(report);
+                Ok(())
+            }
+            Self::Wake => runtime.block_on(wake::measure(report)),
+            Self::Herd => runtime.block_on(herd::measure(report)),
+            Self::Churn => {
+                churn::weir(report)?;
+                runtime.block_on(churn::peers(report, options))
+            }
+            Self::Proxy => runtime.block_on(proxy::measure(report, options)),
+            Self::Memory => runtime.block_on(memory::measure(report, options)),
+        }
     }
-    if wanted("herd") {
-        runtime.block_on(herd::measure(&mut report))?;
-    }
-    report.finish()
 }

@@ -42,8 +42,10 @@ async fn measure_level(
         raw.sleep(level).await?;
         beside.push(timed(raw.wake(level, &plain)).await?);
     }
-    let through = report.samples(&format!("wake from {level} through Weir"), &mut through);
-    let beside = report.samples(&format!("wake from {level} by the engine alone"), &mut beside);
+    let name = format!("wake from {level} through Weir");
+    let [through, _] = report.quantiles(&name, &mut through, ["", ""]);
+    let name = format!("wake from {level} by the engine alone");
+    let [beside, _] = report.quantiles(&name, &mut beside, ["", ""]);
     let aim = format!("<= {aim}");
     report.figure(&format!("wake from {level}: Weir's own share"), through - beside, "ms", &aim);
     Ok(())

@@ -17,7 +17,19 @@ pub struct Moment(pub u64);
 
 impl Moment {
     pub fn now() -> Self {
-        Self(START.elapsed().as_millis() as u64)
+        Self::at(Instant::now())
+    }
+
+    pub fn at(instant: Instant) -> Self {
+        let since = instant.saturating_duration_since(*START);
+        // Not `as_millis`, which divides 128 bits.
+        Self(since.as_secs() * 1000 + u64::from(since.subsec_millis()))
+    }
+
+    /// Nanoseconds on the same clock, where milliseconds are too coarse.
+    pub fn nanos_at(instant: Instant) -> u64 {
+        let since = instant.saturating_duration_since(*START);
+        since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos())
     }
 
     /// How long ago `earlier` was; zero if it is not in the past.

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use weir_config::{AppRoute, ClientAuth, Endpoint, EndpointId, EndpointLease, Lease, SleepLevel};
+use weir_config::{
+    AppRoute, ClientAuth, Endpoint, EndpointId, EndpointLease, Lease, SleepLevel, Standing,
+};
 
 use crate::{pages::Refusal, timeline::Timeline, upstream::Gate};
 
@@ -27,7 +29,11 @@ pub(crate) struct Context {
     pub(crate) held: Duration,
     /// A held request waits no longer than until then, however often it is held.
     pub(crate) hold_deadline: Option<Instant>,
-    pub(crate) connecting: Connecting,
+    pub(crate) attempts: Attempts,
+    /// When its time is over, if the app's policy says so; set when it is first forwarded.
+    pub(crate) deadline: Option<Instant>,
+    /// Bytes of its body that were given to the endpoint of this attempt.
+    pub(crate) body: u64,
     /// Where the answer to a request to upgrade waits.
     pub(crate) gate: Option<Arc<Gate>>,
     /// From the trailer of the app's answer.
@@ -36,14 +42,27 @@ pub(crate) struct Context {
     pub(crate) refusal: Option<Refusal>,
 }
 
-/// The attempts to reach an instance.
+/// The attempts to get an answer from an instance.
 #[derive(Default)]
-pub(crate) struct Connecting {
+pub(crate) struct Attempts {
     /// How often an endpoint was tried, failed attempts and closed connections included.
     pub(crate) tries: u32,
-    /// When the first attempt began, of those without a wait in between.
+    /// When the first attempt to connect began, of those without a wait in between.
     pub(crate) since: Option<Instant>,
+    /// The endpoints that another is preferred to.
     pub(crate) failed: Vec<EndpointId>,
+    /// How many of them could not be connected to.
+    pub(crate) unreachable: u32,
+    /// How often the request was sent again.
+    pub(crate) retries: u8,
+    /// Before the next one.
+    pub(crate) pause: Duration,
+    /// How the endpoint of this attempt stood when it was chosen.
+    pub(crate) standing: Standing,
+    /// Whether a connection that was kept for another request closed under this one.
+    pub(crate) met_closed: bool,
+    /// Whether an answer was not passed on, because the request is sent again.
+    pub(crate) answer_failed: bool,
 }
 
 impl Context {
@@ -59,11 +78,18 @@ impl Context {
             wake: None,
             held: Duration::ZERO,
             hold_deadline: None,
-            connecting: Connecting::default(),
+            attempts: Attempts::default(),
+            deadline: None,
+            body: 0,
             gate: None,
             grpc_status: None,
             refusal: None,
         }
+    }
+
+    /// Whether the request's time will be over in so long.
+    pub(crate) fn is_late(&self, after: Duration) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() + after >= deadline)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, Version, header};
+use http::{HeaderMap, StatusCode, Version, header};
 use pingora::{
     Error, ErrorSource, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
@@ -27,9 +27,10 @@ use crate::{
     debug, forwarded, grpc,
     hold::Stop,
     host::host_of,
+    limits,
     metrics::Unrouted,
     pages::{self, Refusal},
-    timeline,
+    timeline, timeouts,
     tls::{Certificates, EarlyWake},
     upstream::{Roots, reach},
 };
@@ -54,10 +55,9 @@ pub(crate) struct Gateway {
     pub(crate) slow_request: Duration,
 }
 
-/// How often one request may try to connect, and the pause before the first of the repetitions,
-/// which doubles each time. A loop reaction later the snapshot no longer has a dead endpoint.
-const MAX_CONNECTS: usize = 5;
-const FIRST_BACK_OFF: Duration = Duration::from_millis(2);
+/// After a refusal, what the client goes on sending is read for so long: if the connection were
+/// closed under its bytes, they would tear down the answer before the client reads it.
+const LINGER: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl ProxyHttp for Gateway {
@@ -97,6 +97,7 @@ impl ProxyHttp for Gateway {
             }
             Err(Stop::Refused(refusal)) => {
                 self.unrouted.count(&refusal);
+                session.set_total_drain_timeout(Some(LINGER));
                 pages::answer(session, &refusal, ctx.request_id).await.map(|()| true)
             }
             Err(Stop::ClientGone) => Err(client_gone()),
@@ -108,18 +109,20 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         ctx: &mut Context,
     ) -> Result<Box<HttpPeer>> {
-        if ctx.connecting.tries > 0 {
+        if ctx.attempts.tries > 0 {
             self.admit_again(session, ctx).await?;
         }
         let (Some(route), Some(endpoint)) = (&ctx.route, &ctx.endpoint) else {
             return Error::e_explain(ErrorType::InternalError, "not admitted");
         };
         let now = Instant::now();
-        ctx.connecting.tries += 1;
-        ctx.connecting.since.get_or_insert(now);
+        ctx.attempts.tries += 1;
+        ctx.attempts.since.get_or_insert(now);
         ctx.timeline.connect_begun = Some(now);
-        let reached = reach(session, &route.policy, endpoint, &self.roots);
+        ctx.body = 0;
+        let mut reached = reach(session, &route.policy, endpoint, &self.roots);
         ctx.gate = reached.gate;
+        timeouts::bound(session, &mut reached.peer, ctx)?;
         Ok(Box::new(reached.peer))
     }
 
@@ -159,11 +162,15 @@ impl ProxyHttp for Gateway {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut Context,
     ) -> Result<()> {
+        timeouts::check(ctx)?;
+        if let Some(body) = body {
+            limits::check_body(session, body, ctx)?;
+        }
         if end_of_stream {
             ctx.timeline.sent = Some(Instant::now());
         }
@@ -172,6 +179,21 @@ impl ProxyHttp for Gateway {
         // sent, on a connection that others use next (its issue 935, open in 0.9.1).
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        let status = response.status;
+        let is_final = !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS;
+        if is_final && !self.takes_answer(status.as_u16(), session, ctx) {
+            let status = ErrorType::HTTPStatus(status.as_u16());
+            return Err(Error::explain(status, "an answer that is a failure").into_up());
         }
         Ok(())
     }
@@ -204,7 +226,16 @@ impl ProxyHttp for Gateway {
         Ok(None)
     }
 
-    /// Nothing has been sent, so that any request may be tried elsewhere, a POST too.
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<Duration>> {
+        timeouts::check(ctx).map(|()| None)
+    }
+
     fn fail_to_connect(
         &self,
         _session: &mut Session,
@@ -212,18 +243,24 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        let (Some(route), Some(endpoint)) = (&ctx.route, &ctx.endpoint) else { return error };
-        route.activity.connection(UpstreamConnection::Failed);
-        if is_connect(error.etype()) {
-            self.observer.connect_failed(&endpoint.id);
+        if let Some(route) = &ctx.route {
+            route.activity.connection(UpstreamConnection::Failed);
         }
-        let connecting = &mut ctx.connecting;
-        connecting.failed.push(endpoint.id.clone());
-        // Twice the time for one attempt: an endpoint that swallows connections costs one attempt,
-        // and all endpoints swallowing them does not make the client wait for five.
-        let spent = connecting.since.map_or(Duration::ZERO, |since| since.elapsed());
-        let again =
-            connecting.failed.len() < MAX_CONNECTS && spent < route.policy.timeouts.connect * 2;
+        let again = self.connects_again(&error, ctx);
+        error.set_retry(again);
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Context,
+        reused: bool,
+    ) -> Box<Error> {
+        let again = self.sends_again(&error, session, ctx, reused);
+        let mut error = error.more_context(format!("Peer: {peer}"));
         error.set_retry(again);
         error
     }
@@ -241,8 +278,14 @@ impl ProxyHttp for Gateway {
         if let Some(refusal) = refusal
             && access_log::final_status(session).is_none()
         {
+            // The instance is free again.
+            ctx.leases = None;
             // If this fails too, the client is gone, and the access log says so.
             let _ = pages::answer(session, &refusal, ctx.request_id).await;
+            if refusal != Refusal::RequestTimeout {
+                session.set_total_drain_timeout(Some(LINGER));
+                let _ = session.drain_request_body().await;
+            }
         }
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
@@ -312,9 +355,9 @@ impl Gateway {
 
     /// Pins a newer snapshot for the next attempt, after a pause for it to be made.
     async fn admit_again(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        let failures = ctx.connecting.failed.len() as u32;
-        if failures > 0 {
-            tokio::time::sleep(FIRST_BACK_OFF * 2u32.pow(failures - 1)).await;
+        let pause = std::mem::take(&mut ctx.attempts.pause);
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
         }
         self.admit(session, ctx).await.map_err(|stop| match stop {
             Stop::ClientGone => client_gone(),
@@ -332,7 +375,7 @@ fn client_gone() -> Box<Error> {
 }
 
 /// The errors that are the instance's fault and not ours.
-fn is_connect(error: &ErrorType) -> bool {
+pub(crate) fn is_connect(error: &ErrorType) -> bool {
     use ErrorType::{ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout};
     matches!(error, ConnectError | ConnectNoRoute | ConnectRefused | ConnectTimedout)
 }
@@ -349,7 +392,10 @@ fn refusal_of(error: &Error) -> Option<Refusal> {
         }
         (ErrorSource::Upstream, ReadTimedout | WriteTimedout) => Some(Refusal::UpstreamTimeout),
         (ErrorSource::Upstream, _) => Some(Refusal::UpstreamFailed),
-        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => Some(Refusal::BadRequest),
+        (
+            ErrorSource::Downstream,
+            ErrorType::InvalidHTTPHeader | ErrorType::Custom("InvalidChunk"),
+        ) => Some(Refusal::BadRequest),
         (ErrorSource::Downstream, ReadTimedout) => Some(Refusal::RequestTimeout),
         (ErrorSource::Downstream, _) => None,
         (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Refusal::Internal),

@@ -1,6 +1,7 @@
 //! Finding a request's endpoint, and waiting for one while the app wakes.
 
 use std::{
+    cell::Cell,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -11,12 +12,15 @@ use tokio::time::{interval, sleep_until};
 use weir_config::{Admission, AppRoute, Decision, Held, Moment, RouteState};
 
 use crate::{
+    asked::Asked,
     connection::{self, Connection},
     context::Context,
+    forwarded::client_ip,
     gateway::Gateway,
     host::host_of,
+    limits,
     pages::Refusal,
-    pick::pick,
+    pick::{is_full, pick},
 };
 
 /// While an app is waited for, control is told so again this often: a hint may get lost.
@@ -35,6 +39,12 @@ impl From<Refusal> for Stop {
     }
 }
 
+struct Pinned {
+    route: Arc<AppRoute>,
+    /// Whether it has no endpoint because each carries as many requests as it may.
+    full: bool,
+}
+
 enum Step {
     Forward,
     Hold,
@@ -48,44 +58,36 @@ impl Gateway {
             return Err(Refusal::Misdirected.into());
         }
         ctx.client_auth = connection::of(session).and_then(Connection::client_auth).cloned();
-        let path = session.req_header().uri.path();
-        match self.decide(&host, path, ctx)? {
+        let client = client_ip(session);
+        let asked = Asked { host: &host, header: session.req_header(), client };
+        let now = match ctx.route {
+            None => Moment::at(ctx.timeline.arrived),
+            Some(_) => Moment::now(),
+        };
+        match self.decide(&asked, ctx, now)? {
             Step::Forward => Ok(()),
             Step::Hold => {
-                let (host, path) = (host.into_owned(), path.to_owned());
-                self.hold(&host, &path, session, ctx).await
+                let (host, header) = (host.into_owned(), session.req_header().clone());
+                let asked = Asked { host: &host, header: &header, client };
+                self.hold(&asked, session, ctx).await
             }
         }
     }
 
-    fn decide(&self, host: &str, path: &str, ctx: &mut Context) -> Result<Step, Refusal> {
-        let Admission { snapshot, decision } = self
-            .snapshots
-            .admit(host, path, |_, pool| pick(pool.endpoints(), &ctx.connecting.failed));
-        ctx.generation = snapshot.generation;
-        // The former leases end after the new ones have begun: in between, nobody sees the app idle.
-        let (route, former) = match decision {
-            Decision::UnknownHost => {
-                (ctx.route, ctx.endpoint, ctx.leases) = (None, None, None);
-                return Err(Refusal::UnknownHost(host.into()));
+    fn decide(&self, asked: &Asked<'_>, ctx: &mut Context, now: Moment) -> Result<Step, Refusal> {
+        let first = ctx.route.is_none();
+        let pinned = self.pin(asked, ctx, now)?;
+        let route = ctx.route.insert(pinned.route);
+        if first {
+            route.activity.touch(now);
+            if route.policy.retries.attempts > 0 {
+                route.activity.fund_retries(now);
             }
-            Decision::Forward { route, endpoint, lease, endpoint_lease } => {
-                ctx.endpoint = Some(endpoint);
-                (route, ctx.leases.replace((lease, Some(endpoint_lease))))
-            }
-            Decision::Hold { route, lease } | Decision::Refuse { route, lease } => {
-                ctx.endpoint = None;
-                (route, ctx.leases.replace((lease, None)))
-            }
-        };
-        drop(former);
-        // A connection that was made for another host, or before the app wanted this.
-        let wanted = &route.policy.client_auth;
-        if wanted.is_some() && *wanted != ctx.client_auth {
-            return Err(Refusal::Misdirected);
+            self.early_wake.request(&route.activity);
         }
-        let step = match &route.state {
+        match &route.state {
             RouteState::Serving(_) if ctx.endpoint.is_some() => Ok(Step::Forward),
+            RouteState::Serving(_) if pinned.full => Err(limits::overloaded(route)),
             RouteState::Serving(_) => Err(Refusal::no_endpoint()),
             RouteState::Asleep(level) => {
                 ctx.wake.get_or_insert(*level);
@@ -95,31 +97,77 @@ impl Gateway {
             RouteState::Unavailable { reason, retry_after } => {
                 Err(Refusal::Unavailable { reason: reason.clone(), retry_after: *retry_after })
             }
-        };
-        if ctx.route.is_none() {
-            route.activity.touch(Moment::now());
-            self.early_wake.request(&route.activity);
         }
-        ctx.route = Some(route);
-        step
+    }
+
+    /// Pins the served snapshot, and puts what it says of the request into its context.
+    fn pin(&self, asked: &Asked<'_>, ctx: &mut Context, now: Moment) -> Result<Pinned, Refusal> {
+        let mut checked = ctx.route.is_some();
+        loop {
+            let full = Cell::new(false);
+            let failed = &ctx.attempts.failed;
+            let Admission { snapshot, decision } =
+                self.snapshots.admit(asked.host, asked.path(), |route, pool| {
+                    let picked = pick(route, pool, asked, failed, now);
+                    full.set(picked.is_none() && is_full(route, pool));
+                    picked
+                });
+            ctx.generation = snapshot.generation;
+            let (route, endpoint, lease, endpoint_lease) = match decision {
+                Decision::UnknownHost => {
+                    (ctx.route, ctx.endpoint, ctx.leases) = (None, None, None);
+                    return Err(Refusal::UnknownHost(asked.host.into()));
+                }
+                Decision::Forward { route, endpoint, lease, endpoint_lease } => {
+                    (route, Some(endpoint), lease, Some(endpoint_lease))
+                }
+                Decision::Hold { route, lease } | Decision::Refuse { route, lease } => {
+                    (route, None, lease, None)
+                }
+            };
+            // A connection that was made for another host, or before the app wanted this.
+            let wanted = &route.policy.client_auth;
+            let mut welcome = match wanted.is_some() && *wanted != ctx.client_auth {
+                true => Err(Refusal::Misdirected),
+                false => Ok(()),
+            };
+            if !std::mem::replace(&mut checked, true) {
+                welcome = welcome.and_then(|()| limits::check(&route, asked, ctx.timeline.arrived));
+            }
+            if let Err(refusal) = welcome {
+                lease.turn_away();
+                ctx.route = Some(route);
+                return Err(refusal);
+            }
+            if let Some(endpoint) = &endpoint {
+                let Some(standing) = endpoint.activity.stand(&route.policy.outlier, now) else {
+                    continue;
+                };
+                ctx.attempts.standing = standing;
+            }
+            // The former leases end after the new ones have begun: in between, nobody sees the app
+            // idle.
+            (ctx.endpoint, ctx.leases) = (endpoint, Some((lease, endpoint_lease)));
+            return Ok(Pinned { route, full: full.get() });
+        }
     }
 
     /// Waits, and notes how long the wake took: from the request's arrival to its release, which
     /// is what the wake added to the answer's time.
     async fn hold(
         &self,
-        host: &str,
-        path: &str,
+        asked: &Asked<'_>,
         session: &mut Session,
         ctx: &mut Context,
     ) -> Result<(), Stop> {
         let begun = Instant::now();
-        let outcome = self.wait(host, path, session, ctx).await;
+        let outcome = self.wait(asked, session, ctx).await;
         ctx.held += begun.elapsed();
-        // Waiting is not connecting.
-        ctx.connecting.since = None;
+        // Waiting is not connecting, nor is it the instance's time.
+        ctx.attempts.since = None;
+        ctx.deadline = None;
         if let (Ok(()), Some(level), Some(route)) = (&outcome, ctx.wake, &ctx.route)
-            && ctx.connecting.tries == 0
+            && ctx.attempts.tries == 0
         {
             route.activity.woken(level, ctx.timeline.arrived.elapsed());
         }
@@ -128,8 +176,7 @@ impl Gateway {
 
     async fn wait(
         &self,
-        host: &str,
-        path: &str,
+        asked: &Asked<'_>,
         session: &mut Session,
         ctx: &mut Context,
     ) -> Result<(), Stop> {
@@ -151,7 +198,7 @@ impl Gateway {
                 // At once, and then again and again.
                 _ = hints.tick() => self.observer.wake_wanted(&route.app),
                 _ = self.snapshots.newer_than(ctx.generation) => {
-                    match self.decide(host, path, ctx)? {
+                    match self.decide(asked, ctx, Moment::now())? {
                         Step::Forward => break,
                         Step::Hold => {}
                     }

@@ -7,6 +7,7 @@
 //! but the request's own.
 
 mod access_log;
+mod asked;
 mod connection;
 mod context;
 mod debug;
@@ -17,11 +18,14 @@ mod gateway;
 mod grpc;
 mod hold;
 mod host;
+mod limits;
 mod listen;
 mod metrics;
 mod pages;
 mod pick;
+mod retry;
 mod timeline;
+mod timeouts;
 mod tls;
 mod upstream;
 

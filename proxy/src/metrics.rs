@@ -13,8 +13,8 @@ use prometheus::{
     proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
 };
 use weir_config::{
-    Activity, AppActivity, HISTOGRAM_BOUNDS_SECONDS, HistogramReading, SleepLevel, Snapshots,
-    UpstreamConnection,
+    Activity, AppActivity, HISTOGRAM_BOUNDS_SECONDS, HistogramReading, Incident, Moment,
+    SleepLevel, Snapshots, UpstreamConnection,
 };
 
 use crate::{
@@ -101,6 +101,30 @@ const UPSTREAM_CONNECTIONS: Family = (
     &["app", "outcome"],
     MetricType::COUNTER,
 );
+const REFUSED: Family = (
+    "weir_requests_refused_total",
+    "Requests that an app's limits turned away, by app and limit.",
+    &["app", "limit"],
+    MetricType::COUNTER,
+);
+const RETRIES: Family = (
+    "weir_retries_total",
+    "Requests that were sent again, or not because the budget was spent, by app.",
+    &["app", "outcome"],
+    MetricType::COUNTER,
+);
+const EJECTIONS: Family = (
+    "weir_ejections_total",
+    "Times that an instance or member got no more requests because it failed, by app.",
+    &["app"],
+    MetricType::COUNTER,
+);
+const EJECTED: Family = (
+    "weir_endpoint_ejected",
+    "Instances and members that get no requests because they failed.",
+    &["endpoint"],
+    MetricType::GAUGE,
+);
 const UNROUTED: Family = (
     "weir_requests_unrouted_total",
     "Requests that belong to no app, by reason.",
@@ -142,13 +166,17 @@ const GENERATION: Family =
     ("weir_snapshot_generation", "The generation served.", &[], MetricType::GAUGE);
 const HOSTS: Family = ("weir_hosts", "Host names served.", &[], MetricType::GAUGE);
 
-const FAMILIES: [Family; 14] = [
+const FAMILIES: [Family; 18] = [
     REQUESTS,
     DURATION,
     WAKE,
     IN_FLIGHT,
     HELD,
     UPSTREAM_CONNECTIONS,
+    REFUSED,
+    RETRIES,
+    EJECTIONS,
+    EJECTED,
     UNROUTED,
     CONNECTIONS,
     ACCEPTED,
@@ -207,6 +235,10 @@ impl Collector for ProxyMetrics {
                 per_app(|app, activity| gauge_unless_zero(&[("app", app)], activity.held())),
             ),
             family(UPSTREAM_CONNECTIONS, per_app(upstream_connections)),
+            family(REFUSED, per_app(refused)),
+            family(RETRIES, per_app(retries)),
+            family(EJECTIONS, per_app(ejections)),
+            family(EJECTED, self.ejected()),
             family(UNROUTED, self.unrouted.metrics()),
             family(CONNECTIONS, per_listener(|port| self.connections.open(port) as u64, gauge)),
             family(ACCEPTED, per_listener(|port| self.connections.accepted(port), counter)),
@@ -216,6 +248,14 @@ impl Collector for ProxyMetrics {
             family(GENERATION, vec![gauge(&[], snapshot.generation)]),
             family(HOSTS, vec![gauge(&[], snapshot.host_count() as u64)]),
         ]
+    }
+}
+
+impl ProxyMetrics {
+    fn ejected(&self) -> Vec<Metric> {
+        let (endpoints, now) = (self.activity.endpoints(), Moment::now());
+        let ejected = endpoints.iter().filter(|(_, activity)| activity.is_ejected(now));
+        ejected.map(|(id, _)| gauge(&[("endpoint", &id.to_string())], 1)).collect()
     }
 }
 
@@ -287,6 +327,31 @@ fn wake(app: &str, activity: &AppActivity) -> Vec<Metric> {
     [SleepLevel::Paused, SleepLevel::Stopped].into_iter().flat_map(of).collect()
 }
 
+fn refused(app: &str, activity: &AppActivity) -> Vec<Metric> {
+    let limits = [
+        ("rate", Incident::RateLimited),
+        ("rate_per_client", Incident::ClientRateLimited),
+        ("in_flight", Incident::Overloaded),
+        ("body", Incident::BodyTooLarge),
+    ];
+    let of = |(limit, incident)| {
+        counter_unless_zero(&[("app", app), ("limit", limit)], activity.counted(incident))
+    };
+    limits.into_iter().flat_map(of).collect()
+}
+
+fn retries(app: &str, activity: &AppActivity) -> Vec<Metric> {
+    let outcomes = [("sent", Incident::Retry), ("denied", Incident::RetryDenied)];
+    let of = |(outcome, incident)| {
+        counter_unless_zero(&[("app", app), ("outcome", outcome)], activity.counted(incident))
+    };
+    outcomes.into_iter().flat_map(of).collect()
+}
+
+fn ejections(app: &str, activity: &AppActivity) -> Vec<Metric> {
+    counter_unless_zero(&[("app", app)], activity.counted(Incident::Ejection))
+}
+
 fn family((name, help, _, kind): Family, metrics: Vec<Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.to_owned());
@@ -302,6 +367,10 @@ fn counter(labels: &[(&str, &str)], count: u64) -> Metric {
     let mut metric = labelled(labels);
     metric.set_counter(counter);
     metric
+}
+
+fn counter_unless_zero(labels: &[(&str, &str)], count: u64) -> Vec<Metric> {
+    (count > 0).then(|| counter(labels, count)).into_iter().collect()
 }
 
 fn gauge(labels: &[(&str, &str)], level: u64) -> Metric {

@@ -22,6 +22,18 @@ pub(crate) enum Refusal {
     },
     QueueFull,
     StillWaking,
+    /// More than the app's instances may have at once.
+    Overloaded,
+    RateLimited {
+        retry_after: Duration,
+    },
+    ClientRateLimited {
+        retry_after: Duration,
+    },
+    BodyTooLarge {
+        /// In bytes.
+        limit: u64,
+    },
     /// This process ends; another may be there in a moment.
     Stopping,
     ConnectFailed,
@@ -44,9 +56,15 @@ impl Refusal {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UnknownHost(_) => StatusCode::NOT_FOUND,
-            Self::Unavailable { .. } | Self::QueueFull | Self::StillWaking | Self::Stopping => {
-                StatusCode::SERVICE_UNAVAILABLE
+            Self::RateLimited { .. } | Self::ClientRateLimited { .. } => {
+                StatusCode::TOO_MANY_REQUESTS
             }
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Unavailable { .. }
+            | Self::QueueFull
+            | Self::StillWaking
+            | Self::Overloaded
+            | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectFailed | Self::UpstreamUntrusted | Self::UpstreamFailed => {
                 StatusCode::BAD_GATEWAY
             }
@@ -66,6 +84,10 @@ impl Refusal {
             Self::Unavailable { .. } => "unavailable",
             Self::QueueFull => "queue_full",
             Self::StillWaking => "still_waking",
+            Self::Overloaded => "overloaded",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::ClientRateLimited { .. } => "client_rate_limited",
+            Self::BodyTooLarge { .. } => "body_too_large",
             Self::Stopping => "stopping",
             Self::ConnectFailed => "connect_failed",
             Self::UpstreamUntrusted => "upstream_untrusted",
@@ -88,6 +110,12 @@ impl Refusal {
             Self::Unavailable { reason, .. } => reason,
             Self::QueueFull => "Too many requests wait for this app to wake.",
             Self::StillWaking => "The app is still waking. Try again in a few seconds.",
+            Self::Overloaded => "The app is busy. Try again in a moment.",
+            Self::RateLimited { .. } => "Too many requests are sent to this app. Try again later.",
+            Self::ClientRateLimited { .. } => "You send too many requests. Try again later.",
+            Self::BodyTooLarge { limit } => {
+                return Cow::Owned(format!("The app takes at most {limit} bytes in one request."));
+            }
             Self::Stopping => "The server is restarting. Try again in a moment.",
             Self::ConnectFailed => "The app does not accept connections.",
             Self::UpstreamUntrusted => "The app does not prove who it is.",
@@ -99,11 +127,13 @@ impl Refusal {
 
     pub(crate) fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::Unavailable { retry_after, .. } => {
+            Self::Unavailable { retry_after, .. }
+            | Self::RateLimited { retry_after }
+            | Self::ClientRateLimited { retry_after } => {
                 // Whole seconds, never "at once".
                 Some(retry_after.as_millis().div_ceil(1000).max(1) as u64)
             }
-            Self::QueueFull | Self::Stopping => Some(1),
+            Self::QueueFull | Self::Overloaded | Self::Stopping => Some(1),
             Self::StillWaking => Some(5),
             _ => None,
         }

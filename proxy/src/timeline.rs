@@ -1,12 +1,12 @@
 //! Where the time of a request went, told of those that took long. `docs/observability.md` says
 //! what the marks mean.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use pingora::{Error, proxy::Session};
 use weir_config::SleepLevel;
 
-use crate::{context::Context, forwarded::client_ip};
+use crate::{connection, context::Context, forwarded::client_ip};
 
 /// When what happened to a request; of attempts, the last one's.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,7 @@ impl Timeline {
 pub(crate) fn record(session: &Session, error: Option<&Error>, ctx: &Context, slow: Duration) {
     let marks = &ctx.timeline;
     let waited = marks.answered.unwrap_or_else(Instant::now).duration_since(marks.arrived);
-    if ctx.held.is_zero() && ctx.connecting.tries < 2 && waited < slow {
+    if ctx.held.is_zero() && ctx.attempts.tries < 2 && waited < slow {
         return;
     }
     let at = |mark| marks.after_arrival(mark).map(millis);
@@ -82,7 +82,7 @@ pub(crate) fn record(session: &Session, error: Option<&Error>, ctx: &Context, sl
         connect_begun_ms = at(marks.connect_begun),
         connected_ms = at(marks.connected),
         reused = marks.connected.map(|_| marks.reused),
-        attempts = ctx.connecting.tries,
+        attempts = ctx.attempts.tries,
         sent_ms = at(marks.sent),
         first_byte_ms = at(marks.answered),
         end_ms = millis(marks.arrived.elapsed()),
@@ -90,12 +90,9 @@ pub(crate) fn record(session: &Session, error: Option<&Error>, ctx: &Context, sl
     );
 }
 
-/// How old the client's connection was when the request's header had been read. For the first
-/// request of a connection, that is the handshake of TLS and the way of the header.
+/// How old the client's connection was when the request's header had been read.
 fn connection_age(session: &Session, arrived: Instant) -> Option<Duration> {
-    let transport = session.digest()?.timing_digest.first()?.as_ref()?;
-    let age = SystemTime::now().duration_since(transport.established_ts).ok()?;
-    age.checked_sub(arrived.elapsed())
+    Some(connection::of(session)?.age().saturating_sub(arrived.elapsed()))
 }
 
 /// To the microsecond.

@@ -32,6 +32,8 @@ pub const BASE: &str = "weir.test";
 /// killed and its containers are removed.
 pub struct Weir {
     child: Child,
+    /// The processes that took over, one from the other.
+    successors: Mutex<Vec<u32>>,
     pub dir: Arc<tempfile::TempDir>,
     /// The state directory, as it is seen from here.
     pub state: PathBuf,
@@ -120,7 +122,19 @@ impl Weir {
         let https = address("\"https listens\"").await;
         let admin = format!("http://{}", address("the admin API listens").await);
         let token = fs::read_to_string(state.join("admin.token")).unwrap();
-        Self { child, dir, state, http, https, admin, token, log, apps, args }
+        Self {
+            child,
+            successors: Mutex::default(),
+            dir,
+            state,
+            http,
+            https,
+            admin,
+            token,
+            log,
+            apps,
+            args,
+        }
     }
 
     /// Ends the process as a crash would, and starts it again on the same state.
@@ -181,6 +195,7 @@ impl Weir {
     pub fn upgrade(&self) {
         let upgraded = self.cli(&["upgrade"]);
         assert!(upgraded.status.success(), "{upgraded:?}\n{}", self.log());
+        self.successors.lock().unwrap().push(self.serving_pid());
     }
 
     pub async fn ready(&self) {
@@ -308,7 +323,7 @@ impl Drop for Weir {
         // They may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if let Ok(successor) = fs::read_to_string(self.state.join("serve.lock")) {
+        for successor in self.successors.lock().unwrap().iter().map(u32::to_string) {
             let _ = Command::new("kill").args(["-KILL", &successor]).stderr(Stdio::null()).status();
         }
         for app in self.apps.lock().unwrap().iter() {

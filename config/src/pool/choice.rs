@@ -59,7 +59,7 @@ impl Pool {
         let mean = LazyCell::new(|| self.mean_load(choice, usable));
         let takes = |endpoint: &Endpoint| {
             usable(endpoint) && {
-                let in_flight = endpoint.activity.in_flight();
+                let in_flight = endpoint.activity.load();
                 let most = || self.balance.max_load * *mean * self.weight(endpoint, choice.now);
                 let light = LIGHT * self.started(endpoint, choice.now);
                 // The mean is not needed while the load is light.
@@ -79,7 +79,7 @@ impl Pool {
         for i in 0..count.min(SAMPLE) {
             let endpoint = &self.endpoints[(first + i * step) % count];
             if usable(endpoint) {
-                in_flight += endpoint.activity.in_flight();
+                in_flight += endpoint.activity.load();
                 weight += self.weight(endpoint, choice.now);
             }
         }
@@ -148,7 +148,7 @@ impl Pool {
 
     /// Requests in flight for a unit of weight.
     fn load(&self, endpoint: &Endpoint, choice: Choice) -> f64 {
-        endpoint.activity.in_flight() as f64 / self.weight(endpoint, choice.now)
+        endpoint.activity.load() as f64 / self.weight(endpoint, choice.now)
     }
 
     /// Its weight now: while it starts, a part of its full one.

@@ -57,7 +57,7 @@ pub(crate) fn record(
         generation: ctx.generation,
         wake: ctx.wake,
         held: ctx.held,
-        attempts: ctx.connecting.tries,
+        attempts: ctx.attempts.tries,
         bytes_received: session.body_bytes_read() as u64,
         bytes_sent: session.body_bytes_sent() as u64,
         client_ip: client_ip(session),

@@ -61,7 +61,8 @@ pub(crate) fn reach(
     }
 
     let upgrade = is_web_socket(session);
-    let gate = (upgrade && session.is_body_empty()).then(Arc::<Gate>::default);
+    let gate =
+        (upgrade && session.is_body_empty()).then(|| Arc::new(Gate::new(policy.timeouts.read)));
     let client = upstream.proxy_protocol.and_then(|_| addresses(session));
     if upstream.proxy_protocol.is_some() || gate.is_some() {
         let header = upstream.proxy_protocol.map(|version| proxy_protocol::header(version, client));
@@ -107,8 +108,7 @@ fn bound(session: &mut Session, peer: &mut HttpPeer, policy: &TrafficPolicy, upg
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.connect);
     options.idle_timeout = Some(IDLE);
-    // Pingora takes one value for all of a request, so an instance that does not answer the
-    // handshake of a WebSocket has as long as a silent WebSocket.
+    // Pingora takes one value for all of a request; the gate keeps the handshake's.
     let (read, write) = match upgrade {
         true => (TUNNEL, TUNNEL),
         false => (timeouts.read, timeouts.write),
@@ -128,7 +128,7 @@ fn addresses(session: &Session) -> Option<(SocketAddr, SocketAddr)> {
 }
 
 /// The one upgrade that is passed on. Of others, Pingora forwards the plain request.
-fn is_web_socket(session: &Session) -> bool {
+pub(crate) fn is_web_socket(session: &Session) -> bool {
     let upgrade = session.req_header().headers.get(header::UPGRADE);
     session.is_upgrade_req()
         && upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))

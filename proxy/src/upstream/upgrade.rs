@@ -6,6 +6,9 @@
 //! answer can be read before the request is finished, which Pingora marks by flushing the
 //! connection twice: after the header, and after the body.
 //!
+//! Also, Pingora has one bound for the silence of a handshake and of the tunnel after it. The
+//! handshake's is kept here.
+//!
 //! To be deleted with the first Pingora that does not need it; the tests of tunnels stay.
 
 use std::{
@@ -13,30 +16,42 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU8, Ordering::SeqCst},
     },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::{Sleep, sleep},
 };
 
 /// The header's and the body's.
 const FLUSHES_OF_A_REQUEST: u8 = 2;
 
 /// Lets bytes of the instance through or not. Open at first, for the handshake of TLS.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Gate {
     flushes_to_come: AtomicU8,
+    /// Whether the clock of the answer is to be started.
+    starts: AtomicBool,
+    /// How long the instance may take to answer once the request is on its way.
+    answer_within: Duration,
 }
 
 impl Gate {
+    pub(super) fn new(answer_within: Duration) -> Self {
+        let (flushes_to_come, starts) = (AtomicU8::new(0), AtomicBool::new(false));
+        Self { flushes_to_come, starts, answer_within }
+    }
+
     /// To be called when the connection is made and nothing of the request is written.
     pub(crate) fn close(&self) {
         self.flushes_to_come.store(FLUSHES_OF_A_REQUEST, SeqCst);
+        self.starts.store(true, SeqCst);
     }
 
     fn is_open(&self) -> bool {
@@ -55,11 +70,13 @@ pub(super) struct Gated {
     tcp: TcpStream,
     gate: Arc<Gate>,
     reader: Option<Waker>,
+    /// Until the first byte of the answer.
+    unanswered: Option<Pin<Box<Sleep>>>,
 }
 
 impl Gated {
     pub(super) fn new(tcp: TcpStream, gate: Arc<Gate>) -> Self {
-        Self { tcp, gate, reader: None }
+        Self { tcp, gate, reader: None, unanswered: None }
     }
 }
 
@@ -70,11 +87,22 @@ impl AsyncRead for Gated {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.gate.starts.swap(false, SeqCst) {
+            this.unanswered = Some(Box::pin(sleep(this.gate.answer_within)));
+        }
         if !this.gate.is_open() {
             this.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        Pin::new(&mut this.tcp).poll_read(cx, buffer)
+        let read = Pin::new(&mut this.tcp).poll_read(cx, buffer);
+        if read.is_ready() {
+            this.unanswered = None;
+        } else if let Some(too_long) = &mut this.unanswered
+            && too_long.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
     }
 }
 

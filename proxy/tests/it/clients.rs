@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -25,6 +25,11 @@ use crate::harness::{Ca, DEADLINE, World};
 impl World {
     pub(crate) fn h1(&self) -> reqwest::Client {
         client(&self.ca).http1_only().build().unwrap()
+    }
+
+    /// One that connects from this address.
+    pub(crate) fn h1_from(&self, address: IpAddr) -> reqwest::Client {
+        client(&self.ca).http1_only().local_address(address).build().unwrap()
     }
 
     pub(crate) fn h2(&self) -> reqwest::Client {

@@ -18,7 +18,7 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 use tower::service_fn;
-use weir_config::{RouteState, SleepLevel, UpstreamProtocol};
+use weir_config::{RouteState, SleepLevel, TrafficPolicy, UpstreamProtocol};
 
 use crate::{
     harness::{Hint, World, eventually, logged},
@@ -140,12 +140,8 @@ impl World {
     }
 
     fn wake_grpc(&mut self, address: std::net::SocketAddr) {
-        let state = self.serving("rpc", address);
-        self.grpc_app(state);
-    }
-
-    fn grpc_app(&mut self, state: RouteState) {
-        self.serve_with("rpc", state, |policy| policy.upstream.protocol = UpstreamProtocol::Http2);
+        let http2 = |policy: &mut TrafficPolicy| policy.upstream.protocol = UpstreamProtocol::Http2;
+        self.serve_with("rpc", &[address], http2);
     }
 }
 
@@ -262,7 +258,7 @@ async fn a_call_that_is_given_up_ends_at_the_app() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_wakes_its_app_and_what_the_proxy_says_is_a_status_too() {
     let mut world = World::start();
-    world.grpc_app(RouteState::Asleep(SleepLevel::Stopped));
+    world.serve("rpc", RouteState::Asleep(SleepLevel::Stopped));
     let mut client = world.grpc("rpc").await;
     let calling = tokio::spawn(async move {
         check_unary(&mut client).await;
@@ -273,7 +269,10 @@ async fn a_call_wakes_its_app_and_what_the_proxy_says_is_a_status_too() {
     let mut client = calling.await.unwrap();
 
     let reason = "Deploying; 50 % done – wait.".to_owned();
-    world.grpc_app(RouteState::Unavailable { reason: reason.clone(), retry_after: Duration::ZERO });
+    world.serve(
+        "rpc",
+        RouteState::Unavailable { reason: reason.clone(), retry_after: Duration::ZERO },
+    );
     let status =
         client.ready().await.unary(call(""), method("/t/Unary"), TextCodec).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, &*reason));

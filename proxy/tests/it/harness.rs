@@ -115,18 +115,6 @@ impl World {
         self.control.publish(|snapshot| snapshot.insert(route));
     }
 
-    /// Publishes an app whose policy differs from the default.
-    pub(crate) fn serve_with(
-        &mut self,
-        name: &str,
-        state: RouteState,
-        change: impl FnOnce(&mut TrafficPolicy),
-    ) {
-        let mut route = self.route(name, state);
-        change(Arc::make_mut(&mut route.policy));
-        self.control.publish(|snapshot| snapshot.insert(route));
-    }
-
     pub(crate) fn route(&self, name: &str, state: RouteState) -> AppRoute {
         let app: AppName = name.parse().unwrap();
         AppRoute {
@@ -138,6 +126,20 @@ impl World {
             activity: self.activity.app(&app),
             app,
         }
+    }
+
+    /// Publishes an app that serves from these addresses, with a policy that differs in this.
+    pub(crate) fn serve_with(
+        &mut self,
+        name: &str,
+        addresses: &[SocketAddr],
+        change: impl FnOnce(&mut TrafficPolicy),
+    ) {
+        let endpoint = |(i, address): (usize, &SocketAddr)| self.endpoint(name, i as u16, *address);
+        let state = serving(addresses.iter().enumerate().map(endpoint));
+        let mut route = self.route(name, state);
+        change(Arc::make_mut(&mut route.policy));
+        self.control.publish(|snapshot| snapshot.insert(route));
     }
 
     pub(crate) fn endpoint(&self, app: &str, ordinal: u16, address: SocketAddr) -> Endpoint {

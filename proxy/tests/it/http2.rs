@@ -1,6 +1,6 @@
 //! HTTP/2 to instances, without TLS (h2c) and from clients of every version.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
@@ -11,23 +11,23 @@ use axum::{
 use futures::{StreamExt, future::join_all, stream};
 use http_body_util::{BodyExt, StreamBody};
 use serde_json::Value;
-use weir_config::{RouteState, UpstreamProtocol};
+use weir_config::UpstreamProtocol;
 
 use crate::{
     harness::{World, eventually},
     upstreams::{Echo, received, serve},
 };
 
-fn http2(world: &mut World, app: &str, state: RouteState) {
-    world.serve_with(app, state, |policy| policy.upstream.protocol = UpstreamProtocol::Http2);
+fn http2(world: &mut World, app: &str, address: SocketAddr) {
+    world.serve_with(app, &[address], |policy| policy.upstream.protocol = UpstreamProtocol::Http2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_of_any_version_reach_an_app_that_speaks_http_2() {
     let mut world = World::start();
     let echo = Echo::start("blog").await;
-    let state = world.serving("blog", echo.address);
-    http2(&mut world, "blog", state);
+    let address = echo.address;
+    http2(&mut world, "blog", address);
     for client in [world.h1(), world.h2()] {
         let url = world.url("blog", "/path?query=1");
         let sent = client.post(&url).header("X-Other", "kept").body("kept").send().await.unwrap();
@@ -56,8 +56,8 @@ async fn requests_of_any_version_reach_an_app_that_speaks_http_2() {
 async fn requests_under_way_share_a_connection() {
     let mut world = World::start();
     let echo = Echo::start_closed("blog").await;
-    let state = world.serving("blog", echo.address);
-    http2(&mut world, "blog", state);
+    let address = echo.address;
+    http2(&mut world, "blog", address);
     let client = world.h2();
     let mut sent = Vec::new();
     for n in 1..=40 {
@@ -80,8 +80,8 @@ async fn clients_that_do_not_read_do_not_stop_those_that_do() {
         Body::from_stream(stream::repeat_with(chunk))
     };
     let app = Router::new().route("/endless", get(endless)).route("/", get(|| async { "here" }));
-    let state = world.serving("blog", serve(app).await);
-    http2(&mut world, "blog", state);
+    let address = serve(app).await;
+    http2(&mut world, "blog", address);
     let mut stuck = Vec::new();
     for _ in 0..20 {
         let response = world.h2().get(world.url("blog", "/endless")).send().await.unwrap();
@@ -113,8 +113,8 @@ async fn with_trailer() -> Body {
 #[tokio::test(flavor = "multi_thread")]
 async fn trailers_of_an_answer_come_through() {
     let mut world = World::start();
-    let state = world.serving("blog", serve(Router::new().fallback(get(with_trailer))).await);
-    http2(&mut world, "blog", state);
+    let address = serve(Router::new().fallback(get(with_trailer))).await;
+    http2(&mut world, "blog", address);
     let response = world.h2().get(world.url("blog", "/")).send().await.unwrap();
     let body: axum::http::Response<reqwest::Body> = response.into();
     let collected = body.into_body().collect().await.unwrap();
@@ -132,8 +132,8 @@ async fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
             chunk
         }))
     };
-    let state = world.serving("blog", serve(Router::new().fallback(get(broken))).await);
-    http2(&mut world, "blog", state);
+    let address = serve(Router::new().fallback(get(broken))).await;
+    http2(&mut world, "blog", address);
     for client in [world.h1(), world.h2()] {
         let sent = client.get(world.url("blog", "/")).send().await;
         let whole = match sent {

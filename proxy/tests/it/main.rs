@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test is a failure with a place")]
 
 mod access_log;
+mod balance;
 mod certificates;
 mod clients;
 mod conformance_h1;
@@ -15,16 +16,20 @@ mod frames;
 mod grpc;
 mod harness;
 mod http2;
+mod limits;
 mod metrics;
 mod mtls;
+mod outliers;
 mod proxy_protocol_out;
 mod refusals;
+mod retries;
 mod shutdown;
 mod sse;
 mod swaps;
 mod text_codec;
 mod tickets;
 mod timeline;
+mod timeouts;
 mod tunnels;
 mod upstream_tls;
 mod upstreams;

@@ -25,6 +25,10 @@ async fn metrics_render_what_happened() {
     eventually("held", || silent.held() == 1).await;
     eventually("the first is over", || app.in_flight() == 0).await;
 
+    world.serve_with("limited", &[echo.address], |policy| policy.limits.body = 1);
+    let refused = client.post(world.url("limited", "/")).body("xx").send().await.unwrap();
+    assert_eq!(refused.status(), 413);
+
     let registry = Registry::new();
     registry.register(Box::new(world.metrics)).unwrap();
     let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
@@ -40,8 +44,9 @@ async fn metrics_render_what_happened() {
         "weir_requests_held{app=\"silent\"} 1",
         "weir_requests_unrouted_total{reason=\"unknown_host\"} 1",
         "weir_requests_unrouted_total{reason=\"misdirected\"} 0",
-        "weir_snapshot_generation 4",
-        "weir_hosts 2",
+        "weir_requests_refused_total{app=\"limited\",limit=\"body\"} 1",
+        "weir_snapshot_generation 5",
+        "weir_hosts 3",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in:\n{text}");
     }

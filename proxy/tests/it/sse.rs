@@ -35,9 +35,8 @@ async fn each_event_is_there_at_once_and_the_stream_counts_until_it_is_left() {
     }));
     let address = serve(app).await;
     for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
-        let state = world.serving("live", address);
         // Shorter than the stream lasts: what is told at intervals is no silence.
-        world.serve_with("live", state, |policy| {
+        world.serve_with("live", &[address], |policy| {
             policy.upstream.protocol = protocol;
             policy.timeouts.read = Duration::from_secs(5);
         });
@@ -56,8 +55,7 @@ async fn each_event_is_there_at_once_and_the_stream_counts_until_it_is_left() {
             assert_eq!(read(&mut stream).await, "data: still\n\n");
             drop((stream, client));
             eventually("it counts no more", || app.in_flight() == 0).await;
-            let state = world.serving("live", address);
-            world.serve_with("live", state, |policy| policy.upstream.protocol = protocol);
+            world.serve_with("live", &[address], |policy| policy.upstream.protocol = protocol);
         }
     }
 }

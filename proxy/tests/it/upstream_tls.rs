@@ -29,7 +29,7 @@ async fn an_instance_is_verified_and_its_connections_are_used_again() {
         (UpstreamProtocol::Http2, "h2", "HTTP/2.0"),
     ] {
         let echo = Echo::start_tls("backend", ca.acceptor(NAME, &[alpn])).await;
-        world.serve_with("blog", world.serving("blog", echo.address), |policy| {
+        world.serve_with("blog", &[echo.address], |policy| {
             trusting(Some(ca.der()))(policy);
             policy.upstream.protocol = protocol;
         });
@@ -48,7 +48,7 @@ async fn an_instance_is_verified_and_its_connections_are_used_again() {
 }
 
 async fn check_refused(world: &mut World, address: SocketAddr, root: Option<&Ca>, why: &str) {
-    world.serve_with("blog", world.serving("blog", address), trusting(root.map(Ca::der)));
+    world.serve_with("blog", &[address], trusting(root.map(Ca::der)));
     let path = format!("/untrusted/{}", why.replace(' ', "-"));
     let response = world.h1().get(world.url("blog", &path)).send().await.unwrap();
     assert_eq!(response.status(), 502, "{why}");
@@ -85,8 +85,8 @@ async fn a_connection_is_not_used_under_another_policy_than_it_was_made_under() 
     let echo = Echo::start_tls("backend", ca.acceptor(NAME, &[])).await;
     let client = world.h1();
     for (trusted, status) in [(&ca, 200), (&other, 502), (&ca, 200)] {
-        let state = world.serving("blog", echo.address);
-        world.serve_with("blog", state, trusting(Some(trusted.der())));
+        let address = echo.address;
+        world.serve_with("blog", &[address], trusting(Some(trusted.der())));
         let response = client.get(world.url("blog", "/")).send().await.unwrap();
         assert_eq!(response.status(), status);
     }
@@ -96,8 +96,8 @@ async fn a_connection_is_not_used_under_another_policy_than_it_was_made_under() 
 async fn an_instance_that_never_answers_the_handshake_is_given_up() {
     let mut world = World::start();
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let state = world.serving("blog", silent.local_addr().unwrap());
-    world.serve_with("blog", state, |policy| {
+    let address = silent.local_addr().unwrap();
+    world.serve_with("blog", &[address], |policy| {
         trusting(None)(policy);
         policy.timeouts.connect = Duration::from_millis(50);
     });
@@ -110,7 +110,7 @@ async fn web_sockets_go_over_tls_and_over_http_1_1_whatever_the_app_speaks() {
     let mut world = World::start();
     let ca = Ca::new();
     let address = web_socket_tls(ca.acceptor(NAME, &["h2", "http/1.1"])).await;
-    world.serve_with("chat", world.serving("chat", address), |policy| {
+    world.serve_with("chat", &[address], |policy| {
         trusting(Some(ca.der()))(policy);
         policy.upstream.protocol = UpstreamProtocol::Http2;
     });

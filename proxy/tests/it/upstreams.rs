@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use axum::{
@@ -22,7 +23,7 @@ use hyper_util::{
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpSocket},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
 };
 use tokio_rustls::TlsAcceptor;
@@ -153,6 +154,95 @@ impl Refusing {
     pub(crate) fn address(&self) -> SocketAddr {
         self.0.local_addr().unwrap()
     }
+}
+
+/// Does with its n-th request, from 0, what it is told to.
+pub(crate) struct Scripted {
+    pub(crate) address: SocketAddr,
+    hits: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Act {
+    /// With this status.
+    Answer(u16),
+    /// Closes the connection without an answer.
+    HangUp,
+    /// Keeps the connection and says nothing.
+    Silence,
+    /// Begins an answer and closes the connection.
+    Break,
+    /// So many pieces of a body, one each 20 ms.
+    Drip(usize),
+}
+
+impl Scripted {
+    pub(crate) async fn start(script: impl Fn(u64) -> Act + Send + Sync + 'static) -> Self {
+        let (listener, address) = bind().await;
+        let (hits, script) = (Arc::new(AtomicU64::new(0)), Arc::new(script));
+        let scripted = Self { address, hits: hits.clone() };
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (hits, script) = (hits.clone(), script.clone());
+                tokio::spawn(async move {
+                    while read_request(&mut stream).await {
+                        let act = script(hits.fetch_add(1, SeqCst));
+                        if act.perform(&mut stream).await.is_none() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        scripted
+    }
+
+    pub(crate) fn hits(&self) -> u64 {
+        self.hits.load(SeqCst)
+    }
+}
+
+impl Act {
+    /// `None` ends the connection.
+    async fn perform(self, stream: &mut TcpStream) -> Option<()> {
+        let head = |status: u16| format!("HTTP/1.1 {status} X\r\nContent-Length: 8\r\n\r\n");
+        match self {
+            Self::Answer(status) => {
+                let answer = head(status) + "scripted";
+                stream.write_all(answer.as_bytes()).await.ok()
+            }
+            Self::HangUp => None,
+            Self::Silence => std::future::pending().await,
+            Self::Break => {
+                stream.write_all((head(200) + "scr").as_bytes()).await.ok()?;
+                None
+            }
+            Self::Drip(pieces) => {
+                let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+                stream.write_all(head.as_bytes()).await.ok()?;
+                for _ in 0..pieces {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    stream.write_all(b"1\r\n.\r\n").await.ok()?;
+                }
+                stream.write_all(b"0\r\n\r\n").await.ok()
+            }
+        }
+    }
+}
+
+/// Reads a request with its body; false at the end of the connection.
+async fn read_request(stream: &mut TcpStream) -> bool {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return false,
+        }
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    stream.read_exact(&mut body).await.is_ok()
 }
 
 /// Reads a request and closes the connection without an answer.

@@ -2,11 +2,18 @@
 //!
 //! Everything here is an atomic, so that a request neither waits nor is waited for. Levels cannot
 //! be lost the way events can: a drain, an idle clock and a held request are all read from here.
+//! What limits requests is kept here, too, and so outlives the snapshots that say how.
+
+mod bucket;
+mod histogram;
+mod retry_budget;
+mod standing;
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
             AtomicU64,
             Ordering::{Relaxed, SeqCst},
@@ -16,11 +23,17 @@ use std::{
     time::Duration,
 };
 
-use crate::{AppName, EndpointId, Moment, SleepLevel};
-
-/// Upper bounds, in seconds, of the latency buckets; one more bucket holds the rest.
-pub const HISTOGRAM_BOUNDS_SECONDS: [f64; 14] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+use self::{
+    bucket::{Bucket, ClientBuckets},
+    histogram::Histogram,
+    retry_budget::RetryBudget,
+    standing::Record,
+};
+pub use self::{
+    histogram::{HISTOGRAM_BOUNDS_SECONDS, HistogramReading},
+    standing::Standing,
+};
+use crate::{AppName, EndpointId, Moment, Outlier, Rate, Retries, SleepLevel};
 
 /// The activity of every app and endpoint. Requests never come here: a route in the snapshot
 /// carries its entries with it.
@@ -81,6 +94,40 @@ pub struct AppActivity {
     latency: Histogram,
     wake_paused: Histogram,
     wake_stopped: Histogram,
+    incidents: [AtomicU64; Incident::ALL.len()],
+    retry_budget: RetryBudget,
+    rate: Bucket,
+    clients: OnceLock<ClientBuckets>,
+}
+
+/// What the proxy does to an app's requests beside carrying them, counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incident {
+    /// A request was sent again.
+    Retry,
+    /// One was not, because too many had been.
+    RetryDenied,
+    /// Too many requests of everybody together.
+    RateLimited,
+    /// Too many requests of one client.
+    ClientRateLimited,
+    /// Too many requests under way, on the app or on each of its endpoints.
+    Overloaded,
+    BodyTooLarge,
+    /// An endpoint failed so often that it gets no requests for a while.
+    Ejection,
+}
+
+impl Incident {
+    pub const ALL: [Self; 7] = [
+        Self::Retry,
+        Self::RetryDenied,
+        Self::RateLimited,
+        Self::ClientRateLimited,
+        Self::Overloaded,
+        Self::BodyTooLarge,
+        Self::Ejection,
+    ];
 }
 
 impl AppActivity {
@@ -88,12 +135,17 @@ impl AppActivity {
     /// theirs for as long as they live.
     pub fn begin(self: &Arc<Self>) -> Lease {
         self.in_flight.add();
-        Lease(self.clone())
+        Lease { activity: self.clone(), is_traffic: true }
     }
 
     /// Requests that have begun and not ended, held ones included.
     pub fn in_flight(&self) -> u64 {
         self.in_flight.count()
+    }
+
+    /// The same for who only compares it.
+    pub fn load(&self) -> u64 {
+        self.in_flight.load()
     }
 
     /// Requests that wait for the app to be awake.
@@ -142,6 +194,41 @@ impl AppActivity {
         }
     }
 
+    pub fn count(&self, incident: Incident) {
+        self.incidents[incident as usize].fetch_add(1, Relaxed);
+    }
+
+    pub fn counted(&self, incident: Incident) -> u64 {
+        self.incidents[incident as usize].load(Relaxed)
+    }
+
+    /// Counts a request, of which a part may be retries.
+    pub fn fund_retries(&self, now: Moment) {
+        self.retry_budget.request(now);
+    }
+
+    /// Whether a retry is within the budget, which it then takes from.
+    pub fn take_retry(&self, policy: &Retries, now: Moment) -> bool {
+        self.retry_budget.retry(policy.budget_percent, now)
+    }
+
+    /// Counts a request against the rate of all; if it is too much, says how long until it would
+    /// not be. `now` is [`Moment::nanos_at`].
+    ///
+    /// # Errors
+    /// The time until a request may come.
+    pub fn take(&self, rate: &Rate, now: u64) -> Result<(), Duration> {
+        self.rate.take(rate, now)
+    }
+
+    /// Counts a request against the rate of its client. The first one makes the table.
+    ///
+    /// # Errors
+    /// The time until a request of this client may come.
+    pub fn take_of_client(&self, client: IpAddr, rate: &Rate, now: u64) -> Result<(), Duration> {
+        self.clients.get_or_init(ClientBuckets::default).take(client, rate, now)
+    }
+
     /// Answered requests by the first digit of their status, 1 to 5.
     pub fn statuses(&self) -> [u64; 5] {
         std::array::from_fn(|i| self.statuses[i].load(Relaxed))
@@ -173,6 +260,7 @@ pub enum UpstreamConnection {
 #[derive(Debug, Default)]
 pub struct EndpointActivity {
     in_flight: InFlight,
+    record: Record,
 }
 
 impl EndpointActivity {
@@ -184,6 +272,32 @@ impl EndpointActivity {
 
     pub fn in_flight(&self) -> u64 {
         self.in_flight.count()
+    }
+
+    /// The same for who only compares it.
+    pub fn load(&self) -> u64 {
+        self.in_flight.load()
+    }
+
+    /// Whether it gets no requests, because it failed so often.
+    pub fn is_ejected(&self, now: Moment) -> bool {
+        self.record.is_ejected(now)
+    }
+
+    /// How it stands, having been chosen for a request. `None`: its ejection is over, but another
+    /// request has just begun to try it, and this one must choose again.
+    pub fn stand(&self, policy: &Outlier, now: Moment) -> Option<Standing> {
+        self.record.stand(policy, now)
+    }
+
+    /// It has answered a request that was given to it with this standing.
+    pub fn succeeded(&self, standing: Standing) {
+        self.record.succeeded(standing);
+    }
+
+    /// It has failed such a request. Returns whether it is ejected by that.
+    pub fn failed(&self, standing: Standing, policy: &Outlier, now: Moment) -> bool {
+        self.record.failed(standing, policy, now)
     }
 }
 
@@ -198,6 +312,11 @@ struct InFlight(AtomicU64);
 impl InFlight {
     fn count(&self) -> u64 {
         fence(SeqCst);
+        self.0.load(Relaxed)
+    }
+
+    /// Good enough to compare loads by; a drain is not over because of it.
+    fn load(&self) -> u64 {
         self.0.load(Relaxed)
     }
 
@@ -223,12 +342,24 @@ impl Drop for EndpointLease {
 
 /// A request in flight on an app; ends when dropped.
 #[derive(Debug)]
-pub struct Lease(Arc<AppActivity>);
+pub struct Lease {
+    activity: Arc<AppActivity>,
+    is_traffic: bool,
+}
+
+impl Lease {
+    /// Ends it for a request that was turned away at the door, and so keeps no app awake.
+    pub fn turn_away(mut self) {
+        self.is_traffic = false;
+    }
+}
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.touch(Moment::now());
-        self.0.in_flight.subtract();
+        if self.is_traffic {
+            self.activity.touch(Moment::now());
+        }
+        self.activity.in_flight.subtract();
     }
 }
 
@@ -239,35 +370,5 @@ pub struct Held(Arc<AppActivity>);
 impl Drop for Held {
     fn drop(&mut self) {
         self.0.held.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Counts in fixed buckets, without a lock.
-#[derive(Debug, Default)]
-struct Histogram {
-    buckets: [AtomicU64; HISTOGRAM_BOUNDS_SECONDS.len() + 1],
-    sum_micros: AtomicU64,
-}
-
-/// A histogram at one moment; the counts are per bucket, not cumulative.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct HistogramReading {
-    pub buckets: [u64; HISTOGRAM_BOUNDS_SECONDS.len() + 1],
-    pub sum_seconds: f64,
-}
-
-impl Histogram {
-    fn record(&self, took: Duration) {
-        let seconds = took.as_secs_f64();
-        let bucket = HISTOGRAM_BOUNDS_SECONDS.partition_point(|bound| *bound < seconds);
-        self.buckets[bucket].fetch_add(1, Relaxed);
-        self.sum_micros.fetch_add(took.as_micros() as u64, Relaxed);
-    }
-
-    fn read(&self) -> HistogramReading {
-        HistogramReading {
-            buckets: std::array::from_fn(|i| self.buckets[i].load(Relaxed)),
-            sum_seconds: self.sum_micros.load(Relaxed) as f64 / 1e6,
-        }
     }
 }

@@ -1,0 +1,117 @@
+//! Weir: apps of 100 names each, told and changed through its admin API.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{anyhow, bail};
+use serde_json::json;
+
+use super::{Addresses, Peer, call, version};
+use crate::{
+    process::Process,
+    site::{DOMAIN, NAMES, Site, free_address, host, sibling},
+};
+
+/// The most names that one app may have.
+const NAMES_OF_AN_APP: usize = 100;
+
+/// Apps are told to Weir by so many clients at once.
+const WRITERS: usize = 8;
+
+/// Until its admin API answers.
+const START: Duration = Duration::from_secs(20);
+
+pub(super) fn start(site: &Site) -> anyhow::Result<Peer> {
+    start_with(site, "weir", "info,access=off")
+}
+
+pub(super) fn start_with_access_log(site: &Site) -> anyhow::Result<Peer> {
+    start_with(site, "weir+log", "info")
+}
+
+fn start_with(site: &Site, name: &'static str, log: &str) -> anyhow::Result<Peer> {
+    let addresses = Addresses::free()?;
+    let address = free_address()?;
+    let program = sibling("weir")?;
+    let state = site.dir().join(name);
+    // One client with 10,000 connections is too many for its defaults, as are its many requests.
+    let settings = json!({"proxy": {
+        "max_connections_per_client": 20_000,
+        "max_requests_per_connection": 1_000_000_000,
+        "idle_timeout": "10m",
+    }});
+    let settings = site.write("weir.yaml", &settings.to_string())?;
+    let mut command = Command::new(&program);
+    command
+        .args(["serve", "--threads", "1", "--base-domain", DOMAIN, "--log-level", log])
+        .args(["--http", &addresses.http.to_string(), "--https", &addresses.https.to_string()])
+        .args(["--admin", &address.to_string(), "--state-dir"])
+        .arg(&state)
+        .arg("--config")
+        .arg(settings);
+    let mut process = Process::measured(site.dir(), name, &command)?;
+    let admin = Admin::wait_for(address, &state, &mut process)?;
+    admin.put_all(site.backend(0))?;
+    Ok(Peer {
+        name,
+        version: version(&program.to_string_lossy(), "--version")?,
+        names: "apps of 100 names each",
+        addresses,
+        roots: state.join("ca.pem"),
+        process,
+        change: Some(Box::new(move |_, to| admin.put("changing", &[], to))),
+    })
+}
+
+struct Admin {
+    address: SocketAddr,
+    token: String,
+}
+
+impl Admin {
+    fn wait_for(address: SocketAddr, state: &Path, process: &mut Process) -> anyhow::Result<Self> {
+        let deadline = Instant::now() + START;
+        while Instant::now() < deadline {
+            process.ensure_runs()?;
+            if TcpStream::connect(address).is_ok()
+                && let Ok(token) = fs::read_to_string(state.join("admin.token"))
+            {
+                return Ok(Self { address, token: token.trim().to_owned() });
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        bail!("its admin API does not answer")
+    }
+
+    fn put_all(&self, backend: SocketAddr) -> anyhow::Result<()> {
+        let put = |writer: usize| {
+            for app in (writer..NAMES / NAMES_OF_AN_APP).step_by(WRITERS) {
+                let names = (app * NAMES_OF_AN_APP..).take(NAMES_OF_AN_APP).map(host);
+                let names: Vec<_> = names.collect();
+                self.put(&format!("app-{app}"), &names, backend)?;
+            }
+            anyhow::Ok(())
+        };
+        self.put("changing", &[], backend)?;
+        thread::scope(|scope| {
+            let writers: Vec<_> =
+                (0..WRITERS).map(|writer| scope.spawn(move || put(writer))).collect();
+            let mut joined = writers.into_iter().map(|writer| writer.join());
+            joined.try_for_each(|put| put.map_err(|_| anyhow!("a writer panicked"))?)
+        })
+    }
+
+    /// Makes an app, or changes it.
+    fn put(&self, app: &str, names: &[String], backend: SocketAddr) -> anyhow::Result<()> {
+        let spec = json!({"upstreams": [backend], "hostnames": names, "http": "serve"});
+        let manifest = json!({"kind": "App", "name": app, "spec": spec});
+        let headers = format!("Authorization: Bearer {}\r\n", self.token);
+        call(self.address, &format!("PUT /v1/apps/{app}"), &headers, &manifest)
+    }
+}

@@ -1,0 +1,115 @@
+//! How long anyone is waited for.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use reqwest::Body;
+use weir_config::Moment;
+
+use crate::{
+    harness::{DEADLINE, World, eventually},
+    upstreams::{Act, Echo, Scripted, web_socket},
+};
+
+const SHORT: Duration = Duration::from_millis(200);
+
+const HANDSHAKE: &str =
+    "GET / HTTP/1.1\r\nHost: chat.apps.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_takes_too_long_altogether_is_504() {
+    let mut world = World::start();
+    let silent = Scripted::start(|_| Act::Silence).await;
+    world.serve_with("blog", &[silent.address], |policy| policy.timeouts.total = Some(SHORT));
+    for client in [world.h1(), world.h2()] {
+        let begun = Instant::now();
+        let answer = client.get(world.url("blog", "/")).send().await.unwrap();
+        assert_eq!(answer.status(), 504);
+        assert!((SHORT..DEADLINE / 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    }
+    assert_eq!(silent.hits(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_takes_too_long_altogether_is_cut() {
+    let mut world = World::start();
+    // A piece each 20 ms, so that no wait is long; the whole would take minutes.
+    let drips = Scripted::start(|_| Act::Drip(10_000)).await;
+    // Long enough for the answer to begin also where everything is slow.
+    let total = 5 * SHORT;
+    world.serve_with("blog", &[drips.address], |policy| policy.timeouts.total = Some(total));
+    let (app, endpoint) = (world.app("blog"), world.in_flight_on("blog", 0));
+    for client in [world.h1(), world.h2()] {
+        let begun = Instant::now();
+        let answer = client.get(world.url("blog", "/")).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.bytes().await.unwrap_err();
+        assert!((total..DEADLINE / 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        eventually("leases end", || (app.in_flight(), endpoint.in_flight()) == (0, 0)).await;
+    }
+    // One that takes longer than `read`, but not too long altogether, is whole.
+    let drips = Scripted::start(|_| Act::Drip(15)).await;
+    world.serve_with("blog", &[drips.address], |policy| {
+        policy.timeouts.read = SHORT;
+        policy.timeouts.total = Some(DEADLINE);
+    });
+    let answer = world.h1().get(world.url("blog", "/")).send().await.unwrap();
+    assert_eq!(answer.bytes().await.unwrap().len(), 15);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_send_its_body_is_told_so_and_frees_the_instance() {
+    let mut world = World::start();
+    let echo = Echo::start("echo").await;
+    world.serve_with("blog", &[echo.address], |policy| {
+        policy.timeouts.read = SHORT;
+        policy.outlier.failures = 1;
+        policy.outlier.max_ejected_percent = 100;
+    });
+    let (app, endpoint) = (world.app("blog"), world.in_flight_on("blog", 0));
+    for client in [world.h1(), world.h2()] {
+        let some = stream::iter([Ok::<_, std::io::Error>(Bytes::from("some"))]);
+        let body = Body::wrap_stream(some.chain(stream::pending()));
+        let answer = client.post(world.url("blog", "/")).body(body).send().await.unwrap();
+        assert_eq!(answer.status(), 408);
+        eventually("leases end", || (app.in_flight(), endpoint.in_flight()) == (0, 0)).await;
+    }
+    assert!(!endpoint.is_ejected(Moment::now()), "it is not the instance's fault");
+    assert_eq!(echo.hits(), 0);
+    // One that sends slowly, but sends, is served.
+    let body = stream::unfold(0, |i| async move {
+        tokio::time::sleep(SHORT / 4).await;
+        (i < 8).then_some((Ok::<_, std::io::Error>(Bytes::from("x")), i + 1))
+    });
+    let request = world.h2().post(world.url("blog", "/")).body(Body::wrap_stream(body));
+    assert_eq!(request.send().await.unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_is_waited_for_no_longer_than_any_answer() {
+    let mut world = World::start();
+    let silent = Scripted::start(|_| Act::Silence).await;
+    world.serve_with("chat", &[silent.address], |policy| policy.timeouts.read = SHORT);
+    let mut raw = world.raw("chat.apps.test").await;
+    raw.send(HANDSHAKE).await;
+    let answer = raw.read_to_end().await;
+    assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_may_be_silent_for_longer_than_an_answer() {
+    let mut world = World::start();
+    world.serve_with("chat", &[web_socket().await], |policy| {
+        policy.timeouts.read = SHORT;
+        policy.timeouts.write = SHORT;
+        policy.timeouts.total = Some(SHORT);
+    });
+    let mut raw = world.raw("chat.apps.test").await;
+    raw.send(HANDSHAKE).await;
+    raw.read_until("hello\n").await;
+    // Nothing happens for a while; that is what is tested.
+    tokio::time::sleep(3 * SHORT).await;
+    raw.send("still there\n").await;
+    assert_eq!(raw.read_until("\n").await, ">still there\n");
+}

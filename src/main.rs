@@ -6,6 +6,7 @@ mod logging;
 mod paths;
 mod ports;
 mod serve;
+mod tickets;
 
 use std::process::ExitCode;
 

@@ -15,6 +15,7 @@ use weir_proxy::{AccessLog, Proxy, ProxyOptions};
 use crate::{
     lifecycle::{DataPlane, Inherited, Predecessor, Process, Shared, Sockets, operator},
     logging, paths,
+    tickets::TicketFile,
 };
 
 /// Run the proxy and its control loop.
@@ -103,8 +104,8 @@ pub(crate) fn serve(args: ServeArgs) -> anyhow::Result<()> {
         None => None,
     };
     let dir = StateDir::open(&settings.state_dir)?;
-    let app =
-        App::build(settings, sockets, dir, predecessor, access_log, data_plane.handle())?;
+    let app = App::build(settings, sockets, dir, predecessor, access_log, data_plane.handle())?;
+    control_plane.spawn(app.tickets.rotate());
     let lived = control_plane.block_on(app.process.live(app.control, app.dir, app.shared));
     data_plane.shutdown_timeout(LAST_TASKS);
     control_plane.shutdown_timeout(LAST_TASKS);
@@ -172,6 +173,7 @@ struct App {
     process: Process,
     control: Control,
     dir: StateDir,
+    tickets: TicketFile,
     /// What is one with the process before this one, if there is one.
     shared: Option<Shared>,
 }
@@ -222,9 +224,10 @@ impl App {
                 ProxyOptions { https_port_public, settings: proxy, access_log, slow_request };
             Proxy::new(snapshots.clone(), control.hints(), http, https, options)?
         };
+        let tickets = TicketFile::open(&dir, proxy.tickets())?;
         let metrics = proxy.metrics(activity.clone());
         let data_plane = DataPlane::new(proxy, data_plane.clone());
         let process = Process { settings, sockets, activity, snapshots, metrics, data_plane };
-        Ok(Self { process, control, dir, shared })
+        Ok(Self { process, control, dir, tickets, shared })
     }
 }

@@ -9,6 +9,7 @@ use std::{
     fs,
     os::unix::{fs::PermissionsExt, fs::symlink, net::UnixDatagram},
     path::{Path, PathBuf},
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
@@ -206,15 +207,30 @@ async fn a_hand_over_that_fails_half_way_is_taken_back() {
     assert_ne!(weir.serving_pid(), before);
 }
 
-/// Reads what systemd would be told, until it is this.
-async fn told(systemd: &UnixDatagram, wanted: &str) -> String {
-    wait_for(&format!("systemd to be told {wanted}"), async || {
-        let mut message = [0; 1024];
-        let length = systemd.recv(&mut message).ok()?;
-        let message = String::from_utf8(message[..length].to_vec()).unwrap();
-        message.lines().any(|line| line.starts_with(wanted)).then_some(message)
-    })
-    .await
+/// Hears what systemd would be told. All of it at once: who tells waits for room to do so.
+struct Systemd(mpsc::Receiver<String>);
+
+impl Systemd {
+    fn listen(socket: UnixDatagram) -> Self {
+        let (heard, messages) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut message = [0; 1024];
+            while let Ok(length) = socket.recv(&mut message) {
+                let message = String::from_utf8(message[..length].to_vec()).unwrap();
+                if heard.send(message).is_err() {
+                    return;
+                }
+            }
+        });
+        Self(messages)
+    }
+
+    /// The next message with a line that begins so.
+    async fn told(&self, wanted: &str) -> String {
+        let is_it = |message: &String| message.lines().any(|line| line.starts_with(wanted));
+        let what = format!("systemd to be told {wanted}");
+        wait_for(&what, async || self.0.try_iter().find(is_it)).await
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,33 +240,32 @@ async fn systemd_hands_over_sockets_and_is_told_how_it_goes() {
     let mut systemd = None;
     let mut weir = Weir::start_set_up(|command, dir| {
         let socket = UnixDatagram::bind(dir.join("notify")).unwrap();
-        socket.set_nonblocking(true).unwrap();
         command.env("NOTIFY_SOCKET", dir.join("notify")).env("WATCHDOG_USEC", "300000");
         command.env("LISTEN_FDS", "2").env("LISTEN_FDNAMES", "https:http");
         let [http, https] = sockets;
         let mapping = |parent_fd, child_fd| FdMapping { parent_fd, child_fd };
         command.fd_mappings(vec![mapping(https.into(), 3), mapping(http.into(), 4)]).unwrap();
-        systemd = Some(socket);
+        systemd = Some(Systemd::listen(socket));
     })
     .await;
     let systemd = systemd.unwrap();
     assert_eq!((weir.http, weir.https), (http, https));
-    told(&systemd, "READY=1").await;
-    told(&systemd, "WATCHDOG=1").await;
+    systemd.told("READY=1").await;
+    systemd.told("WATCHDOG=1").await;
     let (app, _upstream) = serve_upstream(&weir).await;
     assert_eq!(weir.get(&app, "/").await.0, 200);
 
     weir.upgrade();
-    told(&systemd, "RELOADING=1").await;
-    let handed_over = told(&systemd, "MAINPID=").await;
+    systemd.told("RELOADING=1").await;
+    let handed_over = systemd.told("MAINPID=").await;
     let main = format!("MAINPID={}\n", weir.serving_pid());
     assert!(handed_over.contains(&main) && handed_over.contains("READY=1"), "{handed_over}");
     weir.end().await;
-    told(&systemd, "WATCHDOG=1").await;
+    systemd.told("WATCHDOG=1").await;
     assert_eq!(weir.get(&app, "/").await.0, 200);
     let successor = weir.serving_pid().to_string();
     assert!(std::process::Command::new("kill").arg(&successor).status().unwrap().success());
-    told(&systemd, "STOPPING=1").await;
+    systemd.told("STOPPING=1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,8 +297,8 @@ async fn a_stop_ends_as_soon_as_the_last_request_has() {
     let (mut weir, _, upstream, request) = with_request_in_flight("60s").await;
     weir.signal("TERM");
     wait_for("the drain", async || weir.log().contains("draining").then_some(())).await;
-    // Longer than a stop takes that waits for nobody.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Longer than a stop takes that waits for nobody: twice the lame duck.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
     assert!(weir.ended().is_none(), "{}", weir.log());
     upstream.release();
     let released = Instant::now();

@@ -12,15 +12,15 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{BASE, Weir, member::Member, wait_for};
+use support::{BASE, Weir, upstream::Upstream, wait_for};
 
 async fn start() -> Weir {
     Weir::start_with(&["--docker", "/nonexistent/docker.sock"]).await
 }
 
-async fn members<const N: usize>(names: [&str; N]) -> [Member; N] {
-    let started = futures::future::join_all(names.map(Member::start)).await;
-    started.try_into().unwrap_or_else(|_| unreachable!("as many as names"))
+async fn members<const N: usize>(names: [&str; N]) -> [Upstream; N] {
+    let started = futures::future::join_all(names.map(Upstream::named)).await;
+    started.try_into().unwrap_or_else(|_| panic!("as many as names"))
 }
 
 /// A check often enough for tests.
@@ -28,7 +28,7 @@ fn health() -> Value {
     json!({"type": "http", "path": "/healthz", "interval": "100ms", "fall": 1})
 }
 
-fn upstreams(members: &[Member], fields: &Value) -> Value {
+fn upstreams(members: &[Upstream], fields: &Value) -> Value {
     let addresses: Vec<_> = members.iter().map(|member| member.address.to_string()).collect();
     let mut spec = json!({"upstreams": addresses, "health": health(), "http": "serve"});
     for (key, value) in fields.as_object().unwrap() {
@@ -37,8 +37,8 @@ fn upstreams(members: &[Member], fields: &Value) -> Value {
     spec
 }
 
-async fn put_shard(weir: &Weir, name: &str, members: &[&Member]) -> Value {
-    let member = |member: &&Member| json!({"name": member.name, "address": member.address});
+async fn put_shard(weir: &Weir, name: &str, members: &[&Upstream]) -> Value {
+    let member = |member: &&Upstream| json!({"name": member.name, "address": member.address});
     let members: Vec<_> = members.iter().map(member).collect();
     // Requests come one by one, but the last one may not be over when the next one comes.
     let balance = json!({"hash": "host", "max_load": 100});

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pingora::{Error, ErrorSource, RetryType, proxy::Session};
+use pingora::{Error, ErrorSource, ErrorType, RetryType, proxy::Session};
 use weir_config::{AppRoute, Endpoint, Incident, Moment};
 
 use crate::{
@@ -29,6 +29,8 @@ impl Gateway {
         }
         if is_connect(error.etype()) {
             self.observer.connect_failed(&endpoint.id);
+        }
+        if is_connect(error.etype()) || is_handshake(error.etype()) {
             count_failure(route, endpoint, ctx);
         }
         let attempts = &mut ctx.attempts;
@@ -101,6 +103,12 @@ impl Gateway {
             self.observer.connect_failed(&endpoint.id);
         }
     }
+}
+
+/// The endpoint can be connected to, but not spoken to.
+fn is_handshake(error: &ErrorType) -> bool {
+    use ErrorType::{HandshakeError, InvalidCert, TLSHandshakeFailure, TLSHandshakeTimedout};
+    matches!(error, HandshakeError | InvalidCert | TLSHandshakeFailure | TLSHandshakeTimedout)
 }
 
 /// Returns whether the endpoint is ejected by it.

@@ -106,6 +106,7 @@ impl Process {
             match successor.take_over(&snapshot, &self.activity).await {
                 Ok(successor) => {
                     watchdog.abort();
+                    drop(operator);
                     self.hand_over(successor, control, asker, &mut signals).await;
                     return Ok(());
                 }
@@ -120,6 +121,7 @@ impl Process {
             }
         }
         watchdog.abort();
+        drop(operator);
         // With it goes the publisher, and the hope of the requests that wait for an app to wake.
         drop(control);
         self.end(&mut signals).await;

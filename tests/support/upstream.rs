@@ -1,15 +1,20 @@
-//! A server that something else keeps running: it counts what reaches it.
+//! A server that something else keeps running: it says who it is, and counts what reaches it.
 //!
 //! | path | answer |
 //! |---|---|
 //! | `/count/ID` | `ID`, for GET and POST |
 //! | `/held` | once [`Upstream::release`] was called |
 //! | `/ws` | a WebSocket that sends back every short message |
+//! | `/healthz` | 200, or 503 after [`Upstream::set_healthy`] |
+//! | any other | its name |
 
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{
@@ -20,26 +25,61 @@ use tokio::{
 
 #[derive(Clone)]
 pub struct Upstream {
+    pub name: String,
     pub address: SocketAddr,
     counts: Arc<Mutex<BTreeMap<String, usize>>>,
     released: Arc<watch::Sender<bool>>,
+    ended: Arc<watch::Sender<bool>>,
+    healthy: Arc<AtomicBool>,
 }
 
 impl Upstream {
     pub async fn start() -> Self {
+        Self::named("ok").await
+    }
+
+    pub async fn named(name: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let released = Arc::new(watch::Sender::new(false));
-        let this = Self { address, counts: Arc::default(), released };
+        let this = Self {
+            name: name.to_owned(),
+            address,
+            counts: Arc::default(),
+            released: Arc::default(),
+            ended: Arc::default(),
+            healthy: Arc::new(AtomicBool::new(true)),
+        };
         let server = this.clone();
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Some(stream) = server.accept(&listener).await {
                 let server = server.clone();
                 // Who goes away in the middle ends their connection, nothing else.
                 tokio::spawn(async move { server.serve(BufReader::new(stream)).await });
             }
         });
         this
+    }
+
+    async fn accept(&self, listener: &TcpListener) -> Option<TcpStream> {
+        tokio::select! {
+            accepted = listener.accept() => accepted.ok().map(|(stream, _)| stream),
+            () = self.end_told() => None,
+        }
+    }
+
+    /// Ends it as a process ends that is asked to: it listens no more, answers what it has been
+    /// asked, and closes its connections.
+    pub fn end(&self) {
+        self.ended.send_replace(true);
+    }
+
+    async fn end_told(&self) {
+        self.ended.subscribe().wait_for(|ended| *ended).await.unwrap();
+    }
+
+    /// What `/healthz` answers from now on.
+    pub fn set_healthy(&self, healthy: bool) {
+        self.healthy.store(healthy, Ordering::Relaxed);
     }
 
     /// How often each `/count/ID` has arrived.
@@ -54,6 +94,10 @@ impl Upstream {
 
     async fn serve(&self, mut stream: BufReader<TcpStream>) -> Option<()> {
         loop {
+            tokio::select! {
+                available = stream.fill_buf() => { available.ok()?; }
+                () = self.end_told() => return None,
+            }
             let (mut head, mut length) = (Vec::new(), 0);
             loop {
                 let mut line = String::new();
@@ -79,9 +123,12 @@ impl Upstream {
                     self.released.subscribe().wait_for(|released| *released).await.unwrap();
                     "released"
                 }
-                None => "ok",
+                None => &self.name,
             };
-            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len());
+            let is_unwell = path == "/healthz" && !self.healthy.load(Ordering::Relaxed);
+            let status = if is_unwell { "503 Service Unavailable" } else { "200 OK" };
+            let answer =
+                format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{text}", text.len());
             stream.write_all(answer.as_bytes()).await.ok()?;
         }
     }

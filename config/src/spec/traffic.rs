@@ -98,8 +98,9 @@ pub struct TimeoutsSpec {
     /// Between two writes.
     #[schema(value_type = String)]
     pub write: Span,
-    /// From a request's release to the end of its answer, WebSockets excepted. Left out, a request
-    /// may take as long as bytes flow.
+    /// From a request's release to the end of its answer, WebSockets excepted; an answer that falls
+    /// silent may be cut later, by `read` or by as much again. Left out, a request may take as long
+    /// as bytes flow.
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<Span>,
@@ -206,7 +207,8 @@ fn a_second() -> Span {
     Span::seconds(1)
 }
 
-/// Which clients may connect to an app at all (mutual TLS).
+/// Which clients may connect to an app at all (mutual TLS). The app is told whose certificate it was
+/// in `Client-Cert` (RFC 9440). Other apps on paths of the same host name are behind it too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientAuthSpec {

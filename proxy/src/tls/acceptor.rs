@@ -116,15 +116,14 @@ impl Inner {
         client: IpAddr,
     ) -> Result<(Arc<ServerConfig>, Option<ClientAuth>), BadClientAuth> {
         let snapshot = self.snapshots.current();
+        if let Some((route, auth)) = snapshot.client_auth(server_name) {
+            return Ok((self.client_auth.config(route, auth)?, Some(auth.clone())));
+        }
+        // Not above: a client that has yet to prove who it is wakes nothing.
         if let Some(route) = snapshot.route(server_name, "/") {
             self.early_wake.hello(client, route);
         }
-        match snapshot.client_auth(server_name) {
-            Some((route, auth)) => {
-                Ok((self.client_auth.config(&route.policy, auth)?, Some(auth.clone())))
-            }
-            None => Ok((self.common.clone(), None)),
-        }
+        Ok((self.common.clone(), None))
     }
 }
 

@@ -10,11 +10,9 @@ use aws_lc_rs::digest;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::HeaderValue;
 use rustls::{
-    RootCertStore, ServerConfig,
-    pki_types::CertificateDer,
-    server::{VerifierBuilderError, WebPkiClientVerifier},
+    RootCertStore, ServerConfig, pki_types::CertificateDer, server::WebPkiClientVerifier,
 };
-use weir_config::{ClientAuth, TrafficPolicy};
+use weir_config::{AppRoute, ClientAuth, TrafficPolicy};
 
 use super::{
     Certificates,
@@ -45,14 +43,10 @@ impl ClientCertificate {
     }
 }
 
-/// The authorities that an app trusts cannot be used; nobody is let in.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BadClientAuth {
-    #[error("a certificate of the app's `client_auth.ca` cannot be used: {0}")]
-    Root(#[from] rustls::Error),
-    #[error("the app's `client_auth.ca` cannot be used: {0}")]
-    Roots(#[from] VerifierBuilderError),
-}
+/// Nobody is let in; the log tells why.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the authorities of the app's `client_auth` cannot be used")]
+pub(crate) struct BadClientAuth;
 
 /// The server's side of a handshake in which the client is asked for a certificate, for each
 /// policy that asks.
@@ -69,7 +63,7 @@ pub(super) struct ClientAuthConfigs {
 #[derive(Debug)]
 struct Compiled {
     policy: Arc<TrafficPolicy>,
-    config: Arc<ServerConfig>,
+    config: Result<Arc<ServerConfig>, BadClientAuth>,
 }
 
 const PLACES: usize = 1024;
@@ -80,61 +74,84 @@ impl ClientAuthConfigs {
         Self { certificates, places, hasher: RandomState::new() }
     }
 
-    /// `auth` is the policy's own.
+    /// `auth` is the route's own.
     pub(super) fn config(
         &self,
-        policy: &Arc<TrafficPolicy>,
+        route: &AppRoute,
         auth: &ClientAuth,
     ) -> Result<Arc<ServerConfig>, BadClientAuth> {
+        let policy = &route.policy;
         let place = self.hasher.hash_one(Arc::as_ptr(policy)) as usize % PLACES;
         let place = &self.places[place];
         if let Some(compiled) = &*place.load()
             && Arc::ptr_eq(&compiled.policy, policy)
         {
-            return Ok(compiled.config.clone());
+            return compiled.config.clone();
         }
-        let config = Arc::new(self.compile(auth)?);
+        let config = self.compile(auth).map(Arc::new).map_err(|reason| {
+            tracing::error!(app = %route.app, reason, "`client_auth.ca` cannot be used");
+            BadClientAuth
+        });
         place.store(Some(Arc::new(Compiled { policy: policy.clone(), config: config.clone() })));
-        Ok(config)
+        config
     }
 
     /// There are no tickets here. A resumed session shows no certificate, so one from before the
     /// policy changed, or from before the certificate ran out, would be let in for ever.
-    fn compile(&self, auth: &ClientAuth) -> Result<ServerConfig, BadClientAuth> {
+    fn compile(&self, auth: &ClientAuth) -> Result<ServerConfig, String> {
         let mut roots = RootCertStore::empty();
         for root in &*auth.roots {
-            roots.add(CertificateDer::from(root.as_ref()))?;
+            roots.add(CertificateDer::from(root.as_ref())).map_err(|error| error.to_string())?;
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
         let verifier = match auth.optional {
             true => verifier.allow_unauthenticated(),
             false => verifier,
         };
-        let builder = builder()?.with_client_cert_verifier(verifier.build()?);
-        Ok(config(builder, self.certificates.clone()))
+        let verifier = verifier.build().map_err(|error| error.to_string())?;
+        let builder = builder().map_err(|error| error.to_string())?;
+        Ok(config(builder.with_client_cert_verifier(verifier), self.certificates.clone()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    use weir_config::{Activity, AppName, RouteState};
 
     use super::*;
 
-    fn policy() -> Arc<TrafficPolicy> {
+    fn route(roots: Vec<Arc<[u8]>>) -> AppRoute {
+        let client_auth = Some(ClientAuth { roots: roots.into(), optional: false });
+        let app: AppName = "private".parse().unwrap();
+        AppRoute {
+            activity: Activity::default().app(&app),
+            app,
+            hostnames: Vec::new(),
+            state: RouteState::Starting,
+            policy: Arc::new(TrafficPolicy { client_auth, ..TrafficPolicy::default() }),
+            wake_timeout: AppRoute::DEFAULT_WAIT,
+            queue: AppRoute::DEFAULT_QUEUE,
+        }
+    }
+
+    fn root() -> Arc<[u8]> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let root = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        let client_auth =
-            Some(ClientAuth { roots: [Arc::from(&**root.der())].into(), optional: false });
-        Arc::new(TrafficPolicy { client_auth, ..TrafficPolicy::default() })
+        Arc::from(&**root.der())
+    }
+
+    /// The same with a policy that is equal and another.
+    fn changed(route: &AppRoute) -> AppRoute {
+        AppRoute { policy: Arc::new((*route.policy).clone()), ..route.clone() }
     }
 
     fn config(
         configs: &ClientAuthConfigs,
-        policy: &Arc<TrafficPolicy>,
+        route: &AppRoute,
     ) -> Result<Arc<ServerConfig>, BadClientAuth> {
-        configs.config(policy, policy.client_auth.as_ref().unwrap())
+        configs.config(route, route.policy.client_auth.as_ref().unwrap())
     }
 
     fn configs() -> ClientAuthConfigs {
@@ -143,18 +160,17 @@ mod tests {
 
     #[test]
     fn a_policy_s_config_is_made_once() {
-        let (configs, first) = (configs(), policy());
-        let config_of_first = config(&configs, &first).unwrap();
-        assert!(Arc::ptr_eq(&config_of_first, &config(&configs, &first).unwrap()));
-        let second = Arc::new((*first).clone());
-        assert!(!Arc::ptr_eq(&config_of_first, &config(&configs, &second).unwrap()));
+        let (configs, route) = (configs(), route(vec![root()]));
+        let first = config(&configs, &route).unwrap();
+        assert!(Arc::ptr_eq(&first, &config(&configs, &route).unwrap()));
+        assert!(!Arc::ptr_eq(&first, &config(&configs, &changed(&route)).unwrap()));
     }
 
     #[test]
     fn no_more_are_kept_than_there_is_room_for() {
-        let (configs, policy) = (configs(), policy());
+        let (configs, route) = (configs(), route(vec![root()]));
         let made: Vec<_> = (0..2 * PLACES)
-            .map(|_| Arc::downgrade(&config(&configs, &Arc::new((*policy).clone())).unwrap()))
+            .map(|_| Arc::downgrade(&config(&configs, &changed(&route)).unwrap()))
             .collect();
         let kept = made.iter().filter(|config| config.strong_count() > 0).count();
         assert!((1..=PLACES).contains(&kept), "{kept}");
@@ -162,10 +178,8 @@ mod tests {
 
     #[test]
     fn roots_that_cannot_be_used_let_nobody_in() {
-        for roots in [vec![], vec![Arc::from(&b"garbage"[..])]] {
-            let client_auth = Some(ClientAuth { roots: roots.into(), optional: true });
-            let policy = Arc::new(TrafficPolicy { client_auth, ..TrafficPolicy::default() });
-            config(&configs(), &policy).unwrap_err();
+        for roots in [vec![], vec![Arc::from(&b"garbage"[..])], vec![root(), Arc::from(&b""[..])]] {
+            config(&configs(), &route(roots)).unwrap_err();
         }
     }
 }

@@ -120,8 +120,7 @@ impl EarlyWake {
     }
 
     fn hello_at(&self, now: u64, client: IpAddr, route: &AppRoute) {
-        // A client that has yet to prove who it is wakes nothing.
-        if !matches!(route.state, RouteState::Asleep(_)) || route.policy.client_auth.is_some() {
+        if !matches!(route.state, RouteState::Asleep(_)) {
             return;
         }
         let place = self.place(&route.activity);
@@ -349,14 +348,10 @@ mod tests {
     }
 
     #[test]
-    fn only_an_app_that_sleeps_and_asks_for_no_certificate_is_woken() {
-        let mut world = World::new(3);
+    fn only_an_app_that_sleeps_is_woken() {
+        let mut world = World::new(2);
         world.routes[0].state = RouteState::Starting;
-        let client_auth = weir_config::ClientAuth { roots: Arc::new([]), optional: true };
-        let policy =
-            weir_config::TrafficPolicy { client_auth: Some(client_auth), ..Default::default() };
-        world.routes[1].policy = Arc::new(policy);
-        (0..3).for_each(|app| world.hello(1, "192.0.2.1", app));
-        assert_eq!(*world.heard.0.lock().unwrap(), [world.routes[2].app.clone()]);
+        (0..2).for_each(|app| world.hello(1, "192.0.2.1", app));
+        assert_eq!(*world.heard.0.lock().unwrap(), [world.routes[1].app.clone()]);
     }
 }

@@ -12,11 +12,11 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use serde_json::Value;
-use weir_config::{AppRoute, ClientAuth, PlainHttp, TrafficPolicy};
+use weir_config::{AppRoute, ClientAuth, PlainHttp, RouteState, SleepLevel, TrafficPolicy};
 
 use crate::{
     clients::{TlsClient, der},
-    harness::{Ca, World, logged},
+    harness::{Ca, Hint, World, logged},
     upstreams::{Echo, received},
 };
 
@@ -271,4 +271,19 @@ async fn nobody_gets_around_it_without_tls_or_by_a_path() {
         assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
     }
     assert_eq!(echo.hits(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_asks_is_not_woken_by_who_has_not_answered() {
+    let mut world = World::with(|settings| settings.speculative_wake = true);
+    let route = world.route("private", RouteState::Asleep(SleepLevel::Paused));
+    let client_auth = Some(auth(&Ca::new(), false));
+    let policy = Arc::new(TrafficPolicy { client_auth, ..(*route.policy).clone() });
+    world.control.publish(|snapshot| snapshot.insert(AppRoute { policy, ..route }));
+    world.serve("public", RouteState::Asleep(SleepLevel::Paused));
+    let host = "private.apps.test";
+    world.tls().get(world.https, host, host, "/").await.unwrap_err();
+    world.raw("public.apps.test").await;
+    assert_eq!(world.hint().await, Hint::wake("public"));
+    assert!(world.hints.is_empty());
 }

@@ -1,6 +1,7 @@
 //! `weir`: an edge-aware traffic proxy with its control loop built in.
 
 mod cli;
+mod descriptors;
 mod lifecycle;
 mod logging;
 mod paths;

@@ -13,6 +13,7 @@ use weir_control::{Control, StateDir};
 use weir_proxy::{AccessLog, Proxy, ProxyOptions};
 
 use crate::{
+    descriptors,
     lifecycle::{DataPlane, Inherited, Predecessor, Process, Shared, Sockets, operator},
     logging, paths,
     tickets::TicketFile,
@@ -94,6 +95,7 @@ pub(crate) fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let settings = args.settings()?;
     let _log = logging::init(settings.log_format, &settings.log_level)?;
     let (access_log, _access_log) = logging::access(&settings)?.unzip();
+    descriptors::raise(settings.proxy.max_connections as u64);
     // Bound before anything else is done: a taken port is the likeliest mistake.
     let sockets = Sockets::gather(&mut inherited, &settings)?;
     // Nothing that control does takes the threads that carry requests.

@@ -5,7 +5,8 @@ use std::io::IsTerminal;
 use anyhow::Context;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
-use weir_config::LogFormat;
+use weir_config::{LogFormat, Settings};
+use weir_proxy::{AccessLog, AccessLogGuard};
 
 /// What libraries say that an operator has no use for, unless asked for by name: every
 /// request that a scanner does not end as an error, and the bodies of calls to the engine,
@@ -28,4 +29,11 @@ pub(crate) fn init(format: LogFormat, level: &str) -> anyhow::Result<WorkerGuard
         LogFormat::Text => log.with_target(false).compact().init(),
     }
     Ok(guard)
+}
+
+/// Begins the access log, if there is to be one, on standard output as well: each batch of lines is
+/// one write, until the guard is dropped.
+pub(crate) fn access(settings: &Settings) -> anyhow::Result<Option<(AccessLog, AccessLogGuard)>> {
+    let start = || AccessLog::start(settings.log_format, std::io::stdout());
+    settings.access_log.then(start).transpose().context("the access log cannot be started")
 }

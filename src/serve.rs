@@ -10,7 +10,7 @@ use weir_config::{
     Activity, LogFormat, ProxySpec, Settings, SettingsSpec, Snapshot, Span, channel,
 };
 use weir_control::{Control, StateDir};
-use weir_proxy::{Proxy, ProxyOptions};
+use weir_proxy::{AccessLog, Proxy, ProxyOptions};
 
 use crate::{
     lifecycle::{DataPlane, Inherited, Predecessor, Process, Shared, Sockets, operator},
@@ -59,13 +59,20 @@ pub(crate) struct ServeArgs {
     /// What is logged, as `info` or `info,weir_proxy=debug` [default: info]
     #[arg(long, env = "WEIR_LOG_LEVEL", value_name = "FILTER")]
     log_level: Option<String>,
+    /// Whether each request is logged: true or false [default: true]
+    #[arg(long, env = "WEIR_ACCESS_LOG", value_name = "BOOL")]
+    access_log: Option<bool>,
+    /// Requests that wait longer for their answer have their timeline logged [default: 1s]
+    #[arg(long, env = "WEIR_SLOW_REQUEST", value_name = "SPAN", value_parser = Span::parse)]
+    slow_request: Option<Span>,
     /// How long requests in flight may take to end at a stop [default: 10s]
     #[arg(long, env = "WEIR_SHUTDOWN_GRACE", value_name = "SPAN", value_parser = Span::parse)]
     shutdown_grace: Option<Span>,
 }
 
 /// Variables of the environment that mean something to Weir: those of `serve`, and the client's.
-const VARIABLES: [&str; 13] = [
+const VARIABLES: [&str; 15] = [
+    "WEIR_ACCESS_LOG",
     "WEIR_ADMIN",
     "WEIR_BASE_DOMAIN",
     "WEIR_CONFIG",
@@ -75,6 +82,7 @@ const VARIABLES: [&str; 13] = [
     "WEIR_LOG_FORMAT",
     "WEIR_LOG_LEVEL",
     "WEIR_SHUTDOWN_GRACE",
+    "WEIR_SLOW_REQUEST",
     "WEIR_STATE_DIR",
     "WEIR_THREADS",
     "WEIR_TOKEN",
@@ -85,6 +93,7 @@ pub(crate) fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let mut inherited = Inherited::take()?;
     let settings = args.settings()?;
     let _log = logging::init(settings.log_format, &settings.log_level)?;
+    let (access_log, _access_log) = logging::access(&settings)?.unzip();
     // Bound before anything else is done: a taken port is the likeliest mistake.
     let sockets = Sockets::gather(&mut inherited, &settings)?;
     // Nothing that control does takes the threads that carry requests.
@@ -95,7 +104,7 @@ pub(crate) fn serve(args: ServeArgs) -> anyhow::Result<()> {
         None => None,
     };
     let dir = StateDir::open(&settings.state_dir)?;
-    let app = App::build(settings, sockets, dir, predecessor, data_plane.handle())?;
+    let app = App::build(settings, sockets, dir, predecessor, access_log, data_plane.handle())?;
     control_plane.spawn(app.tickets.rotate());
     let lived = control_plane.block_on(app.process.live(app.control, app.dir, app.shared));
     data_plane.shutdown_timeout(LAST_TASKS);
@@ -139,6 +148,8 @@ impl ServeArgs {
             threads: self.threads,
             log_format: self.log_format,
             log_level: self.log_level,
+            access_log: self.access_log,
+            slow_request: self.slow_request,
             shutdown_grace: self.shutdown_grace,
             proxy: ProxySpec::default(),
         };
@@ -173,6 +184,7 @@ impl App {
         mut sockets: Sockets,
         dir: StateDir,
         mut predecessor: Option<Predecessor>,
+        access_log: Option<AccessLog>,
         data_plane: &Handle,
     ) -> anyhow::Result<Self> {
         let activity = Arc::new(Activity::default());
@@ -207,7 +219,9 @@ impl App {
             let _inside = data_plane.enter();
             let (http, https) = (sockets.http.try_clone()?, sockets.https.try_clone()?);
             let https_port_public = https.local_addr()?.port();
-            let options = ProxyOptions { https_port_public, settings: settings.proxy.clone() };
+            let (slow_request, proxy) = (settings.slow_request, settings.proxy.clone());
+            let options =
+                ProxyOptions { https_port_public, settings: proxy, access_log, slow_request };
             Proxy::new(snapshots.clone(), control.hints(), http, https, options)?
         };
         let tickets = TicketFile::open(&dir, proxy.tickets())?;

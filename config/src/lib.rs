@@ -32,7 +32,7 @@ mod units;
 
 pub use activity::{
     Activity, AppActivity, EndpointActivity, EndpointLease, HISTOGRAM_BOUNDS_SECONDS, Held,
-    HistogramReading, Incident, Lease, Standing,
+    HistogramReading, Incident, Lease, Standing, UpstreamConnection,
 };
 pub use app::{
     App, HealthCheck, PortMapping, Probe, Resources, RestartPolicy, Rollout, SleepPolicy, Source,

@@ -20,6 +20,8 @@ pub struct SettingsSpec {
     pub threads: Option<usize>,
     pub log_format: Option<LogFormat>,
     pub log_level: Option<String>,
+    pub access_log: Option<bool>,
+    pub slow_request: Option<Span>,
     pub shutdown_grace: Option<Span>,
     pub proxy: ProxySpec,
 }
@@ -52,6 +54,10 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// A filter as in `info` or `info,weir_proxy=debug`.
     pub log_level: String,
+    /// Whether each request is logged.
+    pub access_log: bool,
+    /// A request that waits longer than this for its answer has its timeline logged.
+    pub slow_request: Duration,
     /// How long requests in flight may take to end when the process is asked to stop.
     pub shutdown_grace: Duration,
     pub proxy: ProxySettings,
@@ -85,6 +91,8 @@ impl SettingsSpec {
             threads: self.threads.or(weaker.threads),
             log_format: self.log_format.or(weaker.log_format),
             log_level: self.log_level.or(weaker.log_level),
+            access_log: self.access_log.or(weaker.access_log),
+            slow_request: self.slow_request.or(weaker.slow_request),
             shutdown_grace: self.shutdown_grace.or(weaker.shutdown_grace),
             proxy: self.proxy.or(weaker.proxy),
         }
@@ -143,6 +151,8 @@ impl SettingsSpec {
             threads,
             log_format: self.log_format.unwrap_or_default(),
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
+            access_log: self.access_log.unwrap_or(true),
+            slow_request: self.slow_request.map_or(Duration::from_secs(1), |span| span.0),
             shutdown_grace: self.shutdown_grace.map_or(Duration::from_secs(10), |span| span.0),
             proxy,
         })

@@ -25,14 +25,14 @@ impl Default for TrafficPolicy {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Upstream {
     pub protocol: UpstreamProtocol,
     pub tls: Option<UpstreamTls>,
     pub proxy_protocol: Option<ProxyProtocol>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct UpstreamTls {
     pub server_name: Hostname,
     /// DER certificates of the trusted authorities; the public ones when `None`.

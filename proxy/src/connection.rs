@@ -108,6 +108,11 @@ impl Connection {
         self.client.ip().to_canonical()
     }
 
+    /// For how long it has been able to carry requests.
+    pub(crate) fn age(&self) -> Duration {
+        self.ready.elapsed()
+    }
+
     /// Whether what the client says of its own client is believed.
     pub(crate) fn is_trusted(&self) -> bool {
         self.client_is_trusted

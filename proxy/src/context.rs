@@ -10,12 +10,12 @@ use weir_config::{
     AppRoute, ClientAuth, Endpoint, EndpointId, EndpointLease, Lease, SleepLevel, Standing,
 };
 
-use crate::pages::Refusal;
+use crate::{pages::Refusal, timeline::Timeline, upstream::Gate};
 
 /// Lives from a request's header to the last byte of its answer; for a WebSocket, to the end of
 /// the tunnel. So do the leases in it, by which control knows the request to be in flight.
 pub(crate) struct Context {
-    pub(crate) arrived: Instant,
+    pub(crate) timeline: Timeline,
     pub(crate) request_id: RequestId,
     /// The snapshot that the request is pinned to.
     pub(crate) generation: u64,
@@ -34,6 +34,10 @@ pub(crate) struct Context {
     pub(crate) deadline: Option<Instant>,
     /// Bytes of its body that were given to the endpoint of this attempt.
     pub(crate) body: u64,
+    /// Where the answer to a request to upgrade waits.
+    pub(crate) gate: Option<Arc<Gate>>,
+    /// From the trailer of the app's answer.
+    pub(crate) grpc_status: Option<u8>,
     /// What to answer when Pingora reports the failure that stands for it.
     pub(crate) refusal: Option<Refusal>,
 }
@@ -64,7 +68,7 @@ pub(crate) struct Attempts {
 impl Context {
     pub(crate) fn new() -> Self {
         Self {
-            arrived: Instant::now(),
+            timeline: Timeline::begin(),
             request_id: RequestId(rand::random()),
             generation: 0,
             client_auth: None,
@@ -77,6 +81,8 @@ impl Context {
             attempts: Attempts::default(),
             deadline: None,
             body: 0,
+            gate: None,
+            grpc_status: None,
             refusal: None,
         }
     }
@@ -89,7 +95,7 @@ impl Context {
 
 /// Names one request in logs, to the app and to the client.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RequestId(u128);
+pub(crate) struct RequestId(pub(crate) u128);
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

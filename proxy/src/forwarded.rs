@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use http::{HeaderName, HeaderValue, header};
 use pingora::{Result, http::RequestHeader, proxy::Session};
 
-use crate::{claims, connection, context::Context, host::authority_of, tls::ClientCertificate};
+use crate::{
+    claims, connection, context::Context, debug, host::authority_of, tls::ClientCertificate,
+};
 
 /// The client's certificate (RFC 9440).
 const CLIENT_CERT: &str = "client-cert";
@@ -61,7 +63,10 @@ fn is_claim(name: &HeaderName) -> bool {
     let name_str = name.as_str();
     name == header::FORWARDED
         || name_str.starts_with("x-forwarded-")
-        || matches!(name_str, "x-real-ip" | "x-request-id" | CLIENT_CERT | "client-cert-chain")
+        || matches!(
+            name_str,
+            "x-real-ip" | "x-request-id" | CLIENT_CERT | "client-cert-chain" | debug::REQUEST
+        )
 }
 
 /// HTTP/2 clients may send each cookie in a header of its own; HTTP/1.1 has one header for all.

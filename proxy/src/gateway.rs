@@ -1,36 +1,38 @@
 //! What becomes of a request, step by step.
 
 use std::{
+    os::fd::RawFd,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, Version, header};
+use http::{HeaderMap, StatusCode, Version, header};
 use pingora::{
     Error, ErrorSource, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
     modules::http::HttpModules,
+    protocols::Digest,
     proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session},
     upstreams::peer::HttpPeer,
 };
 use tokio::sync::watch;
-use weir_config::{Observe, PlainHttp, Snapshots};
+use weir_config::{Observe, PlainHttp, Snapshots, UpstreamConnection};
 
 use crate::{
-    access_log,
+    access_log::{self, AccessLog},
     connection::{self, Connection},
     context::Context,
-    forwarded,
+    debug, forwarded, grpc,
     hold::Stop,
     host::host_of,
     limits,
     metrics::Unrouted,
     pages::{self, Refusal},
-    peer::peer,
-    timeouts,
+    timeline, timeouts,
     tls::{Certificates, EarlyWake},
+    upstream::{Roots, reach},
 };
 
 /// Carries requests from clients to apps.
@@ -40,11 +42,15 @@ pub(crate) struct Gateway {
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) early_wake: Arc<EarlyWake>,
     pub(crate) unrouted: Arc<Unrouted>,
+    pub(crate) roots: Roots,
     pub(crate) https_port_public: u16,
     /// Turns true when clients are told to go.
     pub(crate) closing: watch::Receiver<bool>,
     /// Turns true when nobody waits for an app any longer.
     pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) access_log: Option<AccessLog>,
+    /// A request that waits longer for its answer has its timeline logged.
+    pub(crate) slow_request: Duration,
 }
 
 /// After a refusal, what the client goes on sending is read for so long: if the connection were
@@ -80,7 +86,10 @@ impl ProxyHttp for Gateway {
             return self.redirect(session, ctx).await.map(|()| true);
         }
         match self.admit(session, ctx).await {
-            Ok(()) => Ok(false),
+            Ok(()) => {
+                ctx.timeline.admitted = Some(Instant::now());
+                Ok(false)
+            }
             Err(Stop::Refused(refusal)) => {
                 self.unrouted.count(&refusal);
                 refuse(session, &refusal, ctx).await.map(|()| true)
@@ -100,12 +109,37 @@ impl ProxyHttp for Gateway {
         let (Some(route), Some(endpoint)) = (&ctx.route, &ctx.endpoint) else {
             return Error::e_explain(ErrorType::InternalError, "not admitted");
         };
+        let now = Instant::now();
         ctx.attempts.tries += 1;
-        ctx.attempts.since.get_or_insert_with(Instant::now);
+        ctx.attempts.since.get_or_insert(now);
+        ctx.timeline.connect_begun = Some(now);
         ctx.body = 0;
-        let mut peer = peer(session, &route.policy.timeouts, endpoint);
-        timeouts::bound(session, &mut peer, ctx)?;
-        Ok(Box::new(peer))
+        let mut reached = reach(session, &route.policy, endpoint, &self.roots);
+        ctx.gate = reached.gate;
+        timeouts::bound(session, &mut reached.peer, ctx)?;
+        Ok(Box::new(reached.peer))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        if let Some(gate) = &ctx.gate {
+            gate.close();
+        }
+        if let Some(route) = &ctx.route {
+            let connection =
+                if reused { UpstreamConnection::Reused } else { UpstreamConnection::New };
+            route.activity.connection(connection);
+        }
+        ctx.timeline.connected = Some(Instant::now());
+        ctx.timeline.reused = reused;
+        Ok(())
     }
 
     async fn upstream_request_filter(
@@ -114,6 +148,9 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
+        if session.is_body_empty() {
+            ctx.timeline.sent = Some(Instant::now());
+        }
         forwarded::rewrite(session, request, ctx)
     }
 
@@ -127,6 +164,9 @@ impl ProxyHttp for Gateway {
         timeouts::check(ctx)?;
         if let Some(body) = body {
             limits::check_body(session, body, ctx)?;
+        }
+        if end_of_stream {
+            ctx.timeline.sent = Some(Instant::now());
         }
         // The end of a body in a frame of its own. Pingora would write the end of a chunked body
         // for the empty frame, and another one for the end: the start of a request that nobody
@@ -156,8 +196,10 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _ctx: &mut Context,
+        ctx: &mut Context,
     ) -> Result<()> {
+        ctx.timeline.answered = Some(Instant::now());
+        debug::tell(session.req_header(), response, ctx)?;
         // A client of HTTP/1.0 knows no chunks, which Pingora would send it: to it, the end of the
         // connection is the end of the answer.
         let old = session.req_header().version == Version::HTTP_10;
@@ -166,6 +208,16 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(None);
         }
         Ok(())
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut HeaderMap,
+        ctx: &mut Context,
+    ) -> Result<Option<Bytes>> {
+        ctx.grpc_status = grpc::status(trailers);
+        Ok(None)
     }
 
     fn response_body_filter(
@@ -185,6 +237,9 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
+        if let Some(route) = &ctx.route {
+            route.activity.connection(UpstreamConnection::Failed);
+        }
         let again = self.connects_again(&error, ctx);
         error.set_retry(again);
         error
@@ -224,11 +279,12 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
-        access_log::record(session, error, ctx);
+        access_log::record(self.access_log.as_ref(), session, error, ctx);
+        timeline::record(session, error, ctx, self.slow_request);
         let is_sent = session.is_body_done();
         let Some(connection) = connection::of(session) else { return };
         if error.is_some_and(|error| *error.esource() == ErrorSource::Downstream) {
-            connection.request_is_cancelled(ctx.arrived.elapsed());
+            connection.request_is_cancelled(ctx.timeline.arrived.elapsed());
         }
         // A client that is sending still is not done, whatever it was answered.
         if is_sent {
@@ -334,12 +390,20 @@ pub(crate) fn is_connect(error: &ErrorType) -> bool {
 
 /// What a client is told of a failure; nothing if it is not there to hear it.
 fn refusal_of(error: &Error) -> Option<Refusal> {
-    use ErrorType::{ReadTimedout, WriteTimedout};
+    use ErrorType::{
+        InvalidCert, ReadTimedout, TLSHandshakeFailure, TLSHandshakeTimedout, WriteTimedout,
+    };
     match (error.esource(), error.etype()) {
         (ErrorSource::Upstream, kind) if is_connect(kind) => Some(Refusal::ConnectFailed),
+        (ErrorSource::Upstream, InvalidCert | TLSHandshakeFailure | TLSHandshakeTimedout) => {
+            Some(Refusal::UpstreamUntrusted)
+        }
         (ErrorSource::Upstream, ReadTimedout | WriteTimedout) => Some(Refusal::UpstreamTimeout),
         (ErrorSource::Upstream, _) => Some(Refusal::UpstreamFailed),
-        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => Some(Refusal::BadRequest),
+        (
+            ErrorSource::Downstream,
+            ErrorType::InvalidHTTPHeader | ErrorType::Custom("InvalidChunk"),
+        ) => Some(Refusal::BadRequest),
         (ErrorSource::Downstream, ReadTimedout) => Some(Refusal::RequestTimeout),
         (ErrorSource::Downstream, _) => None,
         (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Refusal::Internal),

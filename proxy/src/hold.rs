@@ -61,7 +61,7 @@ impl Gateway {
         let client = client_ip(session);
         let asked = Asked { host: &host, header: session.req_header(), client };
         let now = match ctx.route {
-            None => Moment::at(ctx.arrived),
+            None => Moment::at(ctx.timeline.arrived),
             Some(_) => Moment::now(),
         };
         match self.decide(&asked, ctx, now)? {
@@ -132,7 +132,7 @@ impl Gateway {
                 false => Ok(()),
             };
             if !std::mem::replace(&mut checked, true) {
-                welcome = welcome.and_then(|()| limits::check(&route, asked, ctx.arrived));
+                welcome = welcome.and_then(|()| limits::check(&route, asked, ctx.timeline.arrived));
             }
             if let Err(refusal) = welcome {
                 lease.turn_away();
@@ -169,7 +169,7 @@ impl Gateway {
         if let (Ok(()), Some(level), Some(route)) = (&outcome, ctx.wake, &ctx.route)
             && ctx.attempts.tries == 0
         {
-            route.activity.woken(level, ctx.arrived.elapsed());
+            route.activity.woken(level, ctx.timeline.arrived.elapsed());
         }
         outcome
     }

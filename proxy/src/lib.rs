@@ -11,21 +11,26 @@ mod asked;
 mod claims;
 mod connection;
 mod context;
+mod debug;
+#[cfg(test)]
+mod documented;
 mod forwarded;
 mod gateway;
+mod grpc;
 mod hold;
 mod host;
 mod limits;
 mod listen;
 mod metrics;
 mod pages;
-mod peer;
 mod pick;
 mod retry;
+mod timeline;
 mod timeouts;
 mod tls;
-mod upgrade;
+mod upstream;
 
+pub use access_log::{AccessLog, AccessLogGuard};
 pub use listen::{Phase, Proxy, ProxyError, ProxyOptions};
 pub use metrics::ProxyMetrics;
 pub use tls::{TicketKeys, TicketKeysError, Tickets};

@@ -14,10 +14,11 @@ use prometheus::{
 };
 use weir_config::{
     Activity, AppActivity, HISTOGRAM_BOUNDS_SECONDS, HistogramReading, Incident, Moment,
-    SleepLevel, Snapshots,
+    SleepLevel, Snapshots, UpstreamConnection,
 };
 
 use crate::{
+    access_log::AccessLog,
     listen::{Connections, Dropped, Port},
     pages::Refusal,
     tls::{EarlyWake, EarlyWakes},
@@ -32,6 +33,7 @@ pub struct ProxyMetrics {
     unrouted: Arc<Unrouted>,
     connections: Arc<Connections>,
     early_wake: Arc<EarlyWake>,
+    access_log: Option<AccessLog>,
     descriptions: Vec<Desc>,
 }
 
@@ -93,6 +95,12 @@ const HELD: Family = (
     &["app"],
     MetricType::GAUGE,
 );
+const UPSTREAM_CONNECTIONS: Family = (
+    "weir_upstream_connections_total",
+    "Requests' ways to an instance by app: over a new connection, a reused one, or failed.",
+    &["app", "outcome"],
+    MetricType::COUNTER,
+);
 const REFUSED: Family = (
     "weir_requests_refused_total",
     "Requests that an app's limits turned away, by app and limit.",
@@ -123,6 +131,12 @@ const UNROUTED: Family = (
     &["reason"],
     MetricType::COUNTER,
 );
+const LOG_DROPPED: Family = (
+    "weir_access_log_dropped_lines_total",
+    "Lines of the access log that nobody took in time.",
+    &[],
+    MetricType::COUNTER,
+);
 const CONNECTIONS: Family = (
     "weir_connections_open",
     "Connections of clients, by the listener that they came to.",
@@ -144,7 +158,7 @@ const DROPPED: Family = (
 const SPECULATIVE_WAKES: Family = (
     "weir_speculative_wakes_total",
     "Wakes at the begin of a handshake: issued, and of these used by a request in time or wasted; \
-     or refused, by a budget or because of former waste.",
+      or refused, by a budget or because of former waste.",
     &["event"],
     MetricType::COUNTER,
 );
@@ -152,12 +166,13 @@ const GENERATION: Family =
     ("weir_snapshot_generation", "The generation served.", &[], MetricType::GAUGE);
 const HOSTS: Family = ("weir_hosts", "Host names served.", &[], MetricType::GAUGE);
 
-const FAMILIES: [Family; 16] = [
+const FAMILIES: [Family; 18] = [
     REQUESTS,
     DURATION,
     WAKE,
     IN_FLIGHT,
     HELD,
+    UPSTREAM_CONNECTIONS,
     REFUSED,
     RETRIES,
     EJECTIONS,
@@ -167,6 +182,7 @@ const FAMILIES: [Family; 16] = [
     ACCEPTED,
     DROPPED,
     SPECULATIVE_WAKES,
+    LOG_DROPPED,
     GENERATION,
     HOSTS,
 ];
@@ -178,6 +194,7 @@ impl ProxyMetrics {
         unrouted: Arc<Unrouted>,
         connections: Arc<Connections>,
         early_wake: Arc<EarlyWake>,
+        access_log: Option<AccessLog>,
     ) -> Self {
         let describe = |(name, help, labels, _): Family| {
             let labels = labels.iter().map(ToString::to_string).collect();
@@ -186,7 +203,11 @@ impl ProxyMetrics {
         // Each of them is a constant above that a test renders, so that none is left out here.
         let descriptions =
             FAMILIES.into_iter().filter_map(|family| describe(family).ok()).collect();
-        Self { snapshots, activity, unrouted, connections, early_wake, descriptions }
+        Self { snapshots, activity, unrouted, connections, early_wake, access_log, descriptions }
+    }
+
+    fn log_dropped(&self) -> Vec<Metric> {
+        self.access_log.iter().map(|log| counter(&[], log.dropped())).collect()
     }
 }
 
@@ -213,6 +234,7 @@ impl Collector for ProxyMetrics {
                 HELD,
                 per_app(|app, activity| gauge_unless_zero(&[("app", app)], activity.held())),
             ),
+            family(UPSTREAM_CONNECTIONS, per_app(upstream_connections)),
             family(REFUSED, per_app(refused)),
             family(RETRIES, per_app(retries)),
             family(EJECTIONS, per_app(ejections)),
@@ -222,6 +244,7 @@ impl Collector for ProxyMetrics {
             family(ACCEPTED, per_listener(|port| self.connections.accepted(port), counter)),
             family(DROPPED, dropped(&self.connections)),
             family(SPECULATIVE_WAKES, speculative_wakes(self.early_wake.counts())),
+            family(LOG_DROPPED, self.log_dropped()),
             family(GENERATION, vec![gauge(&[], snapshot.generation)]),
             family(HOSTS, vec![gauge(&[], snapshot.host_count() as u64)]),
         ]
@@ -278,6 +301,19 @@ fn requests(app: &str, activity: &AppActivity) -> Vec<Metric> {
         .filter(|(_, count)| *count > 0)
         .map(|(code, count)| counter(&[("app", app), ("code", code)], count))
         .collect()
+}
+
+fn upstream_connections(app: &str, activity: &AppActivity) -> Vec<Metric> {
+    [
+        ("new", UpstreamConnection::New),
+        ("reused", UpstreamConnection::Reused),
+        ("failed", UpstreamConnection::Failed),
+    ]
+    .into_iter()
+    .map(|(outcome, connection)| (outcome, activity.connections(connection)))
+    .filter(|(_, count)| *count > 0)
+    .map(|(outcome, count)| counter(&[("app", app), ("outcome", outcome)], count))
+    .collect()
 }
 
 fn duration(app: &str, activity: &AppActivity) -> Vec<Metric> {
@@ -380,4 +416,44 @@ fn labelled(labels: &[(&str, &str)]) -> Metric {
         label
     };
     Metric::from_label(labels.iter().map(label).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::documented;
+
+    #[test]
+    fn every_metric_is_documented_with_its_type_and_labels_and_no_other_is() {
+        let kind = |kind: MetricType| format!("{kind:?}").to_lowercase();
+        let here: BTreeSet<_> = FAMILIES
+            .into_iter()
+            .map(|(name, _, labels, of)| (name.to_owned(), kind(of), labels.join(", ")))
+            .collect();
+        let documented: BTreeSet<_> = documented::table("Metrics of the data plane")
+            .into_iter()
+            .map(|row| (row[0].clone(), row[1].clone(), row[2].replace('`', "")))
+            .collect();
+        assert_eq!(here, documented);
+    }
+
+    /// What `promtool check metrics` looks for.
+    #[test]
+    fn names_follow_the_conventions_of_prometheus() {
+        for (name, help, labels, kind) in FAMILIES {
+            assert!(name.starts_with("weir_"), "{name}");
+            assert_eq!(name.ends_with("_total"), kind == MetricType::COUNTER, "{name}");
+            assert_eq!(name.ends_with("_seconds"), kind == MetricType::HISTOGRAM, "{name}");
+            for unit in
+                ["_ms", "_millis", "_micros", "_kb", "_percent", "_count", "_sum", "_bucket"]
+            {
+                assert!(!name.ends_with(unit), "{name}");
+            }
+            assert!(help.ends_with('.') && !labels.contains(&"le"), "{name}");
+            let plain = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            assert!(plain(name) && labels.iter().all(|label| plain(label)), "{name}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use pingora::{Result, http::ResponseHeader, proxy::Session};
 
-use crate::context::RequestId;
+use crate::{context::RequestId, grpc};
 
 /// Why a request gets no answer of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub(crate) enum Refusal {
     /// This process ends; another may be there in a moment.
     Stopping,
     ConnectFailed,
+    /// No TLS with the instance, or not with whom it should be. The access log says why.
+    UpstreamUntrusted,
     UpstreamFailed,
     UpstreamTimeout,
     Internal,
@@ -63,7 +65,9 @@ impl Refusal {
             | Self::StillWaking
             | Self::Overloaded
             | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-            Self::ConnectFailed | Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
+            Self::ConnectFailed | Self::UpstreamUntrusted | Self::UpstreamFailed => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -86,6 +90,7 @@ impl Refusal {
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::Stopping => "stopping",
             Self::ConnectFailed => "connect_failed",
+            Self::UpstreamUntrusted => "upstream_untrusted",
             Self::UpstreamFailed => "upstream_failed",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::Internal => "internal",
@@ -93,7 +98,7 @@ impl Refusal {
     }
 
     /// For people.
-    fn message(&self) -> Cow<'_, str> {
+    pub(crate) fn message(&self) -> Cow<'_, str> {
         Cow::Borrowed(match self {
             Self::BadRequest => "The request is malformed.",
             Self::BadHost => "The request does not say which host it is for.",
@@ -113,13 +118,14 @@ impl Refusal {
             }
             Self::Stopping => "The server is restarting. Try again in a moment.",
             Self::ConnectFailed => "The app does not accept connections.",
+            Self::UpstreamUntrusted => "The app does not prove who it is.",
             Self::UpstreamFailed => "The app did not answer properly.",
             Self::UpstreamTimeout => "The app did not answer in time.",
             Self::Internal => "The proxy failed.",
         })
     }
 
-    fn retry_after(&self) -> Option<u64> {
+    pub(crate) fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Unavailable { retry_after, .. }
             | Self::RateLimited { retry_after }
@@ -134,7 +140,8 @@ impl Refusal {
     }
 }
 
-/// Answers with a small page, in HTML, JSON or plain text, as the client accepts.
+/// Answers with a small page, in HTML, JSON or plain text, as the client accepts; a client of gRPC
+/// gets a gRPC status.
 pub(crate) async fn answer(
     session: &mut Session,
     refusal: &Refusal,
@@ -142,6 +149,10 @@ pub(crate) async fn answer(
 ) -> Result<()> {
     if *refusal == Refusal::Stopping {
         session.set_keepalive(None);
+    }
+    if grpc::is_call(session.req_header()) {
+        let response = grpc::refusal(refusal, request_id)?;
+        return session.write_response_header(Box::new(response), true).await;
     }
     let accept = session.req_header().headers.get(header::ACCEPT);
     let format = Format::of(accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default());

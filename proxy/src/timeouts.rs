@@ -7,7 +7,7 @@ use std::{
 
 use pingora::{Error, ErrorType, Result, proxy::Session, upstreams::peer::HttpPeer};
 
-use crate::{context::Context, pages::Refusal, peer::is_web_socket};
+use crate::{context::Context, pages::Refusal, upstream::is_web_socket};
 
 /// Lets no wait of an attempt end later than the request's time, which begins with the first one.
 ///

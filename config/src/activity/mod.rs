@@ -90,6 +90,7 @@ pub struct AppActivity {
     held: AtomicU64,
     last_request: AtomicU64,
     statuses: [AtomicU64; 5],
+    connections: [AtomicU64; 3],
     latency: Histogram,
     wake_paused: Histogram,
     wake_stopped: Histogram,
@@ -176,6 +177,15 @@ impl AppActivity {
         self.latency.record(took);
     }
 
+    /// Counts a request's way to an instance.
+    pub fn connection(&self, connection: UpstreamConnection) {
+        self.connections[connection as usize].fetch_add(1, Relaxed);
+    }
+
+    pub fn connections(&self, connection: UpstreamConnection) -> u64 {
+        self.connections[connection as usize].load(Relaxed)
+    }
+
     /// Counts a request that was held and then released.
     pub fn woken(&self, from: SleepLevel, took: Duration) {
         match from {
@@ -234,6 +244,16 @@ impl AppActivity {
             SleepLevel::Stopped => self.wake_stopped.read(),
         }
     }
+}
+
+/// How a request came to its connection to an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamConnection {
+    New,
+    /// One that had carried a request before.
+    Reused,
+    /// None: the attempt failed.
+    Failed,
 }
 
 /// One endpoint's activity.

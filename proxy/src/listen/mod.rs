@@ -31,9 +31,11 @@ use weir_config::{Activity, Observe, ProxySettings, Snapshots};
 use self::accept::Server;
 pub(crate) use self::limits::{Connections, Dropped, Open, Port};
 use crate::{
+    access_log::AccessLog,
     gateway::Gateway,
     metrics::{ProxyMetrics, Unrouted},
     tls::{Acceptor, Certificates, EarlyWake, TicketKeys, TicketKeysError, Tickets},
+    upstream::Roots,
 };
 
 /// The data plane, ready to serve.
@@ -43,6 +45,7 @@ pub struct Proxy {
     tickets: Tickets,
     early_wake: Arc<EarlyWake>,
     unrouted: Arc<Unrouted>,
+    access_log: Option<AccessLog>,
     server: Server,
     closing: watch::Sender<bool>,
     stopping: watch::Sender<bool>,
@@ -51,11 +54,15 @@ pub struct Proxy {
 }
 
 /// What a proxy is told about the world outside.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ProxyOptions {
     /// The port that clients reach HTTPS at; redirects name it unless it is 443.
     pub https_port_public: u16,
     pub settings: ProxySettings,
+    /// Where each request is logged, if it is.
+    pub access_log: Option<AccessLog>,
+    /// A request that waits longer than this for its answer has its timeline logged.
+    pub slow_request: Duration,
 }
 
 /// What a proxy is asked to do.
@@ -101,7 +108,7 @@ impl Proxy {
         https: TcpListener,
         options: ProxyOptions,
     ) -> Result<Self, ProxyError> {
-        let ProxyOptions { https_port_public, settings } = options;
+        let ProxyOptions { https_port_public, settings, access_log, slow_request } = options;
         let certificates = Arc::new(Certificates::new(&snapshots.current().certificates));
         let tickets = Tickets::new(&TicketKeys::generate(SystemTime::now())?);
         let early_wake = Arc::new(EarlyWake::new(observer.clone(), settings.speculative_wake));
@@ -120,9 +127,12 @@ impl Proxy {
             certificates: certificates.clone(),
             early_wake: early_wake.clone(),
             unrouted: unrouted.clone(),
+            roots: Roots::default(),
             https_port_public,
             closing: closes.clone(),
             stopping: stops.clone(),
+            access_log: access_log.clone(),
+            slow_request,
         };
         let server = Server {
             proxy: Arc::new(http_proxy(gateway, &settings)),
@@ -142,6 +152,7 @@ impl Proxy {
             tickets,
             early_wake,
             unrouted,
+            access_log,
             server,
             closing,
             stopping,
@@ -164,6 +175,7 @@ impl Proxy {
             self.unrouted.clone(),
             connections,
             self.early_wake.clone(),
+            self.access_log.clone(),
         )
     }
 

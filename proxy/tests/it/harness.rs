@@ -9,18 +9,20 @@ use std::{
 
 use prometheus::{TextEncoder, core::Collector};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{ServerConfig, pki_types::PrivatePkcs8KeyDer};
 use serde_json::Value;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 use weir_config::{
     Activity, AppActivity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint,
-    EndpointActivity, EndpointId, InstanceId, Moment, Observe, Pool, ProxySettings, Publisher,
-    RouteState, Snapshot, Timeouts, TrafficPolicy, channel,
+    EndpointActivity, EndpointId, InstanceId, LogFormat, Moment, Observe, Pool, ProxySettings,
+    Publisher, RouteState, Snapshot, Timeouts, TrafficPolicy, channel,
 };
-use weir_proxy::{Phase, Proxy, ProxyMetrics, ProxyOptions, Tickets};
+use weir_proxy::{AccessLog, AccessLogGuard, Phase, Proxy, ProxyMetrics, ProxyOptions, Tickets};
 
 /// Far beyond anything that works, so that what takes this long has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -37,6 +39,7 @@ pub(crate) struct World {
     pub(crate) https: SocketAddr,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) running: JoinHandle<()>,
+    _logging: AccessLogGuard,
 }
 
 impl World {
@@ -48,7 +51,7 @@ impl World {
     }
 
     pub(crate) fn start_with(ca: Ca, certificates: Arc<[Certificate]>) -> Self {
-        Self::start_as(ca, certificates, settings())
+        Self::start_as(ca, certificates, settings(), DEADLINE)
     }
 
     /// The same, with settings of the test's own.
@@ -57,10 +60,22 @@ impl World {
         let certificates = [ca.issue(&["*.apps.test"])].into();
         let mut settings = settings();
         change(&mut settings);
-        Self::start_as(ca, certificates, settings)
+        Self::start_as(ca, certificates, settings, DEADLINE)
     }
 
-    fn start_as(ca: Ca, certificates: Arc<[Certificate]>, settings: ProxySettings) -> Self {
+    /// Logs the timelines of requests that wait longer than this for their answer.
+    pub(crate) fn start_with_slow_request(slow_request: Duration) -> Self {
+        let ca = Ca::new();
+        let certificates = [ca.issue(&["*.apps.test"])].into();
+        Self::start_as(ca, certificates, settings(), slow_request)
+    }
+
+    fn start_as(
+        ca: Ca,
+        certificates: Arc<[Certificate]>,
+        settings: ProxySettings,
+        slow_request: Duration,
+    ) -> Self {
         install();
         let snapshot = Snapshot::empty(1, 0, certificates);
         let (publisher, snapshots) = channel(snapshot.clone());
@@ -68,7 +83,13 @@ impl World {
         let (http, https) = (listener(), listener());
         let (http_address, https_address) =
             (http.local_addr().unwrap(), https.local_addr().unwrap());
-        let options = ProxyOptions { https_port_public: https_address.port(), settings };
+        let (access_log, logging) = AccessLog::start(LogFormat::Json, Log).unwrap();
+        let options = ProxyOptions {
+            https_port_public: https_address.port(),
+            settings,
+            access_log: Some(access_log),
+            slow_request,
+        };
         let proxy = Proxy::new(snapshots, Arc::new(Heard(heard)), http, https, options).unwrap();
         let activity = Arc::new(Activity::default());
         let metrics = proxy.metrics(activity.clone());
@@ -85,6 +106,7 @@ impl World {
             https: https_address,
             phase,
             running: tokio::spawn(proxy.run(phases)),
+            _logging: logging,
         }
     }
 
@@ -212,6 +234,31 @@ impl Ca {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
+    pub(crate) fn der(&self) -> Arc<[u8]> {
+        Arc::from(&**self.0.der())
+    }
+
+    /// A server's side of TLS, for one name.
+    pub(crate) fn acceptor(&self, name: &str, protocols: &[&str]) -> TlsAcceptor {
+        self.acceptor_until(2100, name, protocols)
+    }
+
+    /// The same with a certificate that is good until a year begins.
+    pub(crate) fn acceptor_until(&self, year: i32, name: &str, protocols: &[&str]) -> TlsAcceptor {
+        install();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let mut config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
@@ -274,21 +321,21 @@ fn install() {
         tracing_subscriber::fmt()
             .json()
             .flatten_event(true)
-            .with_env_filter("access=info")
+            .with_env_filter("timeline=info")
             .with_writer(|| Log)
             .init();
     });
 }
 
-/// The lines logged by all tests of this process.
-static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Everything logged by all tests of this process.
+static LINES: Mutex<String> = Mutex::new(String::new());
 
 struct Log;
 
 impl Write for Log {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        LINES.lock().unwrap().push(String::from_utf8_lossy(line).into_owned());
-        Ok(line.len())
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        LINES.lock().unwrap().push_str(std::str::from_utf8(lines).unwrap());
+        Ok(lines.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -298,13 +345,22 @@ impl Write for Log {
 
 /// The access log's entry of the request to a path that no other test asks for.
 pub(crate) async fn logged(path: &str) -> Value {
+    logged_with("path", path, "access").await
+}
+
+/// The first line of a target that has this value in a field.
+pub(crate) async fn logged_with(field: &str, value: &str, target: &str) -> Value {
     let mut found = None;
     eventually("the request is logged", || {
-        let lines = LINES.lock().unwrap();
-        let entries = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        found = entries.into_iter().find(|entry| entry["path"] == path);
+        found = lines().find(|entry| entry[field] == value && entry["target"] == target);
         found.is_some()
     })
     .await;
     found.unwrap()
+}
+
+pub(crate) fn lines() -> impl Iterator<Item = Value> {
+    let lines = LINES.lock().unwrap().clone();
+    let parse = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+    lines.lines().map(parse).collect::<Vec<_>>().into_iter()
 }

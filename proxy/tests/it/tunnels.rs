@@ -8,11 +8,11 @@ use crate::{
     upstreams::{Echo, Refusing, web_socket},
 };
 
-const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nHost: chat.apps.test\r\nConnection: Upgrade\r\n\
+pub(crate) const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nHost: chat.apps.test\r\nConnection: Upgrade\r\n\
                          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-async fn check_both_ways(raw: &mut Raw) {
+pub(crate) async fn check_both_ways(raw: &mut Raw) {
     let head = raw.read_until("\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
     assert_eq!(raw.read_until("\n").await, "hello\n");

@@ -15,12 +15,18 @@ use axum::{
     extract::State,
     http::{HeaderMap, Method, Uri, Version},
 };
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
 };
+use tokio_rustls::TlsAcceptor;
 
 use crate::clients::read_until;
 
@@ -28,27 +34,37 @@ use crate::clients::read_until;
 #[derive(Clone)]
 pub(crate) struct Echo {
     pub(crate) address: SocketAddr,
+    pub(crate) connections: Connections,
     name: &'static str,
     hits: Arc<AtomicU64>,
     open: watch::Sender<bool>,
 }
 
+/// How many connections a server has accepted.
+pub(crate) type Connections = Arc<AtomicU64>;
+
 impl Echo {
     pub(crate) async fn start(name: &'static str) -> Self {
-        Self::with_gate(name, true).await
+        Self::with(name, true, None).await
+    }
+
+    pub(crate) async fn start_tls(name: &'static str, tls: TlsAcceptor) -> Self {
+        Self::with(name, true, Some(tls)).await
     }
 
     /// Receives requests, and answers none before [`Echo::open`].
     pub(crate) async fn start_closed(name: &'static str) -> Self {
-        Self::with_gate(name, false).await
+        Self::with(name, false, None).await
     }
 
-    async fn with_gate(name: &'static str, open: bool) -> Self {
+    async fn with(name: &'static str, open: bool, tls: Option<TlsAcceptor>) -> Self {
         let (listener, address) = bind().await;
         let (open, _) = watch::channel(open);
-        let echo = Self { address, name, hits: Arc::default(), open };
+        let connections = Connections::default();
+        let echo =
+            Self { address, connections: connections.clone(), name, hits: Arc::default(), open };
         let app = Router::new().fallback(Self::answer).with_state(echo.clone());
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        tokio::spawn(accept(listener, app, tls, connections));
         echo
     }
 
@@ -76,12 +92,46 @@ impl Echo {
         }))
     }
 
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(SeqCst)
+    }
+
     pub(crate) fn open(&self) {
         self.open.send_replace(true);
     }
 
     pub(crate) fn hits(&self) -> u64 {
         self.hits.load(SeqCst)
+    }
+}
+
+/// Serves an app over HTTP/1.1 and HTTP/2, whichever a connection begins with.
+pub(crate) async fn serve(app: Router) -> SocketAddr {
+    let (listener, address) = bind().await;
+    tokio::spawn(accept(listener, app, None, Connections::default()));
+    address
+}
+
+async fn accept(
+    listener: TcpListener,
+    app: Router,
+    tls: Option<TlsAcceptor>,
+    connections: Connections,
+) {
+    while let Ok((stream, _)) = listener.accept().await {
+        connections.fetch_add(1, SeqCst);
+        let (app, tls) = (TowerToHyperService::new(app.clone()), tls.clone());
+        tokio::spawn(async move {
+            let http = Builder::new(TokioExecutor::new());
+            // Whoever is there no more does not matter here.
+            match tls {
+                None => drop(http.serve_connection_with_upgrades(TokioIo::new(stream), app).await),
+                Some(tls) => {
+                    let Ok(stream) = tls.accept(stream).await else { return };
+                    drop(http.serve_connection_with_upgrades(TokioIo::new(stream), app).await);
+                }
+            }
+        });
     }
 }
 
@@ -250,21 +300,38 @@ pub(crate) async fn web_socket() -> SocketAddr {
     let (listener, address) = bind().await;
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let head = read_until(&mut stream, "\r\n\r\n").await;
-                assert!(head.to_lowercase().contains("upgrade: websocket"), "{head}");
-                let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\
-                              Upgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\nhello\n";
-                stream.write_all(answer.as_bytes()).await.unwrap();
-                let mut buffer = [0; 1024];
-                while let Ok(n @ 1..) = stream.read(&mut buffer).await {
-                    let line = [b">", &buffer[..n]].concat();
-                    stream.write_all(&line).await.unwrap();
-                }
-            });
+            tokio::spawn(async move { speak_web_socket(&mut stream).await });
         }
     });
     address
+}
+
+pub(crate) async fn web_socket_tls(tls: TlsAcceptor) -> SocketAddr {
+    let (listener, address) = bind().await;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let tls = tls.clone();
+            tokio::spawn(
+                async move { speak_web_socket(&mut tls.accept(stream).await.unwrap()).await },
+            );
+        }
+    });
+    address
+}
+
+async fn speak_web_socket(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let head = read_until(stream, "\r\n\r\n").await;
+    assert!(head.to_lowercase().contains("upgrade: websocket"), "{head}");
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\
+                  Upgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\nhello\n";
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let mut buffer = [0; 1024];
+    while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+        let line = [b">", &buffer[..n]].concat();
+        stream.write_all(&line).await.unwrap();
+        stream.flush().await.unwrap();
+    }
 }
 
 pub(crate) async fn bind() -> (TcpListener, SocketAddr) {

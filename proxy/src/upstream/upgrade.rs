@@ -14,72 +14,83 @@
 use std::{
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, Ordering::SeqCst},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use async_trait::async_trait;
-use pingora::{
-    Error, ErrorType, Result,
-    connectors::l4::Connect,
-    protocols::l4::{
-        ext,
-        socket::SocketAddr,
-        stream::Stream,
-        virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream},
-    },
-};
+use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Sleep, sleep},
 };
 
-/// Makes connections for requests to upgrade that have no body.
+/// The header's and the body's.
+const FLUSHES_OF_A_REQUEST: u8 = 2;
+
+/// Lets bytes of the instance through or not. Open at first, for the handshake of TLS.
 #[derive(Debug)]
-pub(crate) struct ConnectForUpgrade {
-    /// How long the instance may take to answer the handshake.
-    pub(crate) handshake: Duration,
+pub(crate) struct Gate {
+    flushes_to_come: AtomicU8,
+    /// Whether the clock of the answer is to be started.
+    starts: AtomicBool,
+    /// How long the instance may take to answer once the request is on its way.
+    answer_within: Duration,
 }
 
-#[async_trait]
-impl Connect for ConnectForUpgrade {
-    async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        let Some(address) = address.as_inet() else {
-            return Error::e_explain(ErrorType::InternalError, "not an IP address");
-        };
-        let tcp = ext::connect(address, None).await?;
-        let socket = AnswersAfterRequest {
-            tcp,
-            flushes: 0,
-            reader: None,
-            unanswered: Some(Box::pin(sleep(self.handshake))),
-        };
-        Ok(VirtualSocketStream::new(Box::new(socket)).into())
+impl Gate {
+    pub(super) fn new(answer_within: Duration) -> Self {
+        let (flushes_to_come, starts) = (AtomicU8::new(0), AtomicBool::new(false));
+        Self { flushes_to_come, starts, answer_within }
+    }
+
+    /// To be called when the connection is made and nothing of the request is written.
+    pub(crate) fn close(&self) {
+        self.flushes_to_come.store(FLUSHES_OF_A_REQUEST, SeqCst);
+        self.starts.store(true, SeqCst);
+    }
+
+    fn is_open(&self) -> bool {
+        self.flushes_to_come.load(SeqCst) == 0
+    }
+
+    fn count_flush(&self) {
+        // It is zero already for all but two.
+        let _ = self.flushes_to_come.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
     }
 }
 
-/// Reads nothing until the request has been flushed to its end.
+/// Reads nothing while its gate is closed.
 #[derive(Debug)]
-struct AnswersAfterRequest {
+pub(super) struct Gated {
     tcp: TcpStream,
-    flushes: u8,
+    gate: Arc<Gate>,
     reader: Option<Waker>,
     /// Until the first byte of the answer.
     unanswered: Option<Pin<Box<Sleep>>>,
 }
 
-/// The header's and the body's.
-const FLUSHES_OF_A_REQUEST: u8 = 2;
+impl Gated {
+    pub(super) fn new(tcp: TcpStream, gate: Arc<Gate>) -> Self {
+        Self { tcp, gate, reader: None, unanswered: None }
+    }
+}
 
-impl AsyncRead for AnswersAfterRequest {
+impl AsyncRead for Gated {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.flushes < FLUSHES_OF_A_REQUEST {
+        if this.gate.starts.swap(false, SeqCst) {
+            this.unanswered = Some(Box::pin(sleep(this.gate.answer_within)));
+        }
+        if !this.gate.is_open() {
             this.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -95,7 +106,7 @@ impl AsyncRead for AnswersAfterRequest {
     }
 }
 
-impl AsyncWrite for AnswersAfterRequest {
+impl AsyncWrite for Gated {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -107,7 +118,7 @@ impl AsyncWrite for AnswersAfterRequest {
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // There is nothing to do for TCP.
         let this = self.get_mut();
-        this.flushes = this.flushes.saturating_add(1);
+        this.gate.count_flush();
         if let Some(reader) = this.reader.take() {
             reader.wake();
         }
@@ -119,7 +130,7 @@ impl AsyncWrite for AnswersAfterRequest {
     }
 }
 
-impl VirtualSocket for AnswersAfterRequest {
+impl VirtualSocket for Gated {
     fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
         match option {
             VirtualSockOpt::NoDelay => self.tcp.set_nodelay(true),

@@ -1,0 +1,135 @@
+//! How an instance is reached: by which protocol, trusting whom, with a bound on every wait.
+
+mod connect;
+mod proxy_protocol;
+mod roots;
+mod upgrade;
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use http::header;
+use pingora::{proxy::Session, upstreams::peer::HttpPeer};
+use weir_config::{Endpoint, TrafficPolicy, UpstreamProtocol};
+
+use self::connect::Dial;
+pub(crate) use self::{roots::Roots, upgrade::Gate};
+
+/// A connection without a request is kept this long. Node closes its side after 5 s, and a request
+/// that meets the closing is lost if it must not be repeated; so we are first.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// How long an upgraded connection (WebSocket) may be silent.
+const TUNNEL: Duration = Duration::from_secs(60 * 60);
+
+/// Requests that share one HTTP/2 connection. Fewer than any server's usual limit (100 and more):
+/// Pingora lets a request that is over the server's limit wait behind those that are under it.
+const STREAMS: u32 = 32;
+
+/// What an instance may send on one stream before the client has taken it. 256 KiB carries 5 MB/s
+/// over a path of 50 ms, and far more over the usual one of less than 1 ms.
+const STREAM_WINDOW: u32 = 256 << 10;
+
+/// All streams' windows together, so that clients who read slowly cannot fill the connection's and
+/// stop those who share it.
+const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
+
+/// A peer, and for a request to upgrade the gate that its answer waits at.
+pub(crate) struct Reached {
+    pub(crate) peer: HttpPeer,
+    pub(crate) gate: Option<Arc<Gate>>,
+}
+
+/// Sets the bounds of both sides, and says where to and how.
+pub(crate) fn reach(
+    session: &mut Session,
+    policy: &TrafficPolicy,
+    endpoint: &Endpoint,
+    roots: &Roots,
+) -> Reached {
+    let upstream = &policy.upstream;
+    // A name that is not empty is verified, and there is none without a name.
+    let server_name =
+        upstream.tls.as_ref().map_or_else(String::new, |tls| tls.server_name.to_string());
+    let mut peer = HttpPeer::new(endpoint.address, upstream.tls.is_some(), server_name);
+    if let Some(own) = upstream.tls.as_ref().and_then(|tls| tls.roots.as_ref()) {
+        peer.options.ca = Some(roots.parsed(own));
+    }
+
+    let upgrade = is_web_socket(session);
+    let gate =
+        (upgrade && session.is_body_empty()).then(|| Arc::new(Gate::new(policy.timeouts.read)));
+    let client = upstream.proxy_protocol.and_then(|_| addresses(session));
+    if upstream.proxy_protocol.is_some() || gate.is_some() {
+        let header = upstream.proxy_protocol.map(|version| proxy_protocol::header(version, client));
+        peer.options.custom_l4 = Some(Arc::new(Dial { header, gate: gate.clone() }));
+    }
+    // An upgrade is of HTTP/1.1, whatever else the app speaks.
+    if upstream.protocol == UpstreamProtocol::Http2 && !upgrade {
+        peer.options.set_http_version(2, 2);
+        // A connection that begins with one client's address is not for other clients' requests,
+        // and one that takes a single stream at a time is not kept among the shared ones.
+        let shared = upstream.proxy_protocol.is_none();
+        peer.options.max_h2_streams = if shared { STREAMS as usize } else { 1 };
+        peer.options.h2_stream_window_size = Some(STREAM_WINDOW);
+        peer.options.h2_connection_window_size = Some(CONNECTION_WINDOW);
+    }
+    peer.group_key = group_key(policy, endpoint, client);
+    bound(session, &mut peer, policy, upgrade);
+    if gate.is_some() {
+        // It is good for one request, so it shares no pool and stays in none.
+        peer.group_key ^= 1;
+        peer.options.idle_timeout = Some(Duration::ZERO);
+    }
+    Reached { peer, gate }
+}
+
+/// Pooled connections are used again for requests with the same key only: to the same instance since
+/// it was last started (its address may be another's by now, or a dead process's), by the same
+/// rules (Pingora's own key leaves out who is trusted), and, where connections tell it, from the
+/// same client.
+fn group_key(
+    policy: &TrafficPolicy,
+    endpoint: &Endpoint,
+    client: Option<(SocketAddr, SocketAddr)>,
+) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&endpoint.id, endpoint.ready_since.0, &policy.upstream, client).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn bound(session: &mut Session, peer: &mut HttpPeer, policy: &TrafficPolicy, upgrade: bool) {
+    let timeouts = &policy.timeouts;
+    let options = &mut peer.options;
+    options.connection_timeout = Some(timeouts.connect);
+    options.total_connection_timeout = Some(timeouts.connect);
+    options.idle_timeout = Some(IDLE);
+    // Pingora takes one value for all of a request; the gate keeps the handshake's.
+    let (read, write) = match upgrade {
+        true => (TUNNEL, TUNNEL),
+        false => (timeouts.read, timeouts.write),
+    };
+    options.read_timeout = Some(read);
+    options.write_timeout = Some(write);
+    session.set_read_timeout(Some(read));
+    // HTTP/2 has a bound of its own, against clients that keep their windows shut.
+    if !session.is_http2() {
+        session.set_write_timeout(Some(write));
+    }
+}
+
+/// The client's address and the one that it connected to.
+fn addresses(session: &Session) -> Option<(SocketAddr, SocketAddr)> {
+    Some((*session.client_addr()?.as_inet()?, *session.server_addr()?.as_inet()?))
+}
+
+/// The one upgrade that is passed on. Of others, Pingora forwards the plain request.
+pub(crate) fn is_web_socket(session: &Session) -> bool {
+    let upgrade = session.req_header().headers.get(header::UPGRADE);
+    session.is_upgrade_req()
+        && upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}

@@ -8,7 +8,7 @@ use weir_config::{PlainHttp, RouteState};
 
 use crate::{
     clients::read_until,
-    harness::{Ca, World},
+    harness::{Ca, World, eventually},
     upstreams::Echo,
 };
 
@@ -92,7 +92,8 @@ async fn an_unavailable_app_says_why_and_when_to_come_again() {
         assert_eq!(response.headers()[header::RETRY_AFTER], "7");
         assert!(response.text().await.unwrap().contains("The image cannot be pulled."));
     }
-    assert_eq!(world.app("blog").statuses(), [0, 0, 0, 0, 2]);
+    let app = world.app("blog");
+    eventually("both are counted", || app.statuses() == [0, 0, 0, 0, 2]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

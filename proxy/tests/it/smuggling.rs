@@ -1,8 +1,5 @@
 //! Requests that two parsers could read as two different things: each is refused, or reaches the
 //! instance as one request that can be read in one way only.
-
-use std::sync::Arc;
-
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader},
     time::timeout,
@@ -119,15 +116,16 @@ async fn answer(mut raw: Raw<impl AsyncRead + AsyncWrite + Unpin>, request: &str
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_refused_or_reaches_the_instance_as_one() {
     let mut world = World::start();
-    let recorder = Recorder::start().await;
-    let mut route = world.route("blog", world.serving("blog", recorder.address));
-    Arc::make_mut(&mut route.policy).plain_http = PlainHttp::Serve;
-    world.control.publish(|snapshot| snapshot.insert(route));
     let app = world.app("blog");
     let mut failures = Vec::new();
     for (request, fate) in REQUESTS {
         let request = request.replace("{H}", HOST);
         for secure in [false, true] {
+            // One each, because what was broken off is heard late.
+            let recorder = Recorder::start().await;
+            world.serve_with("blog", &[recorder.address], |policy| {
+                policy.plain_http = PlainHttp::Serve;
+            });
             let answer = if secure {
                 answer(world.raw("blog.apps.test").await, &request).await
             } else {

@@ -387,9 +387,8 @@ async fn floods_end_the_connection_and_nothing_else() {
             &fields(&[("x-more", "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy")]),
         ),
     };
-    let floods: [(&str, &dyn Fn(u32) -> Vec<u8>); 2] =
-        [("resets", &resets), ("continuations", &continuations)];
-    for (name, flood) in floods {
+    type Flood<'a> = &'a dyn Fn(u32) -> Vec<u8>;
+    for (name, flood) in [("resets", &resets as Flood<'_>), ("continuations", &continuations)] {
         let mut frames = world.frames().await;
         frames.send(PREFACE).await;
         frames.send(&frame(SETTINGS, 0, 0, &[])).await;

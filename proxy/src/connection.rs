@@ -33,6 +33,7 @@ pub(crate) struct Connection {
     /// When the state's clock began, in milliseconds since `ready`.
     since: AtomicU64,
     requests: AtomicU64,
+    cancelled: AtomicU64,
 }
 
 /// What was agreed upon in the handshake.
@@ -65,6 +66,11 @@ pub(crate) enum State {
     Multiplexed,
 }
 
+/// A request that is given up sooner was hardly made to be answered; so many may be, whatever their
+/// share. Envoy draws the line at the same place.
+const PREMATURE: Duration = Duration::from_secs(1);
+const MAX_CANCELLED: u64 = 500;
+
 const STATES: [State; 5] =
     [State::Fresh, State::Head, State::Busy, State::Idle, State::Multiplexed];
 
@@ -93,6 +99,7 @@ impl Connection {
             state: AtomicU8::new(State::Fresh as u8),
             since: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            cancelled: AtomicU64::new(0),
         }
     }
 
@@ -177,6 +184,21 @@ impl Connection {
             self.restart_clock();
             self.enter(State::Idle);
         }
+    }
+
+    /// The client gave up a request so long after it came.
+    pub(crate) fn request_is_cancelled(&self, after: Duration) {
+        if after < PREMATURE {
+            self.cancelled.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Whether the client asks mostly for the sake of asking: each request costs a connection to an
+    /// instance, and to give it up at once costs nothing (CVE-2023-44487). Browsers give up many,
+    /// but not most. A trusted proxy passes on what many clients do.
+    pub(crate) fn is_abused(&self) -> bool {
+        let cancelled = self.cancelled.load(Relaxed);
+        cancelled > MAX_CANCELLED && cancelled > self.requests() / 2 && !self.is_trusted()
     }
 
     pub(crate) fn multiplexes(&self) {

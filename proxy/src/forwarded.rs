@@ -6,11 +6,7 @@ use http::{HeaderName, HeaderValue, header};
 use pingora::{Result, http::RequestHeader, proxy::Session};
 
 use crate::{
-    connection::{self, Connection},
-    context::Context,
-    debug,
-    host::authority_of,
-    tls::ClientCertificate,
+    claims, connection, context::Context, debug, host::authority_of, tls::ClientCertificate,
 };
 
 /// The client's certificate (RFC 9440).
@@ -22,6 +18,7 @@ pub(crate) fn rewrite(session: &Session, request: &mut RequestHeader, ctx: &Cont
         request.remove_header(&name);
     }
     join_cookies(request)?;
+    join_lengths(request)?;
     if let Some(ip) = client_ip(session) {
         request.insert_header("X-Forwarded-For", ip.to_string())?;
     }
@@ -45,12 +42,20 @@ fn client_certificate<'a>(session: &'a Session, ctx: &Context) -> Option<&'a Cli
 
 /// Who asks.
 pub(crate) fn client_ip(session: &Session) -> Option<IpAddr> {
-    connection::of(session).map(Connection::client_ip)
+    let connection = connection::of(session)?;
+    let claimed = connection.is_trusted().then(|| {
+        claims::client(&session.req_header().headers, |address| connection.trusts(address))
+    });
+    Some(claimed.flatten().unwrap_or_else(|| connection.client_ip()))
 }
 
 /// Whether the client asks over TLS.
 pub(crate) fn is_https(session: &Session) -> bool {
-    connection::of(session).is_some_and(|connection| connection.tls.is_some())
+    connection::of(session).is_some_and(|connection| {
+        let headers = &session.req_header().headers;
+        let claimed = connection.is_trusted().then(|| claims::is_https(headers)).flatten();
+        claimed.unwrap_or_else(|| connection.tls.is_some())
+    })
 }
 
 /// Whether only we may say this.
@@ -74,4 +79,17 @@ fn join_cookies(request: &mut RequestHeader) -> Result<()> {
     let parts: Vec<&[u8]> = cookies.iter().map(HeaderValue::as_bytes).collect();
     let joined = parts.join(&b"; "[..]);
     request.insert_header(header::COOKIE, joined)
+}
+
+/// The same length written twice is one length, but not everybody reads it so (RFC 9110, 8.6).
+/// Pingora has refused lengths that differ.
+fn join_lengths(request: &mut RequestHeader) -> Result<()> {
+    let mut lengths = request.headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return Ok(()) };
+    let digits = first.as_bytes().iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if lengths.next().is_none() && digits == first.len() {
+        return Ok(());
+    }
+    let length = first.as_bytes()[..digits].to_vec();
+    request.insert_header(header::CONTENT_LENGTH, length)
 }

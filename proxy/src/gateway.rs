@@ -44,8 +44,6 @@ pub(crate) struct Gateway {
     pub(crate) unrouted: Arc<Unrouted>,
     pub(crate) roots: Roots,
     pub(crate) https_port_public: u16,
-    /// How long a client of HTTP/2 may keep its window shut.
-    pub(crate) write_timeout: Duration,
     /// Turns true when clients are told to go.
     pub(crate) closing: watch::Receiver<bool>,
     /// Turns true when nobody waits for an app any longer.
@@ -74,9 +72,6 @@ impl ProxyHttp for Gateway {
         if let Some(connection) = connection::of(session) {
             connection.request_begins();
         }
-        if session.is_http2() {
-            session.set_write_timeout(Some(self.write_timeout));
-        }
         // A request that is sent early waits its turn instead of spoiling the one before it. Bytes
         // after a WebSocket handshake are not a request.
         let upgrade = session.is_upgrade_req();
@@ -97,8 +92,7 @@ impl ProxyHttp for Gateway {
             }
             Err(Stop::Refused(refusal)) => {
                 self.unrouted.count(&refusal);
-                session.set_total_drain_timeout(Some(LINGER));
-                pages::answer(session, &refusal, ctx.request_id).await.map(|()| true)
+                refuse(session, &refusal, ctx).await.map(|()| true)
             }
             Err(Stop::ClientGone) => Err(client_gone()),
         }
@@ -278,14 +272,8 @@ impl ProxyHttp for Gateway {
         if let Some(refusal) = refusal
             && access_log::final_status(session).is_none()
         {
-            // The instance is free again.
-            ctx.leases = None;
             // If this fails too, the client is gone, and the access log says so.
-            let _ = pages::answer(session, &refusal, ctx.request_id).await;
-            if refusal != Refusal::RequestTimeout {
-                session.set_total_drain_timeout(Some(LINGER));
-                let _ = session.drain_request_body().await;
-            }
+            let _ = refuse(session, &refusal, ctx).await;
         }
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
@@ -293,7 +281,13 @@ impl ProxyHttp for Gateway {
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
         access_log::record(self.access_log.as_ref(), session, error, ctx);
         timeline::record(session, error, ctx, self.slow_request);
-        if let Some(connection) = connection::of(session) {
+        let is_sent = session.is_body_done();
+        let Some(connection) = connection::of(session) else { return };
+        if error.is_some_and(|error| *error.esource() == ErrorSource::Downstream) {
+            connection.request_is_cancelled(ctx.timeline.arrived.elapsed());
+        }
+        // A client that is sending still is not done, whatever it was answered.
+        if is_sent {
             connection.request_ends();
         }
     }
@@ -368,6 +362,20 @@ impl Gateway {
             }
         })
     }
+}
+
+/// Answers instead of an app, and reads on for a while if the client has not sent all yet: Pingora
+/// then closes the connection.
+async fn refuse(session: &mut Session, refusal: &Refusal, ctx: &mut Context) -> Result<()> {
+    // An instance that had this request is free again.
+    ctx.leases = None;
+    pages::answer(session, refusal, ctx.request_id).await?;
+    if *refusal != Refusal::RequestTimeout {
+        session.set_total_drain_timeout(Some(LINGER));
+        // What goes wrong now is no longer about the answer.
+        let _ = session.drain_request_body().await;
+    }
+    Ok(())
 }
 
 fn client_gone() -> Box<Error> {

@@ -8,6 +8,7 @@
 
 mod access_log;
 mod asked;
+mod claims;
 mod connection;
 mod context;
 mod debug;

@@ -61,6 +61,7 @@ pub(crate) fn record(
         bytes_received: session.body_bytes_read() as u64,
         bytes_sent: session.body_bytes_sent() as u64,
         client_ip: client_ip(session),
+        connection_requests: connection::of(session).map_or(0, Connection::requests),
         client_cert_sha256: certificate.map(ClientCertificate::fingerprint),
         https: is_https(session),
         protocol: protocol(request.version),
@@ -88,6 +89,7 @@ struct Entry<'a> {
     bytes_received: u64,
     bytes_sent: u64,
     client_ip: Option<IpAddr>,
+    connection_requests: u64,
     client_cert_sha256: Option<String>,
     https: bool,
     protocol: &'static str,
@@ -114,6 +116,7 @@ impl Entry<'_> {
         line.number("bytes_received", self.bytes_received);
         line.number("bytes_sent", self.bytes_sent);
         self.client_ip.inspect(|ip| line.plain("client_ip", ip));
+        line.number("connection_requests", self.connection_requests);
         self.client_cert_sha256
             .as_deref()
             .inspect(|sha256| line.plain("client_cert_sha256", sha256));
@@ -175,6 +178,7 @@ mod tests {
             bytes_received: 0,
             bytes_sent: 0,
             client_ip: Some(IpAddr::from([127, 0, 0, 1])),
+            connection_requests: 1,
             client_cert_sha256: Some("00".to_owned()),
             https: true,
             protocol: "HTTP/2",

@@ -21,7 +21,8 @@ use weir_config::ProxySettings;
 use super::{
     limits::{Connections, Dropped, Open, Port},
     proxy_protocol::{self, Ends},
-    stream::{ClientStream, Transport},
+    stream::ClientStream,
+    transport::Transport,
 };
 use crate::{
     connection::{Connection, Tls},
@@ -52,6 +53,7 @@ impl Server {
         port: Port,
         mut stop: watch::Receiver<bool>,
     ) {
+        let mut is_exhausted = false;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -60,6 +62,7 @@ impl Server {
             };
             match accepted {
                 Ok((tcp, peer)) => {
+                    is_exhausted = false;
                     // Over the limit, it is closed at once: a client had better hear it than wait.
                     if let Some(open) = self.connections.admit(port) {
                         tokio::spawn(self.clone().serve(tcp, peer, port, open));
@@ -67,7 +70,10 @@ impl Server {
                 }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    tracing::warn!(%error, "no connection can be accepted at the moment");
+                    // Once, and not a hundred times a second.
+                    if !std::mem::replace(&mut is_exhausted, true) {
+                        tracing::warn!(%error, "no connection can be accepted at the moment");
+                    }
                     sleep(EXHAUSTED_PAUSE).await;
                 }
             }
@@ -163,9 +169,9 @@ impl Server {
             return Err(Stranger::Refused);
         }
         if port == Port::Http {
-            return Ok((Transport::Tcp(tcp), ends, None));
+            return Ok((Transport::Tcp(tcp.into()), ends, None));
         }
-        let accepted = self.acceptor.accept(tcp, ends.client.ip().to_canonical()).await;
+        let accepted = self.acceptor.accept(tcp.into(), ends.client.ip().to_canonical()).await;
         let Accepted { stream, server_name, client_auth, client_certificate } = accepted
             .map_err(|error| Stranger::Failed(Dropped::Handshake, io::Error::other(error)))?;
         let session = stream.get_ref().1;

@@ -3,8 +3,10 @@
 mod accept;
 mod limits;
 mod proxy_protocol;
+mod socket;
 mod stream;
 mod timer;
+mod transport;
 
 use std::{
     fmt, io,
@@ -127,7 +129,6 @@ impl Proxy {
             unrouted: unrouted.clone(),
             roots: Roots::default(),
             https_port_public,
-            write_timeout: settings.write_timeout,
             closing: closes.clone(),
             stopping: stops.clone(),
             access_log: access_log.clone(),
@@ -243,6 +244,10 @@ impl fmt::Debug for Proxy {
     }
 }
 
+/// How much of an answer the kernel keeps that a client has no room for. Left to itself, it keeps
+/// megabytes, and a slow client is not seen to take anything for minutes.
+const MAX_UNSENT: u32 = 128 << 10;
+
 struct Listening {
     address: SocketAddr,
     listener: tokio::net::TcpListener,
@@ -254,6 +259,7 @@ impl Listening {
         listener.set_nonblocking(true)?;
         let socket = SockRef::from(&listener);
         socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_notsent_lowat(MAX_UNSENT)?;
         // A client that vanished without a word is noticed after two minutes. Without this, its
         // WebSocket would keep an app awake until the tunnel's own deadline.
         let keepalive = TcpKeepalive::new()

@@ -84,3 +84,39 @@ fn parse(header: &[u8]) -> io::Result<Option<Ends>> {
 fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn address() -> impl Strategy<Value = SocketAddr> {
+        prop_oneof![
+            any::<([u8; 4], u16)>().prop_map(SocketAddr::from),
+            any::<([u16; 8], u16)>().prop_map(SocketAddr::from),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_load_balancer_writes_is_read(client in address(), port: u16) {
+            let local = SocketAddr::new(client.ip(), port);
+            let address = proxy_header::ProxiedAddress::stream(client, local);
+            let header = ProxyHeader::with_address(address);
+            let (mut v1, mut v2) = ([0; 256], [0; 256]);
+            let length = header.encode_to_slice_v1(&mut v1).unwrap();
+            prop_assert_eq!(parse(&v1[..length]).unwrap(), Some(Ends { client, local }));
+            let length = header.encode_to_slice_v2(&mut v2).unwrap();
+            prop_assert_eq!(parse(&v2[..length]).unwrap(), Some(Ends { client, local }));
+        }
+
+        #[test]
+        fn no_bytes_are_a_disaster(rest: Vec<u8>, line in "[ -~\r\n]*") {
+            let _ = parse(&rest);
+            let _ = parse(&[SIGNATURE, &rest[..]].concat());
+            let _ = parse(format!("PROXY {line}").as_bytes());
+            let _ = parse(&[b"PROXY TCP6 ", &rest[..], b"\r\n"].concat());
+        }
+    }
+}

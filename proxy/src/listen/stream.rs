@@ -22,13 +22,11 @@ use pingora::protocols::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::TcpStream,
     time::Instant,
 };
-use tokio_rustls::server::TlsStream;
 use weir_config::ProxySettings;
 
-use super::{limits::Dropped, timer::Timer};
+use super::{limits::Dropped, timer::Timer, transport::Transport};
 use crate::connection::{self, Connection, State};
 
 /// What is written is kept until it is flushed or comes to this: one record of TLS, and so one
@@ -56,6 +54,8 @@ pub(super) struct ClientStream {
     /// Bytes read so far, as long as that is of interest.
     heard: usize,
     ahead: Ahead,
+    /// A request's header has not come in time.
+    expired: bool,
     pending: Vec<u8>,
     stalled: Option<Stall>,
     timer: Timer,
@@ -64,17 +64,11 @@ pub(super) struct ClientStream {
     proxy: Arc<ProxyDigest>,
 }
 
-#[derive(Debug)]
-pub(super) enum Transport {
-    Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) header: Duration,
-    pub(super) idle: Duration,
-    pub(super) write: Duration,
+struct Limits {
+    header: Duration,
+    idle: Duration,
+    write: Duration,
 }
 
 /// A client that does not take what is written to it.
@@ -98,7 +92,7 @@ impl ClientStream {
         connection: Arc<Connection>,
         settings: &ProxySettings,
     ) -> pingora::Result<Self> {
-        let socket = SocketDigest::from_raw_fd(transport.tcp().as_raw_fd());
+        let socket = SocketDigest::from_raw_fd(transport.socket().as_raw_fd());
         // Set once, so that nobody asks the kernel. It cannot be set already.
         let _ = socket.peer_addr.set(Some(connection.client.into()));
         let _ = socket.local_addr.set(Some(connection.local.into()));
@@ -116,6 +110,7 @@ impl ClientStream {
             },
             heard: 0,
             ahead: Ahead::default(),
+            expired: false,
             pending: Vec::new(),
             stalled: None,
             timer: Timer::default(),
@@ -150,13 +145,16 @@ impl ClientStream {
         if state == State::Idle {
             return Poll::Ready(Ok(()));
         }
-        self.connection.open.count(Dropped::HeaderTimeout);
         // A browser that opened a connection in advance would show an answer that nobody asked for.
-        if state == State::Head && !self.http2 {
-            self.pending.extend_from_slice(TOO_SLOW);
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        let is_told = state == State::Head && !self.http2;
+        if !self.expired {
+            self.expired = true;
+            self.connection.open.count(Dropped::HeaderTimeout);
+            if is_told {
+                self.pending.extend_from_slice(TOO_SLOW);
+            }
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(if is_told { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) })
     }
 
     /// Ready with an error when the client has taken too little for too long.
@@ -204,6 +202,9 @@ impl AsyncRead for ClientStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.http2 && this.connection.is_abused() {
+            return Poll::Ready(Ok(()));
+        }
         let given = this.ahead.give(buffer);
         let before = buffer.filled().len();
         let polled = this.transport.poll_read(cx, buffer);
@@ -287,6 +288,14 @@ impl AsyncWrite for ClientStream {
     }
 }
 
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        if !self.connection.is_silent() {
+            self.transport.socket_mut().linger(self.connection.clone());
+        }
+    }
+}
+
 #[async_trait]
 impl Shutdown for ClientStream {
     async fn shutdown(&mut self) {
@@ -301,9 +310,13 @@ impl Peek for ClientStream {
     async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         let mut length = 0;
         while length < buffer.len().min(PREFACE.len()) {
-            let came = self.read(&mut buffer[length..]).await?;
-            length += came;
-            if came == 0 || buffer[..length] != PREFACE[..length] {
+            match self.read(&mut buffer[length..]).await {
+                Ok(0) | Err(_) if length == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                // What has come is a request of HTTP/1, if it is anything.
+                Ok(0) | Err(_) => break,
+                Ok(came) => length += came,
+            }
+            if buffer[..length] != PREFACE[..length] {
                 break;
             }
         }
@@ -360,65 +373,6 @@ impl GetTimingDigest for ClientStream {
 
 impl UniqueID for ClientStream {
     fn id(&self) -> UniqueIDType {
-        self.transport.tcp().as_raw_fd()
-    }
-}
-
-impl Transport {
-    fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Tcp(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
-        }
-    }
-
-    fn is_http2(&self) -> bool {
-        match self {
-            Self::Tcp(_) => false,
-            Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
-        }
-    }
-
-    fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buffer),
-            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
-        }
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
-            Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        &mut self,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
-            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
-        }
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-        }
+        self.transport.socket().as_raw_fd()
     }
 }

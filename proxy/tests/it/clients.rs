@@ -12,7 +12,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
     time::timeout,
@@ -36,9 +36,22 @@ impl World {
         client(&self.ca).http2_prior_knowledge().build().unwrap()
     }
 
+    /// A connection to the HTTP port that a test writes its own bytes to.
+    pub(crate) async fn plain(&self) -> Raw<TcpStream> {
+        Raw(TcpStream::connect(self.http).await.unwrap())
+    }
+
     /// A TLS connection that a test writes its own bytes to.
     pub(crate) async fn raw(&self, server_name: &str) -> Raw {
         self.tls().connect(self.https, server_name).await.unwrap()
+    }
+
+    /// The same, with something before the handshake.
+    pub(crate) async fn raw_after(&self, before: impl AsRef<[u8]>, server_name: &str) -> Raw {
+        let mut tcp = TcpStream::connect(self.https).await.unwrap();
+        tcp.write_all(before.as_ref()).await.unwrap();
+        let name = ServerName::try_from(server_name.to_owned()).unwrap();
+        Raw(TlsConnector::from(self.tls().0).connect(name, tcp).await.unwrap())
     }
 
     /// A client's side of TLS that offers these by ALPN.
@@ -155,11 +168,11 @@ impl Resolve for Loopback {
     }
 }
 
-pub(crate) struct Raw(pub(crate) TlsStream<TcpStream>);
+pub(crate) struct Raw<S = TlsStream<TcpStream>>(pub(crate) S);
 
-impl Raw {
-    pub(crate) async fn send(&mut self, bytes: &str) {
-        self.0.write_all(bytes.as_bytes()).await.unwrap();
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).await.unwrap();
         self.0.flush().await.unwrap();
     }
 

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use prometheus::{TextEncoder, core::Collector};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{ServerConfig, pki_types::PrivatePkcs8KeyDer};
 use serde_json::Value;
@@ -163,6 +164,15 @@ impl World {
 
     pub(crate) fn url(&self, app: &str, path: &str) -> String {
         format!("https://{app}.apps.test:{}{path}", self.https.port())
+    }
+
+    /// One sample of what a scrape shows.
+    pub(crate) fn metric(&self, line: &str) -> f64 {
+        let mut families = self.metrics.collect();
+        families.retain(|family| !family.get_metric().is_empty());
+        let text = TextEncoder::new().encode_to_string(&families).unwrap();
+        let value = text.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{line} is not in:\n{text}")).parse().unwrap()
     }
 
     pub(crate) async fn hint(&mut self) -> Hint {

@@ -339,3 +339,19 @@ pub(crate) async fn bind() -> (TcpListener, SocketAddr) {
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
+
+/// Answers with a body that never ends.
+pub(crate) async fn endless() -> SocketAddr {
+    let (listener, address) = bind().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                read_until(&mut stream, "\r\n\r\n").await;
+                let head = "HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n";
+                stream.write_all(head.as_bytes()).await.unwrap();
+                while stream.write_all(&[b'x'; 16 << 10]).await.is_ok() {}
+            });
+        }
+    });
+    address
+}

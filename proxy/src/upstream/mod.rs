@@ -116,10 +116,7 @@ fn bound(session: &mut Session, peer: &mut HttpPeer, policy: &TrafficPolicy, upg
     options.read_timeout = Some(read);
     options.write_timeout = Some(write);
     session.set_read_timeout(Some(read));
-    // HTTP/2 has a bound of its own, against clients that keep their windows shut.
-    if !session.is_http2() {
-        session.set_write_timeout(Some(write));
-    }
+    session.set_write_timeout(Some(write));
 }
 
 /// The client's address and the one that it connected to.

@@ -1,4 +1,5 @@
-//! RFC 9112 (HTTP/1.1) and what RFC 9110 asks of one who forwards: cases as data.
+//! RFC 9112 (HTTP/1.1) and what RFC 9110 asks of one who forwards: cases as data. What two parsers
+//! could read differently is in `smuggling`.
 //!
 //! Two MUSTs are left out on purpose. No `Via` is added (RFC 9110 section 7.6.3): what it tells an
 //! app is in `X-Forwarded-*`, and servers that see one stop compressing. And `Max-Forwards` (7.6.2)
@@ -97,28 +98,15 @@ const CASES: &[(&str, &str, Must)] = &[
     ),
     // 9112 3.2: Host
     ("no host", "GET / HTTP/1.1\r\n\r\n", Refuse(&[400])),
-    ("two hosts", "GET / HTTP/1.1\r\nHOSTHost: other.apps.test\r\n\r\n", Refuse(&[400])),
     ("a host that is none", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n", Refuse(&[400])),
     (
         "a URL of another host",
         "GET https://other.apps.test/ HTTP/1.1\r\nHOST\r\n",
         Refuse(&[400, 404, 421]),
     ),
-    ("a user in the URL", "GET https://user@blog.apps.test/ HTTP/1.1\r\nHOST\r\n", Refuse(&[400])),
-    // 9112 5.1, 5.2, 2.2
-    ("a space before the colon", "GET / HTTP/1.1\r\nHOSTX-Other : 1\r\n\r\n", Refuse(&[400])),
-    ("a folded line", "GET / HTTP/1.1\r\nHOSTX-Other: 1\r\n 2\r\n\r\n", Refuse(&[400])),
-    ("a header without a name", "GET / HTTP/1.1\r\nHOST: 1\r\n\r\n", Refuse(&[400])),
-    ("a zero byte", "GET / HTTP/1.1\r\nHOSTX-Other: a\0b\r\n\r\n", Refuse(&[400])),
-    (
-        "a bare carriage return",
-        "GET / HTTP/1.1\r\nHOSTX-Other: a\rX-Smuggled: 1\r\n\r\n",
-        Refuse(&[400]),
-    ),
-    ("no version", "GET /\r\nHOST\r\n", Refuse(&[400])),
     ("a version to come", "GET / HTTP/9.9\r\nHOST\r\n", Refuse(&[400, 505])),
     ("a tunnel", "CONNECT blog.apps.test:443 HTTP/1.1\r\nHOST\r\n", Refuse(&[400, 405, 501])),
-    // 9112 6: framing, where requests are smuggled
+    // 9112 6: framing
     (
         "a body of known length",
         "POST / HTTP/1.1\r\nHOSTContent-Length: 4\r\n\r\nbody",
@@ -135,64 +123,13 @@ const CASES: &[(&str, &str, Must)] = &[
         Forward(&["body"], &["x-trailer"]),
     ),
     (
-        // 6.1 allows to go by the chunks alone, and then to close; `fault` looks for that.
-        "a length and chunks",
-        "POST / HTTP/1.1\r\nHOSTContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        Forward(&["chunked"], &["content-length"]),
-    ),
-    (
-        "two lengths",
-        "POST / HTTP/1.1\r\nHOSTContent-Length: 4\r\nContent-Length: 5\r\n\r\nbody",
-        Refuse(&[400]),
-    ),
-    (
-        "two lengths in one",
-        "POST / HTTP/1.1\r\nHOSTContent-Length: 4, 5\r\n\r\nbody",
-        Refuse(&[400]),
-    ),
-    (
-        "a length with a sign",
-        "POST / HTTP/1.1\r\nHOSTContent-Length: +4\r\n\r\nbody",
-        Refuse(&[400]),
-    ),
-    (
-        "a length that is no number",
-        "POST / HTTP/1.1\r\nHOSTContent-Length: 0x4\r\n\r\nbody",
-        Refuse(&[400]),
-    ),
-    (
-        "a length beyond numbers",
-        "POST / HTTP/1.1\r\nHOSTContent-Length: 99999999999999999999\r\n\r\nbody",
-        Refuse(&[400, 413]),
-    ),
-    (
-        "chunks not last",
-        "POST / HTTP/1.1\r\nHOSTTransfer-Encoding: chunked, gzip\r\n\r\n",
-        Refuse(&[400, 501]),
-    ),
-    (
-        "an unknown coding",
-        "POST / HTTP/1.1\r\nHOSTTransfer-Encoding: xchunked\r\n\r\n",
-        Refuse(&[400, 501]),
-    ),
-    (
         "chunked twice",
         "POST / HTTP/1.1\r\nHOSTTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
         Forward(&["transfer-encoding: chunked\r\n"], &["chunked, chunked"]),
     ),
     (
-        "chunks in HTTP/1.0",
-        "POST / HTTP/1.0\r\nHOSTTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        Refuse(&[400]),
-    ),
-    (
         "a chunk of no size",
         "POST / HTTP/1.1\r\nHOSTTransfer-Encoding: chunked\r\n\r\nx\r\nbody\r\n0\r\n\r\n",
-        Refuse(&[400]),
-    ),
-    (
-        "a chunk beyond numbers",
-        "POST / HTTP/1.1\r\nHOSTTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
         Refuse(&[400]),
     ),
 ];
@@ -222,9 +159,6 @@ async fn fault(world: &World, request: &str, must: &Must) -> Option<String> {
             let mut body = vec![0; length.parse().unwrap()];
             raw.0.read_exact(&mut body).await.unwrap();
             let body = String::from_utf8(body).unwrap();
-            if request.contains("Content-Length") && request.contains("chunked") {
-                assert!(head.to_lowercase().contains("connection: close"), "{head}");
-            }
             let missing = seen.iter().find(|text| !body.contains(**text));
             let extra = gone.iter().find(|text| body.contains(**text));
             (missing.is_some() || extra.is_some())

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test is a failure with a place")]
 
 mod access_log;
+mod back_pressure;
 mod balance;
 mod certificates;
 mod clients;
@@ -16,6 +17,7 @@ mod floods;
 mod forwarding;
 mod frames;
 mod grpc;
+mod h2c;
 mod harness;
 mod http2;
 mod limits;

@@ -53,10 +53,6 @@ pub(crate) struct Gateway {
     pub(crate) slow_request: Duration,
 }
 
-/// After a refusal, what the client goes on sending is read for so long: if the connection were
-/// closed under its bytes, they would tear down the answer before the client reads it.
-const LINGER: Duration = Duration::from_secs(5);
-
 #[async_trait]
 impl ProxyHttp for Gateway {
     type CTX = Context;
@@ -364,18 +360,11 @@ impl Gateway {
     }
 }
 
-/// Answers instead of an app, and reads on for a while if the client has not sent all yet: Pingora
-/// then closes the connection.
+/// Answers instead of an app.
 async fn refuse(session: &mut Session, refusal: &Refusal, ctx: &mut Context) -> Result<()> {
     // An instance that had this request is free again.
     ctx.leases = None;
-    pages::answer(session, refusal, ctx.request_id).await?;
-    if *refusal != Refusal::RequestTimeout {
-        session.set_total_drain_timeout(Some(LINGER));
-        // What goes wrong now is no longer about the answer.
-        let _ = session.drain_request_body().await;
-    }
-    Ok(())
+    pages::answer(session, refusal, ctx.request_id).await
 }
 
 fn client_gone() -> Box<Error> {

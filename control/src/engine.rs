@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use futures::StreamExt;
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use weir_config::{InstanceId, Moment};
 use weir_deploy::{ContainerEvent, Provider, ProviderError};
@@ -21,7 +21,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_millis(500);
 /// The last lines of a process that died, for whoever has to find out why.
 const LOG_TAIL: usize = 20;
-const LOG_LIMIT: Duration = Duration::from_secs(2);
+const LOG_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs until the loop is gone.
 pub(crate) async fn watch(provider: Arc<dyn Provider>, events: mpsc::Sender<Event>) {
@@ -91,12 +91,14 @@ fn look(provider: Arc<dyn Provider>, change: ContainerEvent, events: mpsc::Sende
     });
 }
 
-/// The last lines that an instance wrote; empty if they cannot be had in time.
+/// The last lines that an instance wrote, as far as they can be had in time.
 async fn log_tail(provider: &dyn Provider, instance: &InstanceId) -> Vec<String> {
-    let read = async {
-        let lines = provider.logs(instance, Some(LOG_TAIL), false).await.ok()?;
-        let lines = lines.filter_map(|line| async { line.ok() });
-        Some(lines.map(|line| line.text).collect::<Vec<_>>().await)
-    };
-    timeout(LOG_LIMIT, read).await.ok().flatten().unwrap_or_default()
+    let deadline = Instant::now() + LOG_LIMIT;
+    let mut tail = Vec::new();
+    let logs = timeout_at(deadline, provider.logs(instance, Some(LOG_TAIL), false)).await;
+    let Ok(Ok(mut lines)) = logs else { return tail };
+    while let Ok(Some(line)) = timeout_at(deadline, lines.next()).await {
+        tail.extend(line.ok().map(|line| line.text));
+    }
+    tail
 }

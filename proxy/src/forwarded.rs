@@ -58,15 +58,22 @@ pub(crate) fn is_https(session: &Session) -> bool {
     })
 }
 
-/// Whether only we may say this.
+/// The headers that only we may write.
+const CLAIMS: [&str; 6] =
+    ["forwarded", "x-real-ip", "x-request-id", CLIENT_CERT, "client-cert-chain", debug::REQUEST];
+
+/// Whether only we may say this. Apps that get headers as CGI's variables cannot tell
+/// `X_Forwarded_For` from `X-Forwarded-For`, so the one is as much a claim as the other.
 fn is_claim(name: &HeaderName) -> bool {
-    let name_str = name.as_str();
-    name == header::FORWARDED
-        || name_str.starts_with("x-forwarded-")
-        || matches!(
-            name_str,
-            "x-real-ip" | "x-request-id" | CLIENT_CERT | "client-cert-chain" | debug::REQUEST
-        )
+    let name = name.as_str();
+    let is = |claim: &str| name.len() == claim.len() && begins_with(name, claim);
+    begins_with(name, "x-forwarded-") || CLAIMS.into_iter().any(is)
+}
+
+/// With `_` read as `-`.
+fn begins_with(name: &str, prefix: &str) -> bool {
+    let same = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
+    name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(same)
 }
 
 /// HTTP/2 clients may send each cookie in a header of its own; HTTP/1.1 has one header for all.

@@ -50,18 +50,33 @@ async fn what_strangers_claim_is_replaced_by_what_is_known() {
             .header("X-Real-IP", "1.2.3.4")
             .header("Forwarded", "for=1.2.3.4")
             .header("X-Request-Id", "mine")
+            .header("X_Forwarded_For", "1.2.3.4")
+            .header("X-Forwarded_Proto", "http")
+            .header("X_Real_IP", "1.2.3.4")
+            .header("X_Request_Id", "mine")
+            .header("X_Other", "kept")
             .header("X-Other", "kept");
         let echoed: Value = request.send().await.unwrap().json().await.unwrap();
         let host = format!("blog.apps.test:{}", world.https.port());
         assert_eq!(received(&echoed, "x-forwarded-for"), ["127.0.0.1"]);
         assert_eq!(received(&echoed, "x-forwarded-proto"), ["https"]);
         assert_eq!(received(&echoed, "x-forwarded-host"), [host]);
-        for gone in ["x-forwarded-port", "x-forwarded-prefix", "x-real-ip", "forwarded"] {
+        for gone in [
+            "x-forwarded-port",
+            "x-forwarded-prefix",
+            "x-real-ip",
+            "forwarded",
+            "x_forwarded_for",
+            "x-forwarded_proto",
+            "x_real_ip",
+            "x_request_id",
+        ] {
             assert!(received(&echoed, gone).is_empty(), "{gone} came through");
         }
         let [request_id] = received(&echoed, "x-request-id")[..] else { panic!("{echoed}") };
         assert_eq!((request_id.len(), request_id == "mine"), (32, false));
         assert_eq!(received(&echoed, "x-other"), ["kept"]);
+        assert_eq!(received(&echoed, "x_other"), ["kept"]);
     }
 }
 

@@ -157,7 +157,7 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         ctx: &mut Context,
     ) -> Result<()> {
-        timeouts::check(ctx)?;
+        timeouts::check(session, ctx)?;
         if let Some(body) = body {
             limits::check_body(session, body, ctx)?;
         }
@@ -218,12 +218,12 @@ impl ProxyHttp for Gateway {
 
     fn response_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _body: &mut Option<Bytes>,
         _end_of_stream: bool,
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
-        timeouts::check(ctx).map(|()| None)
+        timeouts::check(session, ctx).map(|()| None)
     }
 
     fn fail_to_connect(

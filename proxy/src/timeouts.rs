@@ -17,7 +17,7 @@ use crate::{context::Context, pages::Refusal, upstream::is_web_socket};
 /// bound, so up to that much late.
 pub(crate) fn bound(session: &mut Session, peer: &mut HttpPeer, ctx: &mut Context) -> Result<()> {
     let total = ctx.route.as_ref().and_then(|route| route.policy.timeouts.total);
-    let Some(total) = total.filter(|_| !is_web_socket(session)) else { return Ok(()) };
+    let Some(total) = total else { return Ok(()) };
     let now = Instant::now();
     let left = ctx.deadline.get_or_insert_with(|| now + total).saturating_duration_since(now);
     if left.is_zero() {
@@ -28,6 +28,10 @@ pub(crate) fn bound(session: &mut Session, peer: &mut HttpPeer, ctx: &mut Contex
     let options = &mut peer.options;
     options.connection_timeout = at_most(options.connection_timeout);
     options.total_connection_timeout = at_most(options.total_connection_timeout);
+    if is_web_socket(session) {
+        // Its waits may become a tunnel's, which has no time altogether.
+        return Ok(());
+    }
     options.read_timeout = at_most(options.read_timeout);
     options.write_timeout = at_most(options.write_timeout);
     session.set_read_timeout(options.read_timeout);
@@ -35,9 +39,9 @@ pub(crate) fn bound(session: &mut Session, peer: &mut HttpPeer, ctx: &mut Contex
     Ok(())
 }
 
-/// Fails once the request's time is over.
-pub(crate) fn check(ctx: &Context) -> Result<()> {
-    if ctx.is_late(Duration::ZERO) {
+/// Fails once the request's time is over. A tunnel's never is.
+pub(crate) fn check(session: &Session, ctx: &Context) -> Result<()> {
+    if ctx.is_late(Duration::ZERO) && !session.was_upgraded() {
         return Error::e_explain(ErrorType::ReadTimedout, "the request's time is over")
             .map_err(|error: Box<Error>| error.into_up());
     }

@@ -12,9 +12,9 @@ use std::{
     time::Duration,
 };
 
-use http::header;
+use http::{Method, header};
 use pingora::{proxy::Session, upstreams::peer::HttpPeer};
-use weir_config::{Endpoint, TrafficPolicy, UpstreamProtocol};
+use weir_config::{Endpoint, Timeouts, TrafficPolicy, UpstreamProtocol};
 
 use self::connect::Dial;
 pub(crate) use self::{roots::Roots, upgrade::Gate};
@@ -61,8 +61,10 @@ pub(crate) fn reach(
     }
 
     let upgrade = is_web_socket(session);
-    let gate =
-        (upgrade && session.is_body_empty()).then(|| Arc::new(Gate::new(policy.timeouts.read)));
+    let gate = upgrade.then(|| {
+        let Timeouts { read, total, .. } = policy.timeouts;
+        Arc::new(Gate::new(total.map_or(read, |total| read.min(total))))
+    });
     let client = upstream.proxy_protocol.and_then(|_| addresses(session));
     if upstream.proxy_protocol.is_some() || gate.is_some() {
         let header = upstream.proxy_protocol.map(|version| proxy_protocol::header(version, client));
@@ -124,9 +126,13 @@ fn addresses(session: &Session) -> Option<(SocketAddr, SocketAddr)> {
     Some((*session.client_addr()?.as_inet()?, *session.server_addr()?.as_inet()?))
 }
 
-/// The one upgrade that is passed on. Of others, Pingora forwards the plain request.
-pub(crate) fn is_web_socket(session: &Session) -> bool {
-    let upgrade = session.req_header().headers.get(header::UPGRADE);
+/// A handshake of the one upgrade that is passed on, as it must be (RFC 6455, 4.1). Of others,
+/// Pingora forwards the plain request, which is bound as any is.
+pub(crate) fn is_web_socket(session: &mut Session) -> bool {
+    let request = session.req_header();
+    let upgrade = request.headers.get(header::UPGRADE);
     session.is_upgrade_req()
+        && request.method == Method::GET
         && upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && session.is_body_empty()
 }

@@ -48,6 +48,13 @@ async fn an_answer_that_takes_too_long_altogether_is_cut() {
         assert!((total..DEADLINE / 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
         eventually("leases end", || (app.in_flight(), endpoint.in_flight()) == (0, 0)).await;
     }
+    // To ask for a tunnel and get none is no way around it.
+    let begun = Instant::now();
+    let mut raw = world.raw("blog.apps.test").await;
+    raw.send(&HANDSHAKE.replace("chat", "blog")).await;
+    let answer = raw.read_to_end().await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!((total..DEADLINE / 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     // One that takes longer than `read`, but not too long altogether, is whole.
     let drips = Scripted::start(|_| Act::Drip(15)).await;
     world.serve_with("blog", &[drips.address], |policy| {
@@ -95,6 +102,21 @@ async fn a_handshake_is_waited_for_no_longer_than_any_answer() {
     raw.send(HANDSHAKE).await;
     let answer = raw.read_to_end().await;
     assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_looks_like_a_handshake_has_the_bounds_of_any_request() {
+    let mut world = World::start();
+    let echo = Echo::start("echo").await;
+    world.serve_with("chat", &[echo.address], |policy| policy.timeouts.read = SHORT);
+    for method in ["GET", "POST"] {
+        let mut raw = world.raw("chat.apps.test").await;
+        let head = HANDSHAKE.replacen("GET", method, 1).replace("Host", "Content-Length: 9\r\nHost");
+        raw.send(&head).await;
+        raw.send("some").await;
+        let answer = raw.read_to_end().await;
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{method}: {answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

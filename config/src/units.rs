@@ -8,15 +8,22 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
+/// Longer ones are mistakes, and the furthest would be beyond what a clock can be set to.
+const MAX_SPAN: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 impl Span {
     pub const fn seconds(n: u64) -> Self {
         Self(Duration::from_secs(n))
     }
 
     pub fn parse(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text).map(Self).map_err(|_| {
+        let span = humantime::parse_duration(text).map_err(|_| {
             format!("`{text}` is not a length of time; write it like 30s, 5m or 1h30m")
-        })
+        })?;
+        if span > MAX_SPAN {
+            return Err(format!("`{text}` is too long; write at most 3650d"));
+        }
+        Ok(Self(span))
     }
 }
 
@@ -91,6 +98,9 @@ mod tests {
     #[test]
     fn what_is_no_quantity_is_refused_with_an_example() {
         assert!(Span::parse("soon").unwrap_err().contains("30s"));
+        assert!(Span::parse("3650d").is_ok());
+        assert!(Span::parse("3651d").unwrap_err().contains("3650d"));
+        assert!(Span::parse("500000000000y").unwrap_err().contains("3650d"));
         assert!(Memory::parse("plenty").unwrap_err().contains("256MiB"));
     }
 }

@@ -91,6 +91,8 @@ impl From<&RolloutSpec> for Rollout {
 
 /// The most instances of one app.
 const MAX_INSTANCES: u16 = 16;
+/// The most shards that one app's load is shared by.
+const MAX_SHARDS: usize = 100;
 /// The most host names of one app.
 const MAX_HOSTNAMES: usize = 100;
 /// A shorter interval would be a load test.
@@ -121,7 +123,7 @@ impl App {
         let mut problems = Problems::default();
         let spec = &manifest.spec;
         if manifest.kind != "App" {
-            let message = format!("`{}` is not a known kind; the only one is `App`", manifest.kind);
+            let message = format!("`{}` is not `App`; the other kind is `Shard`", manifest.kind);
             problems.push(Problem::new("/kind", "unknown_kind", message));
         }
         let name = problems.take("/name", "bad_name", manifest.name.parse::<AppName>());
@@ -205,6 +207,17 @@ fn shards(spec: &AppSpec, written: &[String], problems: &mut Problems) -> Arc<[S
     if spec.health != Default::default() {
         let message = "a shard says itself how its members are checked; remove this";
         problems.push(Problem::new("/spec/health", "conflict", message));
+    }
+    if written.len() > MAX_SHARDS {
+        let message = format!("an app names at most {MAX_SHARDS} shards");
+        problems.push(Problem::new("/spec/shards", "too_many", message));
+        return [].into();
+    }
+    for (i, name) in written.iter().enumerate() {
+        if written[..i].contains(name) {
+            let message = format!("there is another `{name}`");
+            problems.push(Problem::new(format!("/spec/shards/{i}"), "duplicate", message));
+        }
     }
     let names = parse_each("/spec/shards", "bad_name", written, |text| text.parse(), problems);
     names.into()

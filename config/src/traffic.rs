@@ -55,6 +55,11 @@ pub struct Retries {
     pub budget_percent: u8,
 }
 
+impl Retries {
+    /// A total of more would not be seen to be reached.
+    pub const MAX_ATTEMPTS: u8 = 5;
+}
+
 /// Passive health: see [`OutlierSpec`](crate::OutlierSpec).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outlier {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pingora::{Error, ErrorSource, ErrorType, RetryType, proxy::Session};
-use weir_config::{AppRoute, Endpoint, Incident, Moment};
+use weir_config::{AppRoute, Endpoint, Incident, Moment, Retries};
 
 use crate::{
     context::Context,
@@ -16,6 +16,10 @@ use crate::{
 /// which doubles each time. A loop reaction later the snapshot no longer has a dead endpoint.
 const MAX_CONNECTS: u32 = 5;
 const FIRST_BACK_OFF: Duration = Duration::from_millis(2);
+
+/// How often Pingora may begin anew with one request, of whatever cause: what the rules here come to
+/// at most, with the one connection that was kept and found closed.
+pub(crate) const MAX_TRIES: usize = MAX_CONNECTS as usize + Retries::MAX_ATTEMPTS as usize + 1;
 
 impl Gateway {
     /// Whether a request whose endpoint could not be reached tries another one. Nothing has been

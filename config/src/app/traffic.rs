@@ -12,8 +12,6 @@ use crate::{
 
 const DEFAULT_BODY: u64 = 1 << 30;
 const DEFAULT_IN_FLIGHT: u32 = 10_000;
-/// A total of more would not be seen to be reached.
-const MAX_ATTEMPTS: u8 = 5;
 const DEFAULT_MAX_LOAD: f64 = 1.25;
 
 pub(super) fn policy(spec: &AppSpec, problems: &mut Problems) -> TrafficPolicy {
@@ -83,8 +81,8 @@ fn timeouts(spec: &AppSpec, problems: &mut Problems) -> Timeouts {
 }
 
 fn retries(spec: &RetriesSpec, problems: &mut Problems) -> Retries {
-    if spec.attempts > MAX_ATTEMPTS {
-        let message = format!("at most {MAX_ATTEMPTS}");
+    if spec.attempts > Retries::MAX_ATTEMPTS {
+        let message = format!("at most {}", Retries::MAX_ATTEMPTS);
         problems.push(Problem::new("/spec/retries/attempts", "out_of_range", message));
     }
     if spec.budget_percent > 100 {

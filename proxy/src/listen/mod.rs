@@ -34,6 +34,7 @@ use crate::{
     access_log::AccessLog,
     gateway::Gateway,
     metrics::{ProxyMetrics, Unrouted},
+    retry::MAX_TRIES,
     tls::{Acceptor, Certificates, EarlyWake, TicketKeys, TicketKeysError, Tickets},
     upstream::Roots,
 };
@@ -91,10 +92,6 @@ pub enum ProxyError {
 /// Connections to instances that wait for their next request, over all apps. They live for seconds
 /// only, so this bounds file descriptors in a burst and is not reached in between.
 const UPSTREAM_POOL: usize = 4096;
-
-/// How often Pingora may begin anew with one request, of whatever cause. We bound connecting by a
-/// tighter rule of our own; this bounds it together with pooled connections found closed.
-const MAX_TRIES: usize = 8;
 
 impl Proxy {
     /// Takes bound listeners, so that whoever binds can say which port is taken.

@@ -27,7 +27,10 @@ use tokio::{
 use weir_config::ProxySettings;
 
 use super::{limits::Dropped, timer::Timer, transport::Transport};
-use crate::connection::{self, Connection, State};
+use crate::{
+    connection::{self, Connection, State},
+    limits::MIN_BYTES_PER_SECOND,
+};
 
 /// What is written is kept until it is flushed or comes to this: one record of TLS, and so one
 /// packet's worth of system calls. It is not allocated before it is needed.
@@ -37,10 +40,6 @@ const BUFFER: usize = 16 << 10;
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// With the settings that must follow the preface, empty ones at least.
 const H2_BEGUN: usize = PREFACE.len() + 9;
-
-/// A client that takes less than this is taken for one that means harm, as by Apache's
-/// `mod_reqtimeout` in the other direction.
-const MIN_BYTES_PER_SECOND: f64 = 500.0;
 
 const TOO_SLOW: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";

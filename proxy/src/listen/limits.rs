@@ -36,6 +36,7 @@ pub(crate) enum Dropped {
     Handshake,
     HandshakeTimeout,
     HeaderTimeout,
+    HeaderTooLarge,
     WriteTimeout,
 }
 
@@ -134,13 +135,14 @@ impl Port {
 }
 
 impl Dropped {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::OverLimit,
         Self::OverClientLimit,
         Self::BadProxyHeader,
         Self::Handshake,
         Self::HandshakeTimeout,
         Self::HeaderTimeout,
+        Self::HeaderTooLarge,
         Self::WriteTimeout,
     ];
 
@@ -152,6 +154,7 @@ impl Dropped {
             Self::Handshake => "handshake",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::HeaderTimeout => "header_timeout",
+            Self::HeaderTooLarge => "header_too_large",
             Self::WriteTimeout => "write_timeout",
         }
     }

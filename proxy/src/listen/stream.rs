@@ -41,6 +41,11 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// With the settings that must follow the preface, empty ones at least.
 const H2_BEGUN: usize = PREFACE.len() + 9;
 
+/// The most bytes of a request's header over HTTP/1, as over HTTP/2. Pingora would keep 1 MiB.
+const MAX_HEADER: usize = 64 << 10;
+
+const TOO_LARGE: &[u8] =
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 const TOO_SLOW: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
@@ -50,10 +55,11 @@ pub(super) struct ClientStream {
     connection: Arc<Connection>,
     limits: Limits,
     http2: bool,
-    /// Bytes read so far, as long as that is of interest.
+    /// Bytes read so far, as long as that is of interest: of the preface of HTTP/2, or of the
+    /// present header of HTTP/1.
     heard: usize,
     ahead: Ahead,
-    /// A request's header has not come in time.
+    /// A request's header has not come in time, or is too large.
     expired: bool,
     pending: Vec<u8>,
     stalled: Option<Stall>,
@@ -121,6 +127,11 @@ impl ClientStream {
     }
 
     fn hear(&mut self, bytes: usize) {
+        if !self.http2 {
+            // What comes first or after an answer begins a header.
+            let begun = if self.connection.is_silent() { 0 } else { self.heard };
+            self.heard = begun.saturating_add(bytes);
+        }
         self.connection.heard();
         if self.http2 && self.heard < H2_BEGUN {
             self.heard += bytes;
@@ -146,14 +157,21 @@ impl ClientStream {
         }
         // A browser that opened a connection in advance would show an answer that nobody asked for.
         let is_told = state == State::Head && !self.http2;
+        self.give_up(Dropped::HeaderTimeout, if is_told { TOO_SLOW } else { &[] });
+        Poll::Ready(if is_told { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) })
+    }
+
+    fn header_is_too_large(&self) -> bool {
+        !self.http2 && self.heard >= MAX_HEADER && self.connection.state() == State::Head
+    }
+
+    /// Counts the end of the connection and says why, once.
+    fn give_up(&mut self, reason: Dropped, answer: &[u8]) {
         if !self.expired {
             self.expired = true;
-            self.connection.open.count(Dropped::HeaderTimeout);
-            if is_told {
-                self.pending.extend_from_slice(TOO_SLOW);
-            }
+            self.connection.open.count(reason);
+            self.pending.extend_from_slice(answer);
         }
-        Poll::Ready(if is_told { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) })
     }
 
     /// Ready with an error when the client has taken too little for too long.
@@ -203,6 +221,10 @@ impl AsyncRead for ClientStream {
         let this = self.get_mut();
         if this.http2 && this.connection.is_abused() {
             return Poll::Ready(Ok(()));
+        }
+        if this.header_is_too_large() {
+            this.give_up(Dropped::HeaderTooLarge, TOO_LARGE);
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         let given = this.ahead.give(buffer);
         let before = buffer.filled().len();

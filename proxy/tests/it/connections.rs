@@ -66,6 +66,34 @@ async fn a_header_that_trickles_in_ends_at_the_deadline_and_hurts_nobody_else() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_header_of_more_than_64_kib_is_431_and_each_request_has_as_much() {
+    let mut world = World::start();
+    let echo = Echo::start("blog").await;
+    world.serve("blog", world.serving("blog", echo.address));
+    let with = |bytes| GET.replace("Host", &format!("X-Large: {}\r\nHost", "x".repeat(bytes)));
+    let mut raw = world.raw("blog.apps.test").await;
+    for _ in 0..3 {
+        raw.send(&with(40 << 10)).await;
+        let head = raw.read_until("\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        raw.read_until("}").await;
+    }
+    // A body beside it does not count.
+    let body = "x".repeat(100 << 10);
+    let post =
+        with(40 << 10).replace("GET", "POST").replace("Host", "Content-Length: 102400\r\nHost");
+    raw.send(&(post + &body)).await;
+    let head = raw.read_until("\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let mut raw = world.raw("blog.apps.test").await;
+    raw.send(&with(80 << 10)).await;
+    let answer = raw.read_to_end().await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    assert_eq!(dropped(&world, "header_too_large"), 1.0);
+    assert_eq!(echo.hits(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_next_header_has_the_same_time_from_its_first_byte() {
     let mut world = World::with(|settings| settings.header_timeout = SHORT);
     let echo = Echo::start("blog").await;

@@ -111,7 +111,8 @@ async fn what_only_looks_like_a_handshake_has_the_bounds_of_any_request() {
     world.serve_with("chat", &[echo.address], |policy| policy.timeouts.read = SHORT);
     for method in ["GET", "POST"] {
         let mut raw = world.raw("chat.apps.test").await;
-        let head = HANDSHAKE.replacen("GET", method, 1).replace("Host", "Content-Length: 9\r\nHost");
+        let head =
+            HANDSHAKE.replacen("GET", method, 1).replace("Host", "Content-Length: 9\r\nHost");
         raw.send(&head).await;
         raw.send("some").await;
         let answer = raw.read_to_end().await;

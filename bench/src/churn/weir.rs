@@ -129,7 +129,12 @@ impl Control {
         let address = https.local_addr()?;
         let settings =
             ProxySettings { max_requests_per_connection: u32::MAX, ..ProxySettings::default() };
-        let options = ProxyOptions { https_port_public: address.port(), settings };
+        let options = ProxyOptions {
+            https_port_public: address.port(),
+            settings,
+            access_log: None,
+            slow_request: Duration::MAX,
+        };
         let _inside = runtime.enter();
         let proxy = Proxy::new(snapshots, Arc::new(NoObserver), http, https, options)?;
         let (stop, stopping) = watch::channel(Phase::Running);

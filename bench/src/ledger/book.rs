@@ -150,13 +150,15 @@ pub(super) struct Balance {
 }
 
 impl fmt::Display for Balance {
+    /// With as many of those that went wrong as the precision says.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { sent, accepted, answered, twice, kinds, .. } = self;
         write!(
             f,
             "{sent} sent {kinds:?}, {accepted} accepted, {answered} answered, {twice} twice"
         )?;
-        self.wrong.iter().take(SHOWN).try_for_each(|wrong| write!(f, "\n  {wrong}"))
+        let shown = f.precision().unwrap_or(SHOWN);
+        self.wrong.iter().take(shown).try_for_each(|wrong| write!(f, "\n  {wrong}"))
     }
 }
 

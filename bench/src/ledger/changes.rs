@@ -4,7 +4,7 @@ use std::{
     mem,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -76,8 +76,7 @@ pub(super) struct Pool {
     /// Out of the pool, with what had arrived by then.
     retired: Option<(Upstream, usize)>,
     /// Requests that arrived at one after it had nothing to do any more.
-    pub(super) late: usize,
-    pub(super) replaced: AtomicUsize,
+    late: usize,
 }
 
 /// Upstreams at a time.
@@ -93,8 +92,7 @@ impl Pool {
         app: &str,
         book: &Arc<Book>,
     ) -> anyhow::Result<Self> {
-        let (serving, retired, replaced) = (Vec::new(), None, AtomicUsize::new(0));
-        let mut pool = Self { serving, started: 0, retired, late: 0, replaced };
+        let mut pool = Self { serving: Vec::new(), started: 0, retired: None, late: 0 };
         for _ in 0..UPSTREAMS {
             let upstream = pool.next(book).await?;
             pool.serving.push(upstream);
@@ -131,7 +129,6 @@ impl Pool {
             server.put(app, self.spec()).await?;
             self.leave(place, former).await?;
             book.note(format!("upstream {number} has replaced it"));
-            self.replaced.fetch_add(1, Relaxed);
         }
         Ok(())
     }
@@ -158,7 +155,13 @@ impl Pool {
         Ok(())
     }
 
-    pub(super) fn close_retired(&mut self) {
+    /// How many requests came to an upstream after it had been left.
+    pub(super) fn late(mut self) -> usize {
+        self.close_retired();
+        self.late
+    }
+
+    fn close_retired(&mut self) {
         if let Some((upstream, arrived)) = self.retired.take() {
             self.late += upstream.arrived() - arrived;
         }

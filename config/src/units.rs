@@ -8,15 +8,24 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
+/// Ten years: what is meant to last longer is not a length of time but for ever.
+const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+
 impl Span {
     pub const fn seconds(n: u64) -> Self {
         Self(Duration::from_secs(n))
     }
 
+    /// # Errors
+    /// It is no length of time, or too long a one to be added to a point in time.
     pub fn parse(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text).map(Self).map_err(|_| {
-            format!("`{text}` is not a length of time; write it like 30s, 5m or 1h30m")
-        })
+        match humantime::parse_duration(text) {
+            Ok(span) if span <= LONGEST => Ok(Self(span)),
+            Ok(_) => Err(format!("`{text}` is too long; write at most 3650d")),
+            Err(_) => {
+                Err(format!("`{text}` is not a length of time; write it like 30s, 5m or 1h30m"))
+            }
+        }
     }
 }
 
@@ -91,6 +100,7 @@ mod tests {
     #[test]
     fn what_is_no_quantity_is_refused_with_an_example() {
         assert!(Span::parse("soon").unwrap_err().contains("30s"));
+        assert!(Span::parse("10000000000000000000s").unwrap_err().contains("3650d"));
         assert!(Memory::parse("plenty").unwrap_err().contains("256MiB"));
     }
 }

@@ -58,15 +58,20 @@ pub(crate) fn is_https(session: &Session) -> bool {
     })
 }
 
-/// Whether only we may say this.
+/// What only we may say, beside everything that begins with [`X_FORWARDED`].
+const CLAIMS: [&str; 6] =
+    ["forwarded", "x-real-ip", "x-request-id", CLIENT_CERT, "client-cert-chain", debug::REQUEST];
+const X_FORWARDED: &str = "x-forwarded-";
+
+/// Whether only we may say this. An app that is given headers as variables, as with CGI, does not
+/// see whether there was a hyphen or an underscore.
 fn is_claim(name: &HeaderName) -> bool {
-    let name_str = name.as_str();
-    name == header::FORWARDED
-        || name_str.starts_with("x-forwarded-")
-        || matches!(
-            name_str,
-            "x-real-ip" | "x-request-id" | CLIENT_CERT | "client-cert-chain" | debug::REQUEST
-        )
+    let name = name.as_str().as_bytes();
+    let begins = |claim: &str| {
+        name.len() >= claim.len()
+            && name.iter().zip(claim.bytes()).all(|(b, c)| *b == c || (*b == b'_' && c == b'-'))
+    };
+    begins(X_FORWARDED) || CLAIMS.iter().any(|claim| name.len() == claim.len() && begins(claim))
 }
 
 /// HTTP/2 clients may send each cookie in a header of its own; HTTP/1.1 has one header for all.

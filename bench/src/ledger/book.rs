@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn only_what_one_upstream_answered_once_is_right() {
         let book = Book::new();
-        let mut line = |kind, arrivals: &[u16], outcome: Option<Result<(), String>>| {
+        let line = |kind, arrivals: &[u16], outcome: Option<Result<(), String>>| {
             let id = book.send(kind, "test").expect("it is open");
             arrivals.iter().for_each(|upstream| book.arrive(id, *upstream));
             if let Some(outcome) = outcome {

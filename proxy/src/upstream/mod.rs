@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use http::header;
+use http::{Method, header};
 use pingora::{proxy::Session, upstreams::peer::HttpPeer};
 use weir_config::{Endpoint, TrafficPolicy, UpstreamProtocol};
 
@@ -61,8 +61,7 @@ pub(crate) fn reach(
     }
 
     let upgrade = is_web_socket(session);
-    let gate =
-        (upgrade && session.is_body_empty()).then(|| Arc::new(Gate::new(policy.timeouts.read)));
+    let gate = upgrade.then(|| Arc::new(Gate::new(policy.timeouts.read)));
     let client = upstream.proxy_protocol.and_then(|_| addresses(session));
     if upstream.proxy_protocol.is_some() || gate.is_some() {
         let header = upstream.proxy_protocol.map(|version| proxy_protocol::header(version, client));
@@ -124,9 +123,14 @@ fn addresses(session: &Session) -> Option<(SocketAddr, SocketAddr)> {
     Some((*session.client_addr()?.as_inet()?, *session.server_addr()?.as_inet()?))
 }
 
-/// The one upgrade that is passed on. Of others, Pingora forwards the plain request.
-pub(crate) fn is_web_socket(session: &Session) -> bool {
-    let upgrade = session.req_header().headers.get(header::UPGRADE);
-    session.is_upgrade_req()
+/// The one upgrade that is passed on (RFC 6455 section 4.1: a GET, and one without a body, so that
+/// no request is granted a tunnel's patience for saying that it wants one). Of others, Pingora
+/// forwards the plain request.
+pub(crate) fn is_web_socket(session: &mut Session) -> bool {
+    let bodiless = session.is_upgrade_req() && session.is_body_empty();
+    let request = session.req_header();
+    let upgrade = request.headers.get(header::UPGRADE);
+    bodiless
+        && request.method == Method::GET
         && upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }

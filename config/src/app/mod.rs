@@ -121,7 +121,7 @@ impl App {
         let mut problems = Problems::default();
         let spec = &manifest.spec;
         if manifest.kind != "App" {
-            let message = format!("`{}` is not a known kind; the only one is `App`", manifest.kind);
+            let message = format!("`{}` is not `App`", manifest.kind);
             problems.push(Problem::new("/kind", "unknown_kind", message));
         }
         let name = problems.take("/name", "bad_name", manifest.name.parse::<AppName>());

@@ -232,7 +232,8 @@ mod tests {
         let line = "x".repeat(999) + "\n";
         (0..100_000).for_each(|_| append(&log, &line));
         let held: usize = log.0.buffers.iter().map(|buffer| buffer.lock().unwrap().len()).sum();
-        assert!(held <= BUFFER_BYTES + line.len(), "{held} bytes");
+        // A line goes to another thread's buffer while the writer is at its own.
+        assert!(held <= BUFFERS * (BUFFER_BYTES + line.len()), "{held} bytes");
         assert!(log.dropped() > 90_000);
         drop(release);
         drop(guard);

@@ -5,6 +5,7 @@
 
 mod churn;
 mod herd;
+mod ledger;
 mod load;
 mod lookup;
 mod memory;
@@ -37,6 +38,8 @@ struct Options {
     /// The proxies to compare
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::value_variants())]
     peers: Vec<Kind>,
+    #[command(flatten)]
+    ledger: ledger::Scale,
 }
 
 /// In the order in which they run: the last three move this program off the first core.
@@ -48,6 +51,10 @@ enum Measurement {
     Wake,
     /// A thousand requests at once for a sleeping app
     Herd,
+    /// Every request, through swaps, replacements and upgrades
+    Ledger,
+    /// Clients that resume their sessions after an upgrade
+    Returning,
     /// From a change to the first request that meets it
     Churn,
     /// Processor time for a request
@@ -87,6 +94,8 @@ impl Measurement {
             }
             Self::Wake => runtime.block_on(wake::measure(report)),
             Self::Herd => runtime.block_on(herd::measure(report)),
+            Self::Ledger => runtime.block_on(ledger::measure(report, &options.ledger)),
+            Self::Returning => runtime.block_on(ledger::returning::measure(report)),
             Self::Churn => {
                 churn::weir(report)?;
                 runtime.block_on(churn::peers(report, options))

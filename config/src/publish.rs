@@ -84,14 +84,14 @@ impl Snapshots {
         path: &str,
         pick: impl for<'a> Fn(&AppRoute, &'a Pool) -> Option<&'a Endpoint>,
     ) -> Admission {
-        let mut snapshot = self.current();
+        let mut snapshot = self.current.load();
         loop {
             let decision = decide(&snapshot, host, path, &pick);
             let newest = self.current.load();
             if newest.generation == snapshot.generation {
-                return Admission { snapshot, decision };
+                return Admission { generation: snapshot.generation, decision };
             }
-            snapshot = Arc::clone(&newest);
+            snapshot = newest;
         }
     }
 }
@@ -122,10 +122,10 @@ fn decide(
     }
 }
 
-/// A request with its pinned snapshot and what that snapshot says of it.
+/// A request with the generation that it is pinned to and what that says of it.
 #[derive(Debug)]
 pub struct Admission {
-    pub snapshot: Arc<Snapshot>,
+    pub generation: u64,
     pub decision: Decision,
 }
 

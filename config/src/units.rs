@@ -16,6 +16,8 @@ impl Span {
         Self(Duration::from_secs(n))
     }
 
+    /// # Errors
+    /// It is no length of time, or too long a one to be added to a point in time.
     pub fn parse(text: &str) -> Result<Self, String> {
         let span = humantime::parse_duration(text).map_err(|_| {
             format!("`{text}` is not a length of time; write it like 30s, 5m or 1h30m")

@@ -106,13 +106,13 @@ impl Gateway {
         loop {
             let full = Cell::new(false);
             let failed = &ctx.attempts.failed;
-            let Admission { snapshot, decision } =
+            let Admission { generation, decision } =
                 self.snapshots.admit(asked.host, asked.path(), |route, pool| {
                     let picked = pick(route, pool, asked, failed, now);
                     full.set(picked.is_none() && is_full(route, pool));
                     picked
                 });
-            ctx.generation = snapshot.generation;
+            ctx.generation = generation;
             let (route, endpoint, lease, endpoint_lease) = match decision {
                 Decision::UnknownHost => {
                     (ctx.route, ctx.endpoint, ctx.leases) = (None, None, None);

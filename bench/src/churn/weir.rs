@@ -133,7 +133,7 @@ impl Control {
             https_port_public: address.port(),
             settings,
             access_log: None,
-            slow_request: Duration::from_secs(1),
+            slow_request: Duration::MAX,
         };
         let _inside = runtime.enter();
         let proxy = Proxy::new(snapshots, Arc::new(NoObserver), http, https, options)?;

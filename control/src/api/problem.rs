@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use weir_config::{Problem, Problems};
@@ -98,6 +98,10 @@ impl From<StoreError> for ApiProblem {
                 let status = StatusCode::INSUFFICIENT_STORAGE;
                 Self::new(status, "store_full", "No space is left", detail)
             }
+            StoreError::Closed => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                Self::new(status, "taking_over", "The process is being replaced", detail)
+            }
             StoreError::Database(_) | StoreError::Migration(_) | StoreError::Corrupt(_) => {
                 Self::internal(&error)
             }
@@ -110,6 +114,10 @@ impl IntoResponse for ApiProblem {
         let status =
             StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
-        (status, content_type, Json(self.0)).into_response()
+        let mut response = (status, content_type, Json(self.0)).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
     }
 }

@@ -21,6 +21,9 @@ pub enum StoreError {
     Conflict { kind: Kind, found: u64, expected: u64 },
     #[error("the disk of the state directory is full; free some space, nothing was changed")]
     Full,
+    /// This process has let go of it: it ends, or another one takes over.
+    #[error("another process is taking over; nothing was changed, try again in a moment")]
+    Closed,
     #[error("the database failed: {0}")]
     Database(sqlx::Error),
     #[error("the database cannot be brought up to date: {0}")]
@@ -50,6 +53,9 @@ const SQLITE_FULL: &str = "13";
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        if matches!(error, sqlx::Error::PoolClosed) {
+            return Self::Closed;
+        }
         let code = error.as_database_error().and_then(|error| error.code());
         match code.as_deref() {
             Some(SQLITE_FULL) => Self::Full,

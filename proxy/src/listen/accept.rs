@@ -14,7 +14,7 @@ use pingora::{apps::ServerApp as _, proxy::HttpProxy};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use weir_config::ProxySettings;
 
@@ -108,13 +108,16 @@ impl Server {
 
     /// Returns when a connection on which nothing comes is to be closed, because of a stop. What
     /// has been on its way for longer than the lame duck lasts is lost: HTTP/1.1 has no word by
-    /// which a server could ask first.
+    /// which a server could ask first. Silence from before clients were told to go does not count: a
+    /// client whose other connections close turns to one that it has not used for long.
     async fn farewell(&self, connection: &Connection) {
         // An error means that the sender is gone, which is a stop as well.
+        let _ = self.closing.clone().wait_for(|closing| *closing).await;
+        let told = Instant::now();
         let _ = self.stopping.clone().wait_for(|stopping| *stopping).await;
         let lame_duck = self.settings.lame_duck;
         while let Some(rest) = lame_duck
-            .checked_sub(connection.silent_for().unwrap_or_default())
+            .checked_sub(connection.silent_for().unwrap_or_default().min(told.elapsed()))
             .filter(|rest| !rest.is_zero())
         {
             sleep(rest).await;

@@ -7,7 +7,7 @@ use tokio::process::Command;
 use weir_config::{PlainHttp, UpstreamProtocol};
 
 use crate::{
-    harness::World,
+    harness::{World, eventually},
     upstreams::{Echo, received},
 };
 
@@ -47,5 +47,5 @@ async fn curl_is_served_on_the_plain_port_in_every_version() {
         }
     }
     let app = world.app("blog");
-    assert_eq!(app.statuses()[1], 6);
+    eventually("all are counted", || app.statuses()[1] == 6).await;
 }

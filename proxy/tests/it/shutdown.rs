@@ -139,3 +139,22 @@ async fn a_lame_duck_ends_and_what_is_silent_is_closed() {
     eventually("no connection is left", || open("https") + open("http") == 0.0).await;
     timeout(DEADLINE, world.running).await.expect("run did not return").unwrap();
 }
+
+/// A client whose other connections are told to go takes one that it has not used for long.
+#[tokio::test(flavor = "multi_thread")]
+async fn at_an_upgrade_a_connection_that_was_silent_before_has_a_lame_duck_as_well() {
+    let duck = Duration::from_millis(300);
+    let mut world = World::with(|settings| settings.lame_duck = duck);
+    let echo = Echo::start("blog").await;
+    world.serve("blog", world.serving("blog", echo.address));
+    let mut idle = world.raw("blog.apps.test").await;
+    idle.send(GET).await;
+    idle.read_until("}").await;
+    let mut fresh = world.plain().await;
+    tokio::time::sleep(2 * duck).await;
+    let begun = Instant::now();
+    world.phase.send_replace(Phase::Draining { accepting: false });
+    assert_eq!(idle.read_to_end().await, "");
+    assert_eq!(fresh.read_to_end().await, "");
+    assert!(begun.elapsed() >= duck, "closed after {:?}", begun.elapsed());
+}

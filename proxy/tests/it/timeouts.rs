@@ -136,3 +136,19 @@ async fn a_tunnel_may_be_silent_for_longer_than_an_answer() {
     raw.send("still there\n").await;
     assert_eq!(raw.read_until("\n").await, ">still there\n");
 }
+
+/// A tunnel may be silent for an hour; a request that only says that it wants one may not.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_a_tunnel_with_a_body_gets_no_tunnel_s_patience() {
+    let mut world = World::start();
+    let echo = Echo::start("echo").await;
+    world.serve_with("blog", &[echo.address], |policy| policy.timeouts.read = SHORT);
+    let mut raw = world.raw("blog.apps.test").await;
+    raw.send(
+        "POST / HTTP/1.1\r\nHost: blog.apps.test\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nContent-Length: 10\r\n\r\nsome",
+    )
+    .await;
+    let head = raw.read_until("\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
+}

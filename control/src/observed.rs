@@ -6,8 +6,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use weir_config::{
-    Activity, AppName, Certificate, DesiredApp, EndpointId, InstanceId, Member, MemberOf, Moment,
-    RouteState, ShardName, SleepLevel, Snapshot, Source,
+    Activity, AppName, Certificate, DesiredApp, EndpointId, HostName, InstanceId, Member, MemberOf,
+    Moment, RouteState, ShardName, SleepLevel, Snapshot, Source,
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
@@ -261,8 +261,10 @@ impl Observed {
         &self,
         app: &AppName,
     ) -> impl Iterator<Item = (&InstanceId, &Instance)> {
-        let first = InstanceId { app: app.clone(), deployment: 0, ordinal: 0 };
-        self.instances.range(first..).take_while(move |(id, _)| id.app == *app)
+        let (app, host) = (app.clone(), HostName::local());
+        // Deployments count from 1.
+        let first = InstanceId { app: app.clone(), deployment: 0, ordinal: 0, host };
+        self.instances.range(first..).take_while(move |(id, _)| id.app == app)
     }
 
     fn listed(&mut self, info: EngineInfo, listing: Listing, began: Moment, now: Moment) {

@@ -8,7 +8,7 @@ use weir_config::{
 };
 
 use super::{
-    Plan, ProbeTarget,
+    Planned, ProbeTarget,
     app::retire,
     pool::{are_upstreams, pool},
     route,
@@ -31,7 +31,7 @@ pub(super) fn plan_shard(
     shard: &Shard,
     observed: &Observed,
     activity: &Activity,
-    plan: &mut Plan,
+    plan: &mut Planned,
 ) -> Arc<Pool> {
     let group = Group {
         of: MemberOf::Shard(shard.name.clone()),
@@ -51,7 +51,7 @@ pub(super) fn plan_app(
     observed: &Observed,
     activity: &Activity,
     now: Moment,
-    plan: &mut Plan,
+    plan: &mut Planned,
 ) -> AppRoute {
     for (id, instance) in observed.instances_of(&app.app.name) {
         retire(id, instance, observed, &app.app.rollout, now, plan);
@@ -72,7 +72,7 @@ fn upstreams(
     members: &[Member],
     observed: &Observed,
     activity: &Activity,
-    plan: &mut Plan,
+    plan: &mut Planned,
 ) -> RouteState {
     let DesiredApp { app, .. } = app;
     let served = own_pool(&observed.served, &app.name);
@@ -93,7 +93,12 @@ fn upstreams(
 impl Group<'_> {
     /// Probes the members, and returns the pool of those that are ready; `None` as long as none
     /// is and not all of them have been heard of.
-    fn plan(self, observed: &Observed, activity: &Activity, plan: &mut Plan) -> Option<Arc<Pool>> {
+    fn plan(
+        self,
+        observed: &Observed,
+        activity: &Activity,
+        plan: &mut Planned,
+    ) -> Option<Arc<Pool>> {
         let mut endpoints = Vec::with_capacity(self.members.len());
         let mut is_known = true;
         for Seen { id, weight, state } in observed.members.seen(&self.of, self.members) {

@@ -27,6 +27,8 @@ mod reconciler;
 mod rehearsal;
 mod saver;
 mod served;
+#[cfg(test)]
+mod simulation;
 mod state_dir;
 mod status;
 mod store;

@@ -26,6 +26,7 @@ use crate::{
     state_dir::StateDir,
     store::{Store, StoreError},
     token,
+    vault::{Vault, VaultError},
 };
 
 /// Control while it does not run: before, and between two runs. Hints find their way to whichever
@@ -56,6 +57,8 @@ pub struct Options {
 pub enum ControlError {
     #[error("the database in the state directory: {0}")]
     Store(#[from] StoreError),
+    #[error("the secrets in the state directory: {0}")]
+    Vault(#[from] VaultError),
     #[error("{file}: {error}")]
     File { file: PathBuf, error: io::Error },
     #[error("the admin API stopped: {0}")]
@@ -72,6 +75,7 @@ pub enum ControlError {
 pub struct Opened {
     options: Options,
     store: Store,
+    vault: Vault,
     desired: Desired,
     provider: Arc<dyn Provider>,
 }
@@ -103,9 +107,10 @@ impl Control {
         options.metrics.register(self.hints.metric()).map_err(ControlError::Metrics)?;
         let store = open_store(&options.dir, &options.base_domain, has_traffic).await?;
         token::ensure_admin(&options.dir, &store).await?;
+        let vault = Vault::open(options.dir.key_file(), store.clone()).await?;
         let desired = store.desired().await?;
         let provider: Arc<dyn Provider> = Arc::new(provider(store.cluster_id()));
-        Ok(Opened { options, store, desired, provider })
+        Ok(Opened { options, store, vault, desired, provider })
     }
 
     /// Observes, plans and executes until `shutdown` ends. Then nothing is changed any more, in the
@@ -118,7 +123,7 @@ impl Control {
         opened: Opened,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, ControlError> {
-        let Opened { options, store, desired, provider } = opened;
+        let Opened { options, store, vault, desired, provider } = opened;
         let Options { dir, base_domain, certificates, admin, metrics, https_port } = options;
         let (events, received) = mpsc::channel(EVENT_QUEUE);
         self.hints.lead_to(&events);
@@ -129,7 +134,8 @@ impl Control {
             desired: desired.clone(),
             observed: observed.clone(),
         }));
-        let executor = Executor::new(provider.clone(), self.activity.clone(), &events);
+        let activity = self.activity.clone();
+        let executor = Executor::new(provider.clone(), vault.clone(), activity, &events);
         let mut reactor = Reactor {
             executor: executor.clone(),
             probers: Probers::new(&events),
@@ -152,7 +158,7 @@ impl Control {
         let saver = saver::keep_last_good(self.snapshots.clone(), last_good_file, saver_stops);
         let saver = tokio::spawn(saver);
         let mut tasks = JoinSet::new();
-        tasks.spawn(engine::watch(provider.clone(), events.clone()));
+        tasks.spawn(engine::watch(provider.clone(), vault.clone(), events.clone()));
         tasks.spawn(feed::follow(store.clone(), desired.revision, events.clone()));
         let address = admin.local_addr().map_err(ControlError::Api)?;
         // Only the command line's convenience: no reason to end with traffic to carry.
@@ -164,6 +170,7 @@ impl Control {
 
         let state = ApiState {
             store: store.clone(),
+            vault,
             world,
             activity: self.activity.clone(),
             events,

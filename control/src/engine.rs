@@ -11,7 +11,11 @@ use tokio::{
 use weir_config::{InstanceId, Moment};
 use weir_deploy::{ContainerEvent, Provider, ProviderError};
 
-use crate::event::{Death, Event};
+use crate::{
+    event::{Death, Event},
+    mask::Mask,
+    vault::Vault,
+};
 
 /// How often everything is listed though the events flow.
 const RESYNC: Duration = Duration::from_secs(30);
@@ -24,11 +28,15 @@ const LOG_TAIL: usize = 20;
 const LOG_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs until the loop is gone.
-pub(crate) async fn watch(provider: Arc<dyn Provider>, events: mpsc::Sender<Event>) {
+pub(crate) async fn watch(
+    provider: Arc<dyn Provider>,
+    vault: Vault,
+    events: mpsc::Sender<Event>,
+) {
     let mut retry = FIRST_RETRY;
     let mut last_error = None;
     while !events.is_closed() {
-        match follow(&provider, &events, &mut retry).await {
+        match follow(&provider, &vault, &events, &mut retry).await {
             Ok(()) => tracing::warn!("the engine ended its stream of events; subscribing again"),
             Err(error) => {
                 // An engine that stays away is told once, not every few seconds.
@@ -47,6 +55,7 @@ pub(crate) async fn watch(provider: Arc<dyn Provider>, events: mpsc::Sender<Even
 
 async fn follow(
     provider: &Arc<dyn Provider>,
+    vault: &Vault,
     events: &mpsc::Sender<Event>,
     retry: &mut Duration,
 ) -> Result<(), ProviderError> {
@@ -63,7 +72,7 @@ async fn follow(
         let resync_at = Instant::now() + RESYNC;
         while let Ok(change) = timeout_at(resync_at, changes.next()).await {
             match change {
-                Some(Ok(change)) => look(provider.clone(), change, events.clone()),
+                Some(Ok(change)) => look(provider.clone(), vault.clone(), change, events.clone()),
                 Some(Err(error)) => return Err(error),
                 None => return Ok(()),
             }
@@ -72,7 +81,12 @@ async fn follow(
 }
 
 /// Looks at a container that something happened to, and tells what it is now and why it died.
-fn look(provider: Arc<dyn Provider>, change: ContainerEvent, events: mpsc::Sender<Event>) {
+fn look(
+    provider: Arc<dyn Provider>,
+    vault: Vault,
+    change: ContainerEvent,
+    events: mpsc::Sender<Event>,
+) {
     tokio::spawn(async move {
         let instance = change.instance;
         let began = Moment::now();
@@ -83,7 +97,8 @@ fn look(provider: Arc<dyn Provider>, change: ContainerEvent, events: mpsc::Sende
             }
         }
         if let Some(exit_code) = change.exit_code {
-            let log_tail = log_tail(&*provider, &instance).await;
+            let mask = vault.mask(&instance.app).await;
+            let log_tail = log_tail(&*provider, &instance, &mask).await;
             let death = Death { at: change.at, exit_code, log_tail };
             // Only fails when the loop is gone.
             let _ = events.send(Event::Died { instance, death }).await;
@@ -92,13 +107,13 @@ fn look(provider: Arc<dyn Provider>, change: ContainerEvent, events: mpsc::Sende
 }
 
 /// The last lines that an instance wrote, as far as they can be had in time.
-async fn log_tail(provider: &dyn Provider, instance: &InstanceId) -> Vec<String> {
+async fn log_tail(provider: &dyn Provider, instance: &InstanceId, mask: &Mask) -> Vec<String> {
     let deadline = Instant::now() + LOG_LIMIT;
     let mut tail = Vec::new();
     let logs = timeout_at(deadline, provider.logs(instance, Some(LOG_TAIL), false)).await;
     let Ok(Ok(mut lines)) = logs else { return tail };
     while let Ok(Some(line)) = timeout_at(deadline, lines.next()).await {
-        tail.extend(line.ok().map(|line| line.text));
+        tail.extend(line.ok().map(|line| mask.apply(line.text)));
     }
     tail
 }

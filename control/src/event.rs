@@ -9,7 +9,7 @@ use weir_config::{
 };
 use weir_deploy::{Container, EngineInfo, Listing, ProviderError};
 
-use crate::{action::Action, subject::Subject};
+use crate::{action::Action, failure::ActionError, subject::Subject};
 
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -36,7 +36,7 @@ pub(crate) enum Event {
     /// An action has ended; with the container as it is now.
     Done {
         action: Action,
-        result: Result<Option<Container>, ProviderError>,
+        result: Result<Option<Container>, ActionError>,
     },
     /// The verdict of an endpoint's probes has changed, or its first error is known.
     Probed {

@@ -13,6 +13,8 @@ use weir_deploy::{Container, ContainerState, Provider, ProviderError};
 use crate::{
     action::{Action, StopReason},
     event::Event,
+    failure::ActionError,
+    vault::Vault,
 };
 
 /// Images that are pulled and containers that are made, at once.
@@ -29,6 +31,7 @@ const THAWS: usize = 32;
 #[derive(Clone, Debug)]
 pub(crate) struct Executor {
     provider: Arc<dyn Provider>,
+    vault: Vault,
     activity: Arc<Activity>,
     events: mpsc::WeakSender<Event>,
     creates: Arc<Semaphore>,
@@ -48,12 +51,14 @@ pub(crate) struct Room(
 impl Executor {
     pub(crate) fn new(
         provider: Arc<dyn Provider>,
+        vault: Vault,
         activity: Arc<Activity>,
         events: &mpsc::Sender<Event>,
     ) -> Self {
         let lane = |size| Arc::new(Semaphore::new(size));
         Self {
             provider,
+            vault,
             activity,
             events: events.downgrade(),
             creates: lane(CREATES),
@@ -113,11 +118,13 @@ impl Executor {
         &self,
         action: &Action,
         container: Option<Container>,
-    ) -> Result<Option<Container>, ProviderError> {
+    ) -> Result<Option<Container>, ActionError> {
         let provider = &self.provider;
         let in_state = |state| container.map(|container| Container { state, ..container });
         match action {
-            Action::Create(spec) => provider.create(spec).await?,
+            Action::Create(spec) => {
+                provider.create(spec, &self.vault.secrets_of(spec).await?).await?;
+            }
             Action::Start(instance) => provider.start(instance).await?,
             // These change nothing but the state, and a wake does not wait for another look.
             Action::Pause(instance) => {
@@ -145,6 +152,6 @@ impl Executor {
                 return Ok(None);
             }
         }
-        provider.inspect(action.instance()).await
+        Ok(provider.inspect(action.instance()).await?)
     }
 }

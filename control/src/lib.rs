@@ -17,6 +17,8 @@ mod feed;
 mod health;
 mod hints;
 mod instance;
+mod key_file;
+mod mask;
 mod members;
 mod observed;
 mod plan;
@@ -26,6 +28,7 @@ mod reactor;
 mod reconciler;
 mod rehearsal;
 mod saver;
+mod seal;
 mod served;
 #[cfg(test)]
 mod simulation;
@@ -35,6 +38,7 @@ mod store;
 mod subject;
 mod time;
 mod token;
+mod vault;
 
 pub use authority::{AuthorityError, wildcard};
 pub use control::{Control, ControlError, Opened, Options};

@@ -76,6 +76,11 @@ impl StateDir {
         path.join("weir.db")
     }
 
+    /// What the secrets in the database are sealed with. Whoever has only one of the two has none.
+    pub(crate) fn key_file(&self) -> PathBuf {
+        self.file("secrets.key")
+    }
+
     /// The snapshot that was served last, if there is one that can be read.
     pub fn last_good(&self, activity: &Activity) -> Option<Snapshot> {
         let file = self.file(LAST_GOOD);
@@ -113,12 +118,14 @@ pub(crate) fn boot_id() -> String {
 /// Replaces a file whole or not at all, readable by its owner only.
 ///
 /// # Errors
-/// Those of the disk; the former file is then as it was.
+/// Those of the disk; the former file is then as it was, or the new one is there already.
 pub fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
     let fresh = file.with_extension("new");
     let mut written =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     written.write_all(content)?;
     written.sync_all()?;
-    fs::rename(&fresh, file)
+    fs::rename(&fresh, file)?;
+    // Else a loss of power may undo the renaming, though what relies on it is on the disk.
+    file.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }

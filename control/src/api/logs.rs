@@ -1,5 +1,7 @@
 //! What an app's processes write.
 
+use std::sync::Arc;
+
 use axum::{
     body::{Body, Bytes},
     extract::{Path, State},
@@ -12,7 +14,10 @@ use weir_config::{AppName, InstanceId};
 use weir_deploy::{LogLine, LogStream};
 
 use super::{ApiState, objects::parse_name, problem::ApiProblem, query::Params, wire::LogRecord};
-use crate::store::{Kind, StoreError};
+use crate::{
+    mask::Mask,
+    store::{Kind, StoreError},
+};
 
 /// Lines shown of each instance when nothing else is asked for.
 const DEFAULT_TAIL: usize = 100;
@@ -40,10 +45,11 @@ pub(crate) async fn logs(
         return Err(StoreError::not_found(Kind::App, &name).into());
     }
     let tail = Some(query.tail.unwrap_or(DEFAULT_TAIL));
+    let mask = Arc::new(state.vault.mask(&name).await);
     let mut all = stream::SelectAll::new();
     for (instance, _) in state.world().observed.instances_of(&name) {
         match state.provider.logs(instance, tail, query.follow).await {
-            Ok(lines) => all.push(records(instance, lines).boxed()),
+            Ok(lines) => all.push(records(instance, lines, mask.clone()).boxed()),
             Err(error) => tracing::debug!(%instance, %error, "has no log"),
         }
     }
@@ -54,6 +60,7 @@ pub(crate) async fn logs(
 fn records(
     instance: &InstanceId,
     lines: weir_deploy::Stream<LogLine>,
+    mask: Arc<Mask>,
 ) -> impl Stream<Item = Result<Bytes, serde_json::Error>> + use<> {
     let instance = instance.to_string();
     lines.filter_map(move |line| {
@@ -64,7 +71,7 @@ fn records(
                 LogStream::Out => "stdout".to_owned(),
                 LogStream::Err => "stderr".to_owned(),
             },
-            text: line.text,
+            text: mask.apply(line.text),
         });
         let encoded = record.map(|record| {
             let mut json = serde_json::to_vec(&record)?;

@@ -9,6 +9,7 @@ mod objects;
 mod openapi;
 mod problem;
 mod query;
+mod secrets;
 mod shards;
 mod wait;
 pub mod wire;
@@ -20,7 +21,7 @@ use axum::{
     extract::{DefaultBodyLimit, State},
     middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use tokio::sync::{mpsc, watch};
 use weir_config::{Activity, Hostname};
@@ -33,6 +34,7 @@ use crate::{
     reconciler::World,
     state_dir::{StateDir, write_private},
     store::Store,
+    vault::Vault,
 };
 use problem::ApiProblem;
 
@@ -43,6 +45,7 @@ const MAX_BODY: usize = 1 << 20;
 #[derive(Clone)]
 pub(crate) struct ApiState {
     pub(crate) store: Store,
+    pub(crate) vault: Vault,
     pub(crate) world: watch::Receiver<Arc<World>>,
     pub(crate) activity: Arc<Activity>,
     pub(crate) events: mpsc::Sender<Event>,
@@ -67,6 +70,9 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/apps/{name}/actions/sleep", post(apps::sleep))
         .route("/v1/apps/{name}/actions/wake", post(apps::wake))
         .route("/v1/apps/{name}/logs", get(logs::logs))
+        .route("/v1/apps/{name}/secrets", get(secrets::list).patch(secrets::patch))
+        .route("/v1/apps/{name}/secrets/{key}", put(secrets::put).delete(secrets::delete))
+        .route("/v1/secrets/actions/rotate-key", post(secrets::rotate_key))
         .route("/v1/shards", get(shards::list))
         .route("/v1/shards/{name}", get(shards::read).put(shards::put).delete(shards::delete))
         .route("/v1/instances", get(instances::instances))

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{apps, explain, instances, logs, shards, wire};
+use super::{apps, explain, instances, logs, secrets, shards, wire};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -21,6 +21,11 @@ use super::{apps, explain, instances, logs, shards, wire};
         apps::sleep,
         apps::wake,
         logs::logs,
+        secrets::list,
+        secrets::patch,
+        secrets::put,
+        secrets::delete,
+        secrets::rotate_key,
         shards::list,
         shards::read,
         shards::put,

@@ -271,7 +271,7 @@ impl World {
         let id = action.instance();
         self.in_flight.remove(id);
         let result = result.map(|()| self.engine.look(id));
-        let event = Event::Done { action, result };
+        let event = Event::Done { action, result: result.map_err(Into::into) };
         self.reconciler.take(event, &self.activity, self.now);
     }
 

@@ -11,6 +11,7 @@ use super::{
     Kind, Precondition, Store, StoreError, Written, next_revision,
     objects::{Meta, delete, from_json, to_json, upsert},
     parse_name, record,
+    secrets::with_secrets,
     shards::name_shards,
     unsigned,
 };
@@ -83,11 +84,7 @@ impl Store {
             };
             name_shards(writing, &app.name, shards).await?;
             let deployed = former.as_ref().and_then(|former| former.deployment.as_ref());
-            if let Source::Image(template) = &app.source
-                && (redeploy || deployed.is_none_or(|former| former.template != *template))
-            {
-                insert_deployment(writing, &app.name, template).await?;
-            }
+            deploy(writing, app, deployed, redeploy).await?;
             let verb = if redeploy { "deploy" } else { "put" };
             record(writing, revision, actor, verb, Kind::App, &app.name).await?;
             let stored = select_app(writing, &app.name).await?;
@@ -108,6 +105,7 @@ impl Store {
                 "DELETE FROM deployments WHERE app = $1",
                 "DELETE FROM hostnames WHERE app = $1",
                 "DELETE FROM app_shards WHERE app = $1",
+                "DELETE FROM secrets WHERE app = $1",
             ] {
                 sqlx::query(statement).bind(&**app).execute(&mut *writing).await?;
             }
@@ -146,7 +144,7 @@ impl Store {
     }
 }
 
-async fn select_app(
+pub(super) async fn select_app(
     connection: &mut SqliteConnection,
     app: &AppName,
 ) -> Result<Option<AppRecord>, StoreError> {
@@ -183,6 +181,22 @@ async fn claim_hostnames(
             let app = parse_name(&owner)?;
             return Err(StoreError::HostnameTaken { hostname: hostname.clone(), app });
         }
+    }
+    Ok(())
+}
+
+/// Makes a new deployment of an image if its template, secrets included, has changed since the
+/// former one, or if it is to be made `anyway`.
+pub(super) async fn deploy(
+    connection: &mut SqliteConnection,
+    app: &App,
+    former: Option<&Deployment>,
+    anyway: bool,
+) -> Result<(), StoreError> {
+    let Source::Image(template) = &app.source else { return Ok(()) };
+    let template = with_secrets(connection, &app.name, template).await?;
+    if anyway || former.is_none_or(|former| *former.template != template) {
+        insert_deployment(connection, &app.name, &template).await?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ mod apps;
 mod desired;
 mod error;
 mod objects;
+mod secrets;
 mod shards;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use weir_config::Hostname;
 pub(crate) use apps::AppRecord;
 pub use error::StoreError;
 pub(crate) use objects::{Kind, Precondition, Written};
+pub(crate) use secrets::{SealedSecret, SecretRecord, WrittenSecrets};
 pub(crate) use shards::ShardRecord;
 pub(crate) use tokens::Token;
 

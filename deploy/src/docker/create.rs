@@ -12,7 +12,7 @@ use bollard::{
     query_parameters::{CreateContainerOptions, CreateImageOptions},
 };
 use futures::TryStreamExt;
-use weir_config::{HostName, PortMapping, RestartPolicy, Template, Volume};
+use weir_config::{HostName, PortMapping, RestartPolicy, Secrets, Template, Volume};
 
 use super::{
     CALL, Docker,
@@ -31,7 +31,11 @@ const LOG_SIZE: &str = "10m";
 const LOG_FILES: &str = "3";
 
 impl Docker {
-    pub(crate) async fn make(&self, spec: &ContainerSpec) -> Result<(), ProviderError> {
+    pub(crate) async fn make(
+        &self,
+        spec: &ContainerSpec,
+        secrets: &Secrets,
+    ) -> Result<(), ProviderError> {
         let template = labels::fingerprint(&spec.template)
             .map_err(|error| ProviderError::Refused(error.to_string()))?;
         let name = spec.instance.container_name();
@@ -49,7 +53,8 @@ impl Docker {
             if let Some(id) = stale.and_then(|stale| stale.id) {
                 self.remove_id(&id).await?;
             }
-            let body = body(spec, &image, labels::write(&self.cluster, spec, &template));
+            let labels = labels::write(&self.cluster, spec, &template);
+            let body = body(spec, secrets, &image, labels);
             match self.create_named(&name, body).await {
                 Err(Failure::Refused { status: 409, message }) => conflict = message,
                 Err(Failure::Refused { status: 404, message })
@@ -132,13 +137,18 @@ fn owner(found: &ContainerInspectResponse) -> String {
     }
 }
 
-fn body(spec: &ContainerSpec, image: &ImageInspect, labels: Labels) -> ContainerCreateBody {
+fn body(
+    spec: &ContainerSpec,
+    secrets: &Secrets,
+    image: &ImageInspect,
+    labels: Labels,
+) -> ContainerCreateBody {
     let template = &*spec.template;
     let published = template.ports.iter().map(port_key);
     ContainerCreateBody {
         image: Some(template.image.clone()),
         cmd: (!template.command.is_empty()).then(|| template.command.clone()),
-        env: Some(env(template)),
+        env: Some(env(template, secrets)),
         exposed_ports: Some(published.chain([format!("{}/tcp", template.port)]).collect()),
         labels: Some(labels),
         host_config: Some(host_config(template, image)),
@@ -147,10 +157,12 @@ fn body(spec: &ContainerSpec, image: &ImageInspect, labels: Labels) -> Container
 }
 
 /// An app that asks no further listens where the proxy looks for it.
-fn env(template: &Template) -> Vec<String> {
+fn env(template: &Template, secrets: &Secrets) -> Vec<String> {
     let given = template.env.iter().map(|(key, value)| format!("{key}={value}"));
-    let port = (!template.env.contains_key("PORT")).then(|| format!("PORT={}", template.port));
-    given.chain(port).collect()
+    let secret = secrets.iter().map(|(key, value)| format!("{key}={}", value.expose()));
+    let has_port = template.env.contains_key("PORT") || secrets.contains_key("PORT");
+    let port = (!has_port).then(|| format!("PORT={}", template.port));
+    given.chain(secret).chain(port).collect()
 }
 
 fn host_config(template: &Template, image: &ImageInspect) -> HostConfig {

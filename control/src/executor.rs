@@ -13,6 +13,7 @@ use weir_deploy::{Container, ContainerState, Provider, ProviderError};
 use crate::{
     action::{Action, StopReason},
     event::Event,
+    failpoint,
     failure::ActionError,
     vault::Vault,
 };
@@ -97,7 +98,9 @@ impl Executor {
         let abandoned = self.abandoned.clone();
         let performed = async move {
             let began = Moment::now();
+            failpoint::pass("before", action.verb());
             let result = this.run(&action, container).await;
+            failpoint::pass("after", action.verb());
             let took_ms = Moment::now().since(began).as_millis() as u64;
             match &result {
                 Ok(_) => tracing::info!(%action, took_ms, "done"),
@@ -147,6 +150,7 @@ impl Executor {
                     // Removing ends it by force.
                     Err(error) => tracing::warn!(%instance, %error, "did not stop"),
                 }
+                failpoint::pass("amid", "remove");
                 provider.remove(instance).await?;
                 self.activity.remove_endpoint(&EndpointId::from(instance.clone()));
                 return Ok(None);

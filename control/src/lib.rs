@@ -12,6 +12,7 @@ mod control;
 mod engine;
 mod event;
 mod executor;
+mod failpoint;
 mod failure;
 mod feed;
 mod health;

@@ -145,6 +145,13 @@ impl Weir {
         next.await
     }
 
+    /// Starts the server again that has ended, in the same way as [`Self::start`] does.
+    pub async fn restart(&mut self) {
+        // The containers are the next one's to remove.
+        let apps = std::mem::take(&mut self.apps);
+        *self = Self::start_in(self.dir.clone(), self.args.clone(), apps).await;
+    }
+
     /// Starts a server on the state of one that has ended, with other arguments.
     pub async fn restart_with(mut former: Self, args: &[&str]) -> Self {
         let args = args.iter().map(ToString::to_string).collect();

@@ -25,6 +25,8 @@ use sqlx::{
 use tokio::sync::watch;
 use weir_config::Hostname;
 
+use crate::failpoint;
+
 pub(crate) use apps::AppRecord;
 pub use error::StoreError;
 pub(crate) use objects::{Kind, Precondition, Written};
@@ -128,7 +130,9 @@ impl Store {
         let result = async {
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
             let value = work(&mut transaction).await?;
+            failpoint::pass("before", "commit");
             transaction.commit().await?;
+            failpoint::pass("after", "commit");
             Ok(value)
         };
         let result = result.await;

@@ -62,6 +62,6 @@ pub use spec::{
     UpstreamSpec, UpstreamTlsSpec,
 };
 pub use traffic::{
-    ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream, UpstreamTls,
+    Authorities, ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream, UpstreamTls,
 };
 pub use units::{Memory, Span};

@@ -24,7 +24,9 @@ use crate::{
     access_log::{self, AccessLog},
     connection::{self, Connection},
     context::Context,
-    debug, forwarded, grpc,
+    debug,
+    forwarded::{self, Client},
+    grpc,
     hold::Stop,
     host::host_of,
     limits,
@@ -44,7 +46,7 @@ pub(crate) struct Gateway {
     pub(crate) unrouted: Arc<Unrouted>,
     pub(crate) roots: Roots,
     pub(crate) https_port_public: u16,
-    /// Turns true when clients are told to go.
+    /// Turns true when clients are told to go, and changes by nothing else.
     pub(crate) closing: watch::Receiver<bool>,
     /// Turns true when nobody waits for an app any longer.
     pub(crate) stopping: watch::Receiver<bool>,
@@ -64,10 +66,11 @@ impl ProxyHttp for Gateway {
     /// Pingora would add a compressor that is off.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn early_request_filter(&self, session: &mut Session, _: &mut Context) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         if let Some(connection) = connection::of(session) {
             connection.request_begins();
         }
+        ctx.client = Client::of(session);
         // A request that is sent early waits its turn instead of spoiling the one before it. Bytes
         // after a WebSocket handshake are not a request.
         let upgrade = session.is_upgrade_req();
@@ -78,7 +81,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        if !forwarded::is_https(session) && !self.serves_plainly(session) {
+        if !ctx.client.https && !self.serves_plainly(session) {
             return self.redirect(session, ctx).await.map(|()| true);
         }
         match self.admit(session, ctx).await {
@@ -200,7 +203,7 @@ impl ProxyHttp for Gateway {
         // connection is the end of the answer.
         let old = session.req_header().version == Version::HTTP_10;
         let until_closed = old && response.remove_header(&header::TRANSFER_ENCODING).is_some();
-        if until_closed || *self.closing.borrow() {
+        if until_closed || self.is_closing() {
             session.set_keepalive(None);
         }
         Ok(())
@@ -306,6 +309,12 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
+    /// Whether clients are told to go. An error means that the sender is gone, which is a stop as
+    /// well. To look at the value itself would take a lock for each answer.
+    fn is_closing(&self) -> bool {
+        self.closing.has_changed().unwrap_or(true)
+    }
+
     /// Whether the app wants plain HTTP served and not redirected.
     fn serves_plainly(&self, session: &Session) -> bool {
         let request = session.req_header();

@@ -15,7 +15,6 @@ use crate::{
     asked::Asked,
     connection::{self, Connection},
     context::Context,
-    forwarded::client_ip,
     gateway::Gateway,
     host::host_of,
     limits,
@@ -58,7 +57,7 @@ impl Gateway {
             return Err(Refusal::Misdirected.into());
         }
         ctx.client_auth = connection::of(session).and_then(Connection::client_auth).cloned();
-        let client = client_ip(session);
+        let client = ctx.client.ip;
         let asked = Asked { host: &host, header: session.req_header(), client };
         let now = match ctx.route {
             None => Moment::at(ctx.timeline.arrived),

@@ -57,7 +57,7 @@ pub(crate) fn reach(
         upstream.tls.as_ref().map_or_else(String::new, |tls| tls.server_name.to_string());
     let mut peer = HttpPeer::new(endpoint.address, upstream.tls.is_some(), server_name);
     if let Some(own) = upstream.tls.as_ref().and_then(|tls| tls.roots.as_ref()) {
-        peer.options.ca = Some(roots.parsed(own));
+        peer.options.ca = Some(roots.parsed(own.certificates()));
     }
 
     let upgrade = is_web_socket(session);

@@ -1,8 +1,11 @@
 //! The one published value: who may swap it, who may read it, and how a request holds on to it.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{Ordering::SeqCst, fence},
+};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use crate::{AppRoute, Endpoint, EndpointLease, Lease, Pool, RouteState, Snapshot};
@@ -87,12 +90,25 @@ impl Snapshots {
         let mut snapshot = self.current.load();
         loop {
             let decision = decide(&snapshot, host, path, &pick);
-            let newest = self.current.load();
-            if newest.generation == snapshot.generation {
-                return Admission { generation: snapshot.generation, decision };
+            match self.second_look(snapshot.generation) {
+                None => return Admission { generation: snapshot.generation, decision },
+                Some(newer) => snapshot = newer,
             }
-            snapshot = newest;
         }
+    }
+
+    /// Whether another generation than this is served by now. To be asked by those who have counted
+    /// themselves in flight on what they found in it: if it is, their count may have come too late,
+    /// and they must begin again.
+    pub fn has_newer(&self, generation: u64) -> bool {
+        self.second_look(generation).is_some()
+    }
+
+    fn second_look(&self, generation: u64) -> Option<Guard<Arc<Snapshot>>> {
+        // For all counters that were counted up before; see `InFlight` in `activity`.
+        fence(SeqCst);
+        let newest = self.current.load();
+        (newest.generation != generation).then_some(newest)
     }
 }
 

@@ -123,6 +123,9 @@ impl Shared {
             tokio::select! {
                 snapshot = newer, if self.former.is_none() => {
                     let next = Served::new(&snapshot);
+                    if self.snapshots.has_newer(next.generation) {
+                        continue;
+                    }
                     self.former = Some(std::mem::replace(&mut self.served, next));
                     self.channel.send(&FromSuccessor::Snapshot(told(&snapshot))).await?;
                 }

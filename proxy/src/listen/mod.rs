@@ -7,6 +7,7 @@ mod socket;
 mod stream;
 mod timer;
 mod transport;
+mod unsent;
 
 use std::{
     fmt, io,

@@ -64,6 +64,7 @@ pub use spec::{
     UpstreamSpec, UpstreamTlsSpec,
 };
 pub use traffic::{
-    Authorities, ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream, UpstreamTls,
+    Authorities, ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream,
+    UpstreamTls,
 };
 pub use units::{Memory, Span};

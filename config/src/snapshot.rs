@@ -420,7 +420,8 @@ mod tests {
     #[test]
     fn one_app_that_asks_for_certificates_asks_for_the_whole_host_name() {
         let asking = |name: &str, hostnames: &[&str]| {
-            let client_auth = Some(ClientAuth { roots: Authorities::from_iter([]), optional: false });
+            let client_auth =
+                Some(ClientAuth { roots: Authorities::from_iter([]), optional: false });
             let policy = Arc::new(TrafficPolicy { client_auth, ..TrafficPolicy::default() });
             AppRoute { policy, ..route(name, hostnames) }
         };

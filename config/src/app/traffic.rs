@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use crate::{
-    AppSpec, Authorities, Balance, BalanceSpec, ClientAuth, HashKey, Limits, LimitsSpec, Memory, Outlier,
-    OutlierSpec, Problem, Problems, Rate, RateSpec, Retries, RetriesSpec, Timeouts, TrafficPolicy,
-    Upstream, UpstreamSpec, UpstreamTls,
+    AppSpec, Authorities, Balance, BalanceSpec, ClientAuth, HashKey, Limits, LimitsSpec, Memory,
+    Outlier, OutlierSpec, Problem, Problems, Rate, RateSpec, Retries, RetriesSpec, Timeouts,
+    TrafficPolicy, Upstream, UpstreamSpec, UpstreamTls,
 };
 
 const DEFAULT_BODY: u64 = 1 << 30;

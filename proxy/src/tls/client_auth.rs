@@ -122,8 +122,7 @@ mod tests {
     use super::*;
 
     fn route(roots: Vec<Arc<[u8]>>) -> AppRoute {
-        let client_auth =
-            Some(ClientAuth { roots: roots.into_iter().collect(), optional: false });
+        let client_auth = Some(ClientAuth { roots: roots.into_iter().collect(), optional: false });
         let app: AppName = "private".parse().unwrap();
         AppRoute {
             activity: Activity::default().app(&app),

@@ -67,8 +67,8 @@ pub(crate) fn reach(
     });
     let client = upstream.proxy_protocol.and_then(|_| addresses(session));
     if upstream.proxy_protocol.is_some() || gate.is_some() {
-        let header = upstream.proxy_protocol.map(|version| proxy_protocol::header(version, client));
-        peer.options.custom_l4 = Some(Arc::new(Dial { header, gate: gate.clone() }));
+        let dial = Dial { proxy_protocol: upstream.proxy_protocol, client, gate: gate.clone() };
+        peer.options.custom_l4 = Some(Arc::new(dial));
     }
     // An upgrade is of HTTP/1.1, whatever else the app speaks.
     if upstream.protocol == UpstreamProtocol::Http2 && !upgrade {

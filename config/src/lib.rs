@@ -47,7 +47,7 @@ pub use document::{Document, parse_documents};
 pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
 pub use last_good::LastGood;
 pub use manifest::Manifest;
-pub use name::{AppName, HostPath, Hostname, MemberName, RESERVED_NAMES, ShardName};
+pub use name::{AppName, HostName, HostPath, Hostname, MemberName, RESERVED_NAMES, ShardName};
 pub use networks::Networks;
 pub use observe::{NoObserver, Observe};
 pub use pool::{Backends, Balance, Choice, Endpoint, HashKey, Pool};

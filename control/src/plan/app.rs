@@ -7,7 +7,7 @@ use weir_config::{
 };
 use weir_deploy::{ContainerSpec, ContainerState};
 
-use super::{Plan, route, sleep, sleep::Target};
+use super::{Planned, route, sleep, sleep::Target};
 use crate::{
     action::{Action, StopReason},
     failure::Failure,
@@ -83,7 +83,7 @@ pub(super) fn plan_app(
     observed: &Observed,
     activity: &Activity,
     now: Moment,
-    plan: &mut Plan,
+    plan: &mut Planned,
 ) -> AppRoute {
     let cast = Cast::of(app, deployment, observed);
     let state = observed.apps.get(&app.app.name).cloned().unwrap_or_default();
@@ -94,7 +94,7 @@ pub(super) fn plan_app(
     if let Target::Asleep(level) = target
         && state.asleep != Some(level)
     {
-        plan.asleep.push((app.app.name.clone(), level));
+        plan.asleep = Some(level);
     }
     let takes_turns = cast.takes_turns();
     for (id, instance) in &cast.current {
@@ -118,7 +118,7 @@ pub(super) fn plan_app(
 }
 
 /// The next step of a former instance that serves while the new deployment is not ready.
-fn plan_stand_in(id: &InstanceId, instance: &Instance, now: Moment, plan: &mut Plan) {
+fn plan_stand_in(id: &InstanceId, instance: &Instance, now: Moment, plan: &mut Planned) {
     match instance.state() {
         Some(ContainerState::Paused) => plan.actions.push(Action::Unpause(id.clone())),
         Some(ContainerState::Exited { .. }) => match instance.waits_until(now) {
@@ -137,7 +137,7 @@ fn plan_current(
     target: Target,
     observed: &Observed,
     now: Moment,
-    plan: &mut Plan,
+    plan: &mut Planned,
 ) {
     if instance.doing.is_some() {
         return;
@@ -193,7 +193,12 @@ fn plan_current(
 }
 
 /// Why a running instance has failed, if its time to be ready is over.
-fn overdue(app: &DesiredApp, instance: &Instance, now: Moment, plan: &mut Plan) -> Option<Failure> {
+fn overdue(
+    app: &DesiredApp,
+    instance: &Instance,
+    now: Moment,
+    plan: &mut Planned,
+) -> Option<Failure> {
     let (since, error) = match &instance.health {
         Health::Ready { .. } => return None,
         Health::Starting { since, error } => (*since, error.as_deref()),
@@ -218,7 +223,7 @@ pub(super) fn retire(
     observed: &Observed,
     rollout: &Rollout,
     now: Moment,
-    plan: &mut Plan,
+    plan: &mut Planned,
 ) {
     if instance.doing.is_some() || serves(&observed.served, &id.clone().into()) {
         return;
@@ -234,7 +239,7 @@ pub(super) fn retire(
 }
 
 /// Whether requests are left on an instance that takes no new ones, and their time is not over.
-fn drains(instance: &Instance, rollout: &Rollout, now: Moment, plan: &mut Plan) -> bool {
+fn drains(instance: &Instance, rollout: &Rollout, now: Moment, plan: &mut Planned) -> bool {
     let drained_at = instance.left_at.unwrap_or(now) + rollout.drain;
     let drains = instance.in_flight > 0 && now < drained_at;
     if drains {

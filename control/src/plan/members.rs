@@ -7,7 +7,7 @@ use weir_config::{
     MemberOf, Moment, Pool, RouteState, Shard, Source,
 };
 
-use super::{Plan, ProbeTarget, app::retire, pool::are_upstreams, route};
+use super::{Planned, ProbeTarget, app::retire, pool::are_upstreams, route};
 use crate::{members::Seen, observed::Observed, served::own_pool};
 
 /// A group of members and how they are to share a load.
@@ -26,7 +26,7 @@ pub(super) fn plan_shard(
     shard: &Shard,
     observed: &Observed,
     activity: &Activity,
-    plan: &mut Plan,
+    plan: &mut Planned,
 ) -> Arc<Pool> {
     let group = Group {
         of: MemberOf::Shard(shard.name.clone()),
@@ -46,7 +46,7 @@ pub(super) fn plan_app(
     observed: &Observed,
     activity: &Activity,
     now: Moment,
-    plan: &mut Plan,
+    plan: &mut Planned,
 ) -> AppRoute {
     for (id, instance) in observed.instances_of(&app.app.name) {
         retire(id, instance, observed, &app.app.rollout, now, plan);
@@ -67,7 +67,7 @@ fn upstreams(
     members: &[Member],
     observed: &Observed,
     activity: &Activity,
-    plan: &mut Plan,
+    plan: &mut Planned,
 ) -> RouteState {
     let DesiredApp { app, .. } = app;
     let served = own_pool(&observed.served, &app.name);
@@ -88,7 +88,12 @@ fn upstreams(
 impl Group<'_> {
     /// Probes the members, and returns the pool of those that are ready; `None` as long as none
     /// is and not all of them have been heard of.
-    fn plan(self, observed: &Observed, activity: &Activity, plan: &mut Plan) -> Option<Arc<Pool>> {
+    fn plan(
+        self,
+        observed: &Observed,
+        activity: &Activity,
+        plan: &mut Planned,
+    ) -> Option<Arc<Pool>> {
         let seen = || observed.members.seen(&self.of, self.members);
         let check = Arc::new(self.check.clone());
         let mut is_known = true;

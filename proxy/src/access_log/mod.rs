@@ -152,14 +152,15 @@ mod tests {
     use std::collections::BTreeMap;
 
     use serde_json::Value;
-    use weir_config::InstanceId;
+    use weir_config::{HostName, InstanceId};
 
     use super::*;
     use crate::documented;
 
     /// A line with every field there is.
     fn whole() -> Value {
-        let id = InstanceId { app: "a".parse().unwrap(), deployment: 1, ordinal: 0 }.into();
+        let (app, host) = ("a".parse().unwrap(), HostName::local());
+        let id = InstanceId { app, deployment: 1, ordinal: 0, host }.into();
         let entry = Entry {
             method: "GET",
             host: Some("a.example"),

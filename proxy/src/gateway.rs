@@ -29,10 +29,9 @@ use crate::{
     grpc,
     hold::Stop,
     host::host_of,
-    limits,
     metrics::Unrouted,
     pages::{self, Refusal},
-    timeline, timeouts,
+    request_limits, timeline, timeouts,
     tls::{Certificates, EarlyWake},
     upstream::{Roots, reach},
 };
@@ -162,7 +161,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         timeouts::check(session, ctx)?;
         if let Some(body) = body {
-            limits::check_body(session, body, ctx)?;
+            request_limits::check_body(session, body, ctx)?;
         }
         if end_of_stream {
             ctx.timeline.sent = Some(Instant::now());

@@ -17,9 +17,9 @@ use crate::{
     context::Context,
     gateway::Gateway,
     host::host_of,
-    limits,
     pages::Refusal,
     pick::{is_full, pick},
+    request_limits,
 };
 
 /// While an app is waited for, control is told so again this often: a hint may get lost.
@@ -86,7 +86,7 @@ impl Gateway {
         }
         match &route.state {
             RouteState::Serving(_) if ctx.endpoint.is_some() => Ok(Step::Forward),
-            RouteState::Serving(_) if pinned.full => Err(limits::overloaded(route)),
+            RouteState::Serving(_) if pinned.full => Err(request_limits::overloaded(route)),
             RouteState::Serving(_) => Err(Refusal::no_endpoint()),
             RouteState::Asleep(level) => {
                 ctx.wake.get_or_insert(*level);
@@ -131,7 +131,8 @@ impl Gateway {
                 false => Ok(()),
             };
             if !std::mem::replace(&mut checked, true) {
-                welcome = welcome.and_then(|()| limits::check(&route, asked, ctx.timeline.arrived));
+                welcome = welcome
+                    .and_then(|()| request_limits::check(&route, asked, ctx.timeline.arrived));
             }
             if let Err(refusal) = welcome {
                 lease.turn_away();

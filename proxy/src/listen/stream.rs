@@ -26,10 +26,10 @@ use tokio::{
 };
 use weir_config::ProxySettings;
 
-use super::{limits::Dropped, timer::Timer, transport::Transport, unsent::Unsent};
+use super::{connections::Dropped, timer::Timer, transport::Transport, unsent::Unsent};
 use crate::{
     connection::{self, Connection, State},
-    limits::MIN_BYTES_PER_SECOND,
+    request_limits::MIN_BYTES_PER_SECOND,
 };
 
 /// What is written is kept until it is flushed or comes to this: one record of TLS, and so one

@@ -14,8 +14,8 @@ use tokio::io::AsyncWriteExt;
 use weir_config::ProxyProtocol;
 
 use super::{
+    gate::{Gate, Gated},
     proxy_protocol,
-    upgrade::{Gate, Gated},
 };
 
 /// Connects for one request. TLS, if any, comes on top.

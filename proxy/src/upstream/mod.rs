@@ -1,9 +1,9 @@
 //! How an instance is reached: by which protocol, trusting whom, with a bound on every wait.
 
 mod connect;
+mod gate;
 mod proxy_protocol;
 mod roots;
-mod upgrade;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -17,7 +17,7 @@ use pingora::{proxy::Session, upstreams::peer::HttpPeer};
 use weir_config::{Endpoint, Timeouts, TrafficPolicy, UpstreamProtocol};
 
 use self::connect::Dial;
-pub(crate) use self::{roots::Roots, upgrade::Gate};
+pub(crate) use self::{gate::Gate, roots::Roots};
 
 /// A connection without a request is kept this long. Node closes its side after 5 s, and a request
 /// that meets the closing is lost if it must not be repeated; so we are first.

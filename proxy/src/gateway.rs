@@ -22,12 +22,10 @@ use weir_config::{Observe, PlainHttp, Snapshots, UpstreamConnection};
 
 use crate::{
     access_log::{self, AccessLog},
+    admit::Stop,
     connection::{self, Connection},
     context::Context,
-    debug,
-    forwarded::{self, Client},
-    grpc,
-    hold::Stop,
+    debug, forwarded, grpc,
     host::host_of,
     metrics::Unrouted,
     pages::{self, Refusal},
@@ -69,7 +67,7 @@ impl ProxyHttp for Gateway {
         if let Some(connection) = connection::of(session) {
             connection.request_begins();
         }
-        ctx.client = Client::of(session);
+        ctx.client = forwarded::Client::of(session);
         // A request that is sent early waits its turn instead of spoiling the one before it. Bytes
         // after a WebSocket handshake are not a request.
         let upgrade = session.is_upgrade_req();
@@ -202,7 +200,8 @@ impl ProxyHttp for Gateway {
         // connection is the end of the answer.
         let old = session.req_header().version == Version::HTTP_10;
         let until_closed = old && response.remove_header(&header::TRANSFER_ENCODING).is_some();
-        if until_closed || self.is_closing() {
+        // Asked without the lock that a look at the value takes. An error: the sender is gone.
+        if until_closed || self.closing.has_changed().unwrap_or(true) {
             session.set_keepalive(None);
         }
         Ok(())
@@ -308,12 +307,6 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    /// Whether clients are told to go. An error means that the sender is gone, which is a stop as
-    /// well. To look at the value itself would take a lock for each answer.
-    fn is_closing(&self) -> bool {
-        self.closing.has_changed().unwrap_or(true)
-    }
-
     /// Whether the app wants plain HTTP served and not redirected.
     fn serves_plainly(&self, session: &Session) -> bool {
         let request = session.req_header();

@@ -7,6 +7,7 @@
 //! but the request's own.
 
 mod access_log;
+mod admit;
 mod asked;
 mod claims;
 mod connection;

@@ -34,7 +34,7 @@ pub(crate) struct Context {
     pub(crate) deadline: Option<Instant>,
     /// Bytes of its body that were given to the endpoint of this attempt.
     pub(crate) body: u64,
-    /// Where the answer to a request to upgrade waits.
+    /// What bounds the instance's silence where Pingora cannot.
     pub(crate) gate: Option<Arc<Gate>>,
     /// From the trailer of the app's answer.
     pub(crate) grpc_status: Option<u8>,

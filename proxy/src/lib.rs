@@ -27,6 +27,7 @@ mod pick;
 mod retry;
 mod timeline;
 mod timeouts;
+mod timer;
 mod tls;
 mod upstream;
 

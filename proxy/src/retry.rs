@@ -62,7 +62,7 @@ impl Gateway {
         if *error.esource() != ErrorSource::Upstream || session.response_written().is_some() {
             return false;
         }
-        let timeout = is_timeout(error);
+        let timeout = is_timeout(error, ctx);
         if timeout && !session.is_body_done() {
             // The instance waits, too: for the client, which may read what it is told.
             ctx.refusal = Some(Refusal::RequestTimeout);

@@ -5,7 +5,6 @@ mod limits;
 mod proxy_protocol;
 mod socket;
 mod stream;
-mod timer;
 mod transport;
 
 use std::{

@@ -26,10 +26,11 @@ use tokio::{
 };
 use weir_config::ProxySettings;
 
-use super::{limits::Dropped, timer::Timer, transport::Transport};
+use super::{limits::Dropped, transport::Transport};
 use crate::{
     connection::{self, Connection, State},
     limits::MIN_BYTES_PER_SECOND,
+    timer::Timer,
 };
 
 /// What is written is kept until it is flushed or comes to this: one record of TLS, and so one

@@ -10,14 +10,14 @@ use pingora::{
 };
 use tokio::io::AsyncWriteExt;
 
-use super::upgrade::{Gate, Gated};
+use super::upgrade::{Gate, GatedStream};
 
 /// Connects for one request. TLS, if any, comes on top.
 #[derive(Debug)]
 pub(super) struct Dial {
     /// Of the PROXY protocol, which comes before everything else.
     pub(super) header: Option<Vec<u8>>,
-    /// Where the answer to a request to upgrade waits.
+    /// What bounds the instance's silence, if this connection is for a request that needs its own.
     pub(super) gate: Option<Arc<Gate>>,
 }
 
@@ -36,7 +36,9 @@ impl Connect for Dial {
         }
         Ok(match &self.gate {
             None => tcp.into(),
-            Some(gate) => VirtualSocketStream::new(Box::new(Gated::new(tcp, gate.clone()))).into(),
+            Some(gate) => {
+                VirtualSocketStream::new(Box::new(GatedStream::new(tcp, gate.clone()))).into()
+            }
         })
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Context {
     pub(crate) grpc_status: Option<u8>,
     /// What to answer when Pingora reports the failure that stands for it.
     pub(crate) refusal: Option<Refusal>,
+    /// Why it was refused, where the client is not told.
+    pub(crate) reason: Option<String>,
 }
 
 /// The attempts to get an answer from an instance.
@@ -84,6 +86,7 @@ impl Context {
             gate: None,
             grpc_status: None,
             refusal: None,
+            reason: None,
         }
     }
 

@@ -368,6 +368,7 @@ impl Gateway {
 async fn refuse(session: &mut Session, refusal: &Refusal, ctx: &mut Context) -> Result<()> {
     // An instance that had this request is free again.
     ctx.leases = None;
+    ctx.reason = refusal.reason().map(str::to_owned);
     pages::answer(session, refusal, ctx.request_id).await
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn record(
         https: is_https(session),
         protocol: protocol(request.version),
         request_id: ctx.request_id,
-        error: error.map(ToString::to_string),
+        error: error.map(ToString::to_string).or_else(|| ctx.reason.clone()),
     };
     log.append(|buffer, format| entry.write(buffer, format, SystemTime::now()));
 }

@@ -138,6 +138,7 @@ impl Proxy {
                 settings.max_connections_per_client,
             )),
             settings,
+            access_log: access_log.clone(),
             closing: closes,
             stopping: stops,
         };

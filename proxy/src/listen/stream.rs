@@ -171,6 +171,7 @@ impl ClientStream {
         if !self.expired {
             self.expired = true;
             self.connection.open.count(reason);
+            self.connection.says(answer);
             self.pending.extend_from_slice(answer);
         }
     }
@@ -252,6 +253,7 @@ impl AsyncWrite for ClientStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.connection.says(bytes);
         loop {
             if this.pending.len() + bytes.len() <= BUFFER {
                 this.pending.extend_from_slice(bytes);

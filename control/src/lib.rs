@@ -19,6 +19,7 @@ mod instance;
 mod members;
 mod observed;
 mod plan;
+mod probe;
 mod prober;
 mod random;
 mod reactor;

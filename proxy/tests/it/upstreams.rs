@@ -342,6 +342,25 @@ async fn speak_web_socket(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     }
 }
 
+/// Switches protocols and sends back what comes, byte for byte, and a last word when no more comes.
+pub(crate) async fn mirror() -> SocketAddr {
+    let (listener, address) = bind().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                read_until(&mut stream, "\r\n\r\n").await;
+                let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\
+                              Upgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n";
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                let (mut reading, mut writing) = stream.split();
+                let _ = tokio::io::copy(&mut reading, &mut writing).await;
+                let _ = writing.write_all(b"bye").await;
+            });
+        }
+    });
+    address
+}
+
 pub(crate) async fn bind() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -308,7 +308,12 @@ impl AsyncWrite for ClientStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
-        self.get_mut().transport.poll_shutdown(cx)
+        let this = self.get_mut();
+        match this.transport.poll_shutdown(cx) {
+            // The last word of TLS finds no room.
+            Poll::Pending => this.poll_stall(cx).map(Err),
+            closed => closed,
+        }
     }
 }
 

@@ -342,7 +342,7 @@ async fn speak_web_socket(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     }
 }
 
-/// Switches protocols and sends back what comes, byte for byte, and a last word when no more comes.
+/// Switches protocols and sends back what comes, byte for byte.
 pub(crate) async fn mirror() -> SocketAddr {
     let (listener, address) = bind().await;
     tokio::spawn(async move {
@@ -354,7 +354,6 @@ pub(crate) async fn mirror() -> SocketAddr {
                 stream.write_all(answer.as_bytes()).await.unwrap();
                 let (mut reading, mut writing) = stream.split();
                 let _ = tokio::io::copy(&mut reading, &mut writing).await;
-                let _ = writing.write_all(b"bye").await;
             });
         }
     });

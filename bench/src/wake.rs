@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use weir_config::InstanceId;
+use weir_config::{HostName, InstanceId};
 use weir_deploy::{Docker, Provider};
 
 use crate::{
@@ -76,6 +76,7 @@ impl Raw {
             app: "bench-raw".parse().map_err(anyhow::Error::msg)?,
             deployment: 1,
             ordinal: 0,
+            host: HostName::local(),
         };
         let name = instance.container_name();
         let _ = docker(&["rm", "--force", &name]);
@@ -86,7 +87,8 @@ impl Raw {
         let labels = [&cluster, &app, &deployment, &ordinal, &port, &template].map(|l| l.as_str());
         let run = ["run", "--detach", "--name", &name];
         docker(&[&run[..], &labels[..], &[&image()?]].concat())?;
-        Ok(Self { engine: Docker::new(Path::new("/var/run/docker.sock"), RAW), instance })
+        let socket = Path::new("/var/run/docker.sock");
+        Ok(Self { engine: Docker::new(HostName::local(), socket, RAW), instance })
     }
 
     async fn sleep(&self, level: &str) -> anyhow::Result<()> {

@@ -8,7 +8,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    App, AppName, InstanceId, PortMapping, Resources, RestartPolicy, Shard, ShardName, Volume,
+    App, AppName, HostName, InstanceId, PortMapping, Resources, RestartPolicy, Shard, ShardName,
+    Volume,
 };
 
 /// The part of an app that a container is made from. Two equal templates make equal containers; a
@@ -48,7 +49,10 @@ impl DesiredApp {
         let numbers = self.deployment.iter().map(|deployment| deployment.number);
         numbers.flat_map(|deployment| {
             let app = &self.app.name;
-            let of = move |ordinal| InstanceId { app: app.clone(), deployment, ordinal };
+            let of = move |ordinal| {
+                let host = HostName::local();
+                InstanceId { app: app.clone(), deployment, ordinal, host }
+            };
             (0..self.app.instances).map(of)
         })
     }

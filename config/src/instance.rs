@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppName, MemberName, ShardName};
+use crate::{AppName, HostName, MemberName, ShardName};
 
 /// One copy of one deployment of an app: the identity that a container, an endpoint and a log line
 /// share, before and after a crash.
@@ -15,6 +15,10 @@ pub struct InstanceId {
     pub deployment: u64,
     /// The copy's number within the deployment, from 0.
     pub ordinal: u16,
+    /// Where it runs. The same copy on another host is another instance, with a container of the
+    /// same name in another engine.
+    #[serde(default = "HostName::local")]
+    pub host: HostName,
 }
 
 impl InstanceId {
@@ -26,7 +30,8 @@ impl InstanceId {
 
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}-{}", self.app, self.deployment, self.ordinal)
+        write!(f, "{}-{}-{}", self.app, self.deployment, self.ordinal)?;
+        if self.host.is_local() { Ok(()) } else { write!(f, "@{}", self.host) }
     }
 }
 

@@ -1,6 +1,12 @@
 //! Names that keep promises: once parsed, they are valid, lowercase and cheap to share.
 
-use std::{borrow::Borrow, fmt, ops::Deref, str::FromStr, sync::Arc};
+use std::{
+    borrow::Borrow,
+    fmt,
+    ops::Deref,
+    str::FromStr,
+    sync::{Arc, LazyLock},
+};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
@@ -60,6 +66,30 @@ impl FromStr for ShardName {
 
     fn from_str(text: &str) -> Result<Self, String> {
         label("a shard", text).map(|name| Self(name.into()))
+    }
+}
+
+/// The name of a host: as a shard's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct HostName(Arc<str>);
+
+impl HostName {
+    /// The machine that Weir runs on.
+    pub fn local() -> Self {
+        static LOCAL: LazyLock<HostName> = LazyLock::new(|| HostName("local".into()));
+        LOCAL.clone()
+    }
+
+    pub fn is_local(&self) -> bool {
+        *self == Self::local()
+    }
+}
+
+impl FromStr for HostName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        label("a host", text).map(|name| Self(name.into()))
     }
 }
 
@@ -128,6 +158,11 @@ impl Hostname {
     /// `*.` in front of this name.
     pub fn wildcard(&self) -> Self {
         Self(format!("*.{self}").into())
+    }
+
+    /// Of a wildcard, the name that it is below.
+    pub(crate) fn above_wildcard(&self) -> Option<Self> {
+        Some(Self(self.0.strip_prefix("*.")?.into()))
     }
 }
 
@@ -250,6 +285,7 @@ macro_rules! text_newtype {
     };
 }
 text_newtype!(AppName);
+text_newtype!(HostName);
 text_newtype!(Hostname);
 text_newtype!(MemberName);
 text_newtype!(ShardName);

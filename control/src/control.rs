@@ -14,13 +14,14 @@ use weir_deploy::Provider;
 use crate::{
     api::{self, ApiState},
     authority, engine,
-    event::DesiredChange,
+    event::{DesiredChange, Event},
     executor::Executor,
     feed,
     hints::Hints,
     observed::Observed,
     prober::Probers,
-    reactor::{EVENT_QUEUE, Reactor, World},
+    reactor::{EVENT_QUEUE, Reactor},
+    reconciler::{Reconciler, World},
     saver,
     state_dir::StateDir,
     store::{Store, StoreError},
@@ -136,12 +137,10 @@ impl Control {
             publisher: self.publisher,
             events: received,
             worlds,
-            turns: 0,
-            desired: Desired::default(),
-            observed,
+            reconciler: Reconciler::new(observed),
         };
-        // Before the first plan: to a plan without apps, every app that is served would be gone.
-        reactor.change(DesiredChange::whole(desired.clone()), Moment::now());
+        // Before the first plan, which takes what is not wanted for gone.
+        reactor.take(Event::Desired(DesiredChange::whole(desired.clone())), Moment::now());
         let (stop, stopping) = watch::channel(false);
         let stopped = async |mut stopping: watch::Receiver<bool>| {
             // An error means that the sender is gone, which is a stop as well.

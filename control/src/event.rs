@@ -9,7 +9,7 @@ use weir_config::{
 };
 use weir_deploy::{Container, EngineInfo, Listing, ProviderError};
 
-use crate::action::Action;
+use crate::{action::Action, subject::Subject};
 
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -85,5 +85,12 @@ impl DesiredChange {
         let shards = shards.into_iter().map(|(name, shard)| (name, Some(shard))).collect();
         let apps = apps.into_iter().map(|(name, app)| (name, Some(app))).collect();
         Self { revision, whole: true, shards, apps, unreadable, unreadable_shards }
+    }
+
+    /// What it is about.
+    pub(crate) fn subjects(&self) -> BTreeSet<Subject> {
+        let shards = self.shards.iter().map(|(name, _)| Subject::Shard(name.clone()));
+        let apps = self.apps.iter().map(|(name, _)| Subject::App(name.clone()));
+        shards.chain(apps).collect()
     }
 }

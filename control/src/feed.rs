@@ -6,7 +6,8 @@ use tokio::sync::mpsc;
 
 use crate::{
     event::{DesiredChange, Event},
-    store::{Changed, Store, StoreError},
+    store::{Store, StoreError},
+    subject::Subject,
 };
 
 /// Correctness does not depend on being told of a commit: this often is looked anyway.
@@ -44,11 +45,11 @@ async fn change_since(store: &Store, seen: u64) -> Result<DesiredChange, StoreEr
     let mut change = DesiredChange { revision, ..DesiredChange::default() };
     for changed in changes {
         match changed {
-            Changed::App(name) => match readable(store.desired_app(&name).await)? {
+            Subject::App(name) => match readable(store.desired_app(&name).await)? {
                 Some(app) => change.apps.push((name, app.map(Arc::new))),
                 None => _ = change.unreadable.insert(name),
             },
-            Changed::Shard(name) => match readable(store.desired_shard(&name).await)? {
+            Subject::Shard(name) => match readable(store.desired_shard(&name).await)? {
                 Some(shard) => change.shards.push((name, shard.map(Arc::new))),
                 None => _ = change.unreadable_shards.insert(name),
             },

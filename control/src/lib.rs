@@ -5,6 +5,7 @@
 //! to the store and reads copies of the world; the loop never waits for it.
 
 mod action;
+mod agenda;
 pub mod api;
 mod authority;
 mod control;
@@ -23,12 +24,16 @@ mod probe;
 mod prober;
 mod random;
 mod reactor;
+mod reconciler;
 mod rehearsal;
 mod saver;
 mod served;
+#[cfg(test)]
+mod simulation;
 mod state_dir;
 mod status;
 mod store;
+mod subject;
 mod time;
 mod token;
 

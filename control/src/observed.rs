@@ -6,19 +6,21 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use weir_config::{
-    Activity, AppName, Certificate, DesiredApp, EndpointId, InstanceId, Member, MemberOf, Moment,
-    RouteState, ShardName, SleepLevel, Snapshot, Source,
+    Activity, AppName, Certificate, DesiredApp, EndpointId, HostName, InstanceId, Member, MemberOf,
+    Moment, RouteState, ShardName, SleepLevel, Snapshot, Source,
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
 use crate::{
     action::{Action, StopReason},
+    agenda::Agenda,
     event::Event,
     failure::{Failure, FailureReason},
     health::Health,
     instance::Instance,
     members::Members,
     served::{endpoint, own_pool, serves},
+    subject::Subject,
 };
 
 /// Everything seen. Cheap to clone, so that the API reads a copy and never waits for the loop.
@@ -86,35 +88,55 @@ impl Observed {
         !matches!(self.engine, Engine::Unknown { .. })
     }
 
-    /// Takes in one event.
-    pub(crate) fn apply(&mut self, event: Event, now: Moment) {
+    /// Takes in one event, and puts whom it may move on the agenda.
+    pub(crate) fn apply(&mut self, event: Event, now: Moment, agenda: &mut Agenda) {
         match event {
             Event::EngineListed { info, listing, began } => {
-                self.listed(info, listing, began, now);
+                self.listed(info, listing, began, now, agenda);
             }
-            Event::EngineDown(error) => self.engine_down(&error),
+            Event::EngineDown(error) => {
+                self.engine_down(&error);
+                agenda.touch_everything();
+            }
             Event::ContainerSeen { instance, container, began } => {
-                self.seen(&instance, container, began, now);
+                if self.seen(&instance, container, began, now) {
+                    agenda.touch_instance(&instance);
+                }
             }
             Event::Died { instance, death } => {
+                agenda.touch_instance(&instance);
                 if let Some(instance) = self.instances.get_mut(&instance) {
                     instance.died(death, now);
                 }
             }
-            Event::Done { action, result } => self.done(&action, result, now),
-            Event::Probed { endpoint: EndpointId::Instance(instance), epoch, outcome } => {
-                self.probed(&instance, epoch, outcome, now);
+            Event::Done { action, result } => {
+                agenda.touch_instance(action.instance());
+                agenda.has_room();
+                self.done(&action, result, now);
             }
-            Event::Probed { endpoint: EndpointId::Member(member), epoch, outcome } => {
-                self.members.probed(&member, epoch, outcome, now);
+            Event::Probed { endpoint, epoch, outcome } => {
+                agenda.touch(Subject::from(&endpoint));
+                match endpoint {
+                    EndpointId::Instance(instance) => self.probed(&instance, epoch, outcome, now),
+                    EndpointId::Member(member) => {
+                        self.members.probed(&member, epoch, outcome, now);
+                    }
+                }
             }
-            Event::WakeWanted(app) => self.wake_wanted(app),
+            Event::WakeWanted(app) => {
+                agenda.touch_app(&app);
+                self.wake_wanted(app);
+            }
             Event::SleepWanted(app, level) => {
+                agenda.touch_app(&app);
                 if let Some(state) = self.apps.get_mut(&app) {
                     (state.asleep, state.wake_wanted) = (Some(level), false);
                 }
             }
-            Event::CertificatesRenewed(certificates) => self.certificates = certificates,
+            Event::CertificatesRenewed(certificates) => {
+                self.certificates = certificates;
+                agenda.touch_everything();
+            }
             Event::ConnectFailed(_) | Event::Desired(_) | Event::Pulse(_) => {}
         }
     }
@@ -168,28 +190,40 @@ impl Observed {
         );
     }
 
-    /// Reads the levels that the data plane writes.
-    pub(crate) fn sample(&mut self, activity: &Activity) {
-        let served = self.served.clone();
-        let serves = |app: &AppName| served.app(app).is_some_and(|route| route.state.is_serving());
-        for (app, live) in activity.apps() {
-            let level = (live.in_flight(), live.last_request());
-            let Some(state) = self.apps.get(&app) else { continue };
-            // Told to sleep, but a request came first.
-            let disturbed = level.0 > 0 && state.asleep.is_some() && serves(&app);
-            if (state.in_flight, state.last_request) == level && !disturbed {
-                continue;
-            }
-            if let Some(state) = self.apps.get_mut(&app) {
-                (state.in_flight, state.last_request) = level;
-                state.asleep = state.asleep.filter(|_| !disturbed);
+    /// Reads the levels that the data plane writes about one subject.
+    pub(crate) fn sample(&mut self, subject: &Subject, activity: &Activity) {
+        let Subject::App(app) = subject else { return };
+        self.sample_app(app, activity);
+        let count = |id: &InstanceId| activity.in_flight_on(&id.clone().into());
+        let changed = self.instances_of(app).filter(|(id, seen)| seen.in_flight != count(id));
+        for id in changed.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            if let Some(instance) = self.instances.get_mut(&id) {
+                instance.in_flight = count(&id);
             }
         }
-        let count = |id: &InstanceId| activity.in_flight_on(&id.clone().into());
-        self.change_where(
-            |id, instance| instance.in_flight != count(id),
-            |id, instance| instance.in_flight = count(id),
-        );
+    }
+
+    /// Reads every level that the data plane writes.
+    pub(crate) fn sample_all(&mut self, activity: &Activity) {
+        let of_apps = self.apps.keys().chain(self.instances.keys().map(|id| &id.app));
+        let apps: BTreeSet<_> = of_apps.cloned().collect();
+        apps.into_iter().for_each(|app| self.sample(&Subject::App(app), activity));
+    }
+
+    fn sample_app(&mut self, app: &AppName, activity: &Activity) {
+        let Some(state) = self.apps.get(app) else { return };
+        let live = activity.app(app);
+        let level = (live.in_flight(), live.last_request());
+        let serves = self.served.app(app).is_some_and(|route| route.state.is_serving());
+        // Told to sleep, but a request came first.
+        let disturbed = level.0 > 0 && state.asleep.is_some() && serves;
+        if (state.in_flight, state.last_request) == level && !disturbed {
+            return;
+        }
+        if let Some(state) = self.apps.get_mut(app) {
+            (state.in_flight, state.last_request) = level;
+            state.asleep = state.asleep.filter(|_| !disturbed);
+        }
     }
 
     /// Notes that an action has been handed to the executor.
@@ -214,33 +248,45 @@ impl Observed {
         }
     }
 
-    /// Notes which apps are meant to sleep now, and how deep.
-    pub(crate) fn fell_asleep(&mut self, apps: Vec<(AppName, SleepLevel)>) {
-        for (app, level) in apps {
-            self.apps.entry(app).or_default().asleep = Some(level);
+    /// Notes that an app is meant to sleep now, and how deep.
+    pub(crate) fn fell_asleep(&mut self, app: &AppName, level: SleepLevel) {
+        self.apps.entry(app.clone()).or_default().asleep = Some(level);
+    }
+
+    /// Notes that a snapshot is served, in which these have changed.
+    pub(crate) fn published(
+        &mut self,
+        snapshot: Arc<Snapshot>,
+        changed: &BTreeSet<Subject>,
+        now: Moment,
+    ) {
+        let former = std::mem::replace(&mut self.served, snapshot);
+        for subject in changed {
+            let Subject::App(app) = subject else { continue };
+            self.serves_otherwise(app, &former, now);
         }
     }
 
-    /// Notes that a snapshot is served.
-    pub(crate) fn published(&mut self, snapshot: Arc<Snapshot>, now: Moment) {
-        for route in snapshot.apps() {
-            let former = self.served.app(&route.app).map(|route| &route.state);
-            if former == Some(&route.state) {
-                continue;
+    /// Notes how an app is served now, after it was served as in `former`.
+    fn serves_otherwise(&mut self, app: &AppName, former: &Snapshot, now: Moment) {
+        let serving =
+            |snapshot: &Snapshot| snapshot.app(app).is_some_and(|route| route.state.is_serving());
+        if serving(&self.served) {
+            let state = self.apps.entry(app.clone()).or_default();
+            if !serving(former) {
+                state.awake_since = now;
             }
-            if route.state.is_serving() {
-                let state = self.apps.entry(route.app.clone()).or_default();
-                if !former.is_some_and(RouteState::is_serving) {
-                    state.awake_since = now;
-                }
-                (state.asleep, state.wake_wanted) = (None, false);
+            (state.asleep, state.wake_wanted) = (None, false);
+        }
+        let stale = |(id, instance): &(&InstanceId, &Instance)| {
+            instance.left_at.is_some() == serves(&self.served, &(*id).clone().into())
+        };
+        for id in self.instances_of(app).filter(stale).map(|(id, _)| id.clone()).collect::<Vec<_>>()
+        {
+            if let Some(instance) = self.instances.get_mut(&id) {
+                instance.left_at = instance.left_at.is_none().then_some(now);
             }
         }
-        self.change_where(
-            |id, instance| instance.left_at.is_some() == serves(&snapshot, &id.clone().into()),
-            |_, instance| instance.left_at = instance.left_at.is_none().then_some(now),
-        );
-        self.served = snapshot;
     }
 
     pub(crate) fn container(&self, instance: &InstanceId) -> Option<Container> {
@@ -261,28 +307,43 @@ impl Observed {
         &self,
         app: &AppName,
     ) -> impl Iterator<Item = (&InstanceId, &Instance)> {
-        let first = InstanceId { app: app.clone(), deployment: 0, ordinal: 0 };
-        self.instances.range(first..).take_while(move |(id, _)| id.app == *app)
+        let (app, host) = (app.clone(), HostName::local());
+        // Deployments count from 1.
+        let first = InstanceId { app: app.clone(), deployment: 0, ordinal: 0, host };
+        self.instances.range(first..).take_while(move |(id, _)| id.app == app)
     }
 
-    fn listed(&mut self, info: EngineInfo, listing: Listing, began: Moment, now: Moment) {
+    fn listed(
+        &mut self,
+        info: EngineInfo,
+        listing: Listing,
+        began: Moment,
+        now: Moment,
+        agenda: &mut Agenda,
+    ) {
         let first_time = !self.is_complete();
+        let out_of_reach =
+            |instance: &Instance| instance.failed_by(FailureReason::EngineUnreachable);
+        if !matches!(self.engine, Engine::Up(_)) || self.instances.values().any(out_of_reach) {
+            agenda.touch_everything();
+        }
         self.engine = Engine::Up(info);
-        self.change_where(
-            |_, instance| instance.failed_by(FailureReason::EngineUnreachable),
-            |_, instance| instance.forgive(),
-        );
+        self.change_where(|_, instance| out_of_reach(instance), |_, instance| instance.forgive());
         let found = listing.containers.iter().map(|container| &container.instance);
         let there: BTreeSet<_> = found.chain(&listing.unknown).collect();
         let ids = self.instances.keys();
         let missing: Vec<_> = ids.filter(|id| !there.contains(id)).cloned().collect();
         for id in missing {
-            self.seen(&id, None, began, now);
+            if self.seen(&id, None, began, now) {
+                agenda.touch_instance(&id);
+            }
         }
         for container in listing.containers {
             let id = container.instance.clone();
             let adopted = first_time.then(|| self.adopt(&container, now));
-            self.seen(&id, Some(container), began, now);
+            if self.seen(&id, Some(container), began, now) {
+                agenda.touch_instance(&id);
+            }
             if let Some(health) = adopted {
                 let instance = self.instances.entry(id).or_default();
                 instance.was_ready = matches!(health, Health::Ready { .. });
@@ -363,21 +424,30 @@ impl Observed {
         };
     }
 
-    fn seen(&mut self, id: &InstanceId, container: Option<Container>, began: Moment, now: Moment) {
+    /// Takes in a container as it was seen; returns whether that was news.
+    fn seen(
+        &mut self,
+        id: &InstanceId,
+        container: Option<Container>,
+        began: Moment,
+        now: Moment,
+    ) -> bool {
         if container.is_none() && !self.instances.contains_key(id) {
-            return;
+            return false;
         }
         let instance = self.instances.entry(id.clone()).or_default();
         // What an action is changing, or has changed since the look began, is not to be unlearnt.
         if instance.doing.is_some() || instance.changed_at >= began || instance.looked_at > began {
-            return;
+            return false;
         }
         instance.looked_at = began;
+        let is_news = instance.container != container;
         instance.look(container, now);
         // One that could not be made keeps its failure, and with it the wait before the next try.
         if instance.container.is_none() && instance.failure.is_none() {
             self.instances.remove(id);
         }
+        is_news
     }
 
     fn done(

@@ -79,7 +79,7 @@ impl Tls {
             None => PUBLIC.clone(),
             Some(own) => {
                 let mut roots = RootCertStore::empty();
-                for root in own.iter() {
+                for root in own.certificates().iter() {
                     roots.add(CertificateDer::from(root.to_vec()))?;
                 }
                 Arc::new(roots)
@@ -299,7 +299,7 @@ mod tests {
     }
 
     fn tls(name: &str, ca: &Ca) -> Option<UpstreamTls> {
-        let roots = Some(Arc::from([Arc::from(&**ca.der())]));
+        let roots = Some([Arc::from(&**ca.der())].into_iter().collect());
         Some(UpstreamTls { server_name: name.parse().unwrap(), roots })
     }
 

@@ -9,7 +9,7 @@ use tokio::{
 };
 use weir_config::{EndpointId, HealthCheck};
 
-use crate::{event::Event, plan::ProbeTarget, probe::Question};
+use crate::{event::Event, plan::ProbeTarget, probe::Question, subject::Subject};
 
 /// A process that has just begun is asked this soon again; a wake waits for it.
 const FIRST_PACE: Duration = Duration::from_millis(2);
@@ -21,7 +21,7 @@ const LEAST_PACE: Duration = Duration::from_secs(1);
 /// The probes under way: one task for each instance that runs and for each member.
 #[derive(Debug)]
 pub(crate) struct Probers {
-    running: BTreeMap<EndpointId, Prober>,
+    running: BTreeMap<Subject, BTreeMap<EndpointId, Prober>>,
     events: mpsc::WeakSender<Event>,
 }
 
@@ -43,22 +43,24 @@ impl Probers {
         Self { running: BTreeMap::new(), events: events.downgrade() }
     }
 
-    /// Makes the probes under way exactly these.
-    pub(crate) fn keep(&mut self, targets: BTreeMap<EndpointId, ProbeTarget>) {
-        self.running.retain(|id, prober| {
+    /// Makes the probes under way of one subject exactly these.
+    pub(crate) fn keep(&mut self, subject: Subject, targets: BTreeMap<EndpointId, ProbeTarget>) {
+        let mut running = self.running.remove(&subject).unwrap_or_default();
+        running.retain(|id, prober| {
             targets.get(id).is_some_and(|target| prober.target.is_same_as(target))
         });
         for (id, target) in targets {
-            if !self.running.contains_key(&id) {
-                let prober = self.start(id.clone(), target);
-                self.running.insert(id, prober);
-            }
+            running.entry(id.clone()).or_insert_with(|| self.start(id, target));
+        }
+        if !running.is_empty() {
+            self.running.insert(subject, running);
         }
     }
 
     /// Asks an endpoint at once instead of at its next turn.
     pub(crate) fn probe_now(&self, endpoint: &EndpointId) {
-        if let Some(prober) = self.running.get(endpoint) {
+        let running = self.running.get(&Subject::from(endpoint));
+        if let Some(prober) = running.and_then(|running| running.get(endpoint)) {
             prober.now.notify_one();
         }
     }

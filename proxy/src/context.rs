@@ -10,13 +10,14 @@ use weir_config::{
     AppRoute, ClientAuth, Endpoint, EndpointId, EndpointLease, Lease, SleepLevel, Standing,
 };
 
-use crate::{pages::Refusal, timeline::Timeline, upstream::Gate};
+use crate::{forwarded::Client, pages::Refusal, timeline::Timeline, upstream::Gate};
 
 /// Lives from a request's header to the last byte of its answer; for a WebSocket, to the end of
 /// the tunnel. So do the leases in it, by which control knows the request to be in flight.
 pub(crate) struct Context {
     pub(crate) timeline: Timeline,
     pub(crate) request_id: RequestId,
+    pub(crate) client: Client,
     /// The snapshot that the request is pinned to.
     pub(crate) generation: u64,
     /// What the client was asked to prove in the handshake.
@@ -72,6 +73,7 @@ impl Context {
         Self {
             timeline: Timeline::begin(),
             request_id: RequestId(rand::random()),
+            client: Client::default(),
             generation: 0,
             client_auth: None,
             route: None,

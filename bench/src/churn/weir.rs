@@ -20,8 +20,8 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 use weir_config::{
-    Activity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint, EndpointId, InstanceId,
-    Moment, NoObserver, Pool, ProxySettings, Publisher, RouteState, Snapshot, channel,
+    Activity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint, EndpointId, HostName,
+    InstanceId, Moment, NoObserver, Pool, ProxySettings, Publisher, RouteState, Snapshot, channel,
 };
 use weir_proxy::{Phase, Proxy, ProxyOptions};
 
@@ -223,7 +223,9 @@ async fn ask(client: &mut Connection, i: usize) -> anyhow::Result<String> {
 
 fn route(activity: &Activity, i: usize, address: SocketAddr) -> anyhow::Result<AppRoute> {
     let app: AppName = format!("n-{i:05}").parse().map_err(anyhow::Error::msg)?;
-    let id = EndpointId::Instance(InstanceId { app: app.clone(), deployment: 1, ordinal: 0 });
+    let instance =
+        InstanceId { app: app.clone(), deployment: 1, ordinal: 0, host: HostName::local() };
+    let id = EndpointId::Instance(instance);
     let endpoint = Endpoint {
         activity: activity.endpoint(&id),
         id,

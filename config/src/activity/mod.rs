@@ -167,7 +167,10 @@ impl AppActivity {
 
     /// Notes a request's beginning or end on the idle clock.
     pub fn touch(&self, now: Moment) {
-        self.last_request.fetch_max(now.0, Relaxed);
+        // Of the many requests of one millisecond, one writes, and the others only read.
+        if self.last_request.load(Relaxed) < now.0 {
+            self.last_request.fetch_max(now.0, Relaxed);
+        }
     }
 
     /// Counts an answered request.
@@ -226,7 +229,7 @@ impl AppActivity {
     /// # Errors
     /// The time until a request of this client may come.
     pub fn take_of_client(&self, client: IpAddr, rate: &Rate, now: u64) -> Result<(), Duration> {
-        self.clients.get_or_init(ClientBuckets::default).take(client, rate, now)
+        self.clients.get_or_init(ClientBuckets::default).take(client.into(), rate, now)
     }
 
     /// Answered requests by the first digit of their status, 1 to 5.
@@ -320,9 +323,11 @@ impl Endpoint {
 
 /// How many requests are under way.
 ///
-/// The two fences pair up: of a request that begins while a snapshot is being published, either
-/// the request sees the new snapshot (it looks after `add`), or control sees the request (it looks
-/// after publishing). So "published without it, and none in flight" means that nobody uses it.
+/// Its fence is one of two; the other is in [`Snapshots::has_newer`](crate::Snapshots::has_newer),
+/// between the counting and the second look at what is served. Of a request that begins while a
+/// snapshot is being published, either the request sees the new snapshot, or control, which reads
+/// the count after publishing, sees the request. So "published without it, and none in flight"
+/// means that nobody uses it.
 #[derive(Debug, Default)]
 struct InFlight(AtomicU64);
 
@@ -339,7 +344,6 @@ impl InFlight {
 
     fn add(&self) {
         self.0.fetch_add(1, Relaxed);
-        fence(SeqCst);
     }
 
     fn subtract(&self) {

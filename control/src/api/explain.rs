@@ -14,7 +14,7 @@ use super::{
     problem::ApiProblem,
     wire::{Explanation, MemberStatus, Step},
 };
-use crate::{reactor::World, status};
+use crate::{reconciler::World, status};
 
 /// More members than this are only counted.
 const MAX_MEMBERS: usize = 20;
@@ -65,7 +65,7 @@ impl ApiState {
             steps.push(step("deployment", format!("number {number} of image {image}")));
         }
         for (id, instance) in world.observed.instances_of(&app.app.name) {
-            let shown = status::instance(id, instance);
+            let shown = status::instance(id, instance, &self.activity);
             let address = shown.address.map_or_else(String::new, |at| format!(" at {at}"));
             let detail = shown.message.map_or_else(String::new, |message| format!(": {message}"));
             let finding = format!("{} is {}{address}{detail}", shown.name, shown.state);

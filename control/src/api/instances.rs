@@ -13,7 +13,8 @@ use crate::status;
 pub(crate) async fn instances(State(state): State<ApiState>) -> Json<List<InstanceResource>> {
     let world = state.world();
     let instances = world.observed.instances.iter();
-    let items = instances.map(|(id, instance)| status::instance(id, instance)).collect();
+    let items =
+        instances.map(|(id, instance)| status::instance(id, instance, &state.activity)).collect();
     Json(List { items })
 }
 

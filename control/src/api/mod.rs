@@ -30,7 +30,7 @@ use crate::{
     control::ControlError,
     event::Event,
     observed::Engine,
-    reactor::World,
+    reconciler::World,
     state_dir::{StateDir, write_private},
     store::Store,
 };
@@ -53,11 +53,9 @@ pub(crate) struct ApiState {
 }
 
 impl ApiState {
-    /// The world as the loop left it, with the counters of this moment.
-    fn world(&self) -> World {
-        let mut world = World::clone(&self.world.borrow());
-        world.observed.sample(&self.activity);
-        world
+    /// The world as the loop left it.
+    fn world(&self) -> Arc<World> {
+        self.world.borrow().clone()
     }
 }
 

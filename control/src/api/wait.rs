@@ -11,7 +11,7 @@ use super::{
     wire::{AppResource, AppStatus, Phase, ShardResource, ShardStatus},
 };
 use crate::{
-    reactor::World,
+    reconciler::World,
     status,
     store::{AppRecord, ShardRecord},
     time::rfc3339,

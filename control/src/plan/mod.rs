@@ -1,8 +1,8 @@
 //! From what is meant and what is seen to what is to be served and done.
 //!
-//! [`plan`] is synchronous, deterministic and pure: no I/O, no clock, no chance. It looks at the
-//! whole world each time, so a lost event costs a delay and never correctness, and it leaves the
-//! executor nothing to choose.
+//! [`plan`] is synchronous, deterministic and pure: no I/O, no clock, no chance. What it looks at it
+//! plans from what is, not from what happened, so a lost event costs a delay and never correctness;
+//! and it leaves the executor nothing to choose.
 
 mod app;
 mod members;
@@ -12,27 +12,41 @@ mod sleep;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use weir_config::{
     Activity, AppName, AppRoute, Desired, DesiredApp, EndpointId, HealthCheck, InstanceId, Moment,
-    Rollout, SleepLevel, Snapshot,
+    Rollout, ShardName, SleepLevel, Snapshot,
 };
 
 use crate::{
     action::Action,
+    agenda::Scope,
     instance::Instance,
     observed::{Engine, Observed},
+    subject::Subject,
 };
 
-/// What follows from the world as it is at one moment.
+/// What follows from the world as it is at one moment, for those that were looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// What is to be served from now on; `None` if that is what is served already.
-    pub(crate) snapshot: Option<Arc<Snapshot>>,
+    /// What is to be served from now on, and in what it differs from what is served already; `None`
+    /// if that is the same.
+    pub(crate) snapshot: Option<(Arc<Snapshot>, BTreeSet<Subject>)>,
+    pub(crate) subjects: BTreeMap<Subject, Planned>,
+}
+
+/// What follows for one subject.
+#[derive(Debug, Default)]
+pub(crate) struct Planned {
     pub(crate) actions: Vec<Action>,
-    /// Apps that fall asleep with this snapshot, or deeper than before.
-    pub(crate) asleep: Vec<(AppName, SleepLevel)>,
+    /// How deep it is to sleep with this snapshot, if it does not already.
+    pub(crate) asleep: Option<SleepLevel>,
     /// Whom to probe.
     pub(crate) probes: BTreeMap<EndpointId, ProbeTarget>,
     /// When to plan again though nothing happens.
@@ -43,84 +57,147 @@ pub(crate) struct Plan {
 #[derive(Clone, Debug)]
 pub(crate) struct ProbeTarget {
     pub(crate) address: SocketAddr,
-    pub(crate) check: HealthCheck,
+    pub(crate) check: Arc<HealthCheck>,
     pub(crate) epoch: u64,
     /// Whether the last verdict is that it is ready.
     pub(crate) ready: bool,
 }
 
-/// Plans the whole world. `activity` is only asked for the counters that go with a route; nothing
-/// is read from them here.
+/// Plans those in scope. `activity` is only asked for the counters that go with a route; nothing is
+/// read from them here.
 pub(crate) fn plan(
     desired: &Desired,
     observed: &Observed,
     activity: &Activity,
     now: Moment,
+    scope: &Scope,
 ) -> Plan {
-    let mut plan = Plan::default();
+    let mut subjects = BTreeMap::new();
     let mut snapshot = (*observed.served).clone();
-    let mut changed = snapshot.revision != desired.revision
-        || !Arc::ptr_eq(&snapshot.certificates, &observed.certificates);
-    for (name, shard) in &desired.shards {
-        let pool = members::plan_shard(shard, observed, activity, &mut plan);
-        if snapshot.shard(name).is_none_or(|served| !Arc::ptr_eq(served, &pool)) {
-            snapshot.insert_shard(name.clone(), pool);
-            changed = true;
+    let mut changed = BTreeSet::new();
+    for subject in in_scope(scope, desired, observed).iter() {
+        let mut planned = Planned::default();
+        let is_changed = match subject {
+            Subject::Shard(name) => {
+                plan_shard(name, desired, observed, activity, &mut planned, &mut snapshot)
+            }
+            Subject::App(name) => {
+                plan_app(name, desired, observed, activity, now, &mut planned, &mut snapshot)
+            }
+        };
+        if is_changed {
+            changed.insert(subject.clone());
         }
-    }
-    for app in desired.apps.values() {
-        let Some(route) = plan_app(app, observed, activity, now, &mut plan) else { continue };
-        if snapshot.app(&app.app.name).is_none_or(|served| **served != route) {
-            snapshot.insert(route);
-            changed = true;
+        if !matches!(observed.engine, Engine::Up(_)) {
+            planned.actions.clear();
         }
+        subjects.insert(subject.clone(), planned);
     }
-    changed |= remove_gone(&mut snapshot, desired);
-    for (id, instance) in &observed.instances {
-        if desired.has_gone(&id.app) {
-            app::retire(id, instance, observed, &Rollout::default(), now, &mut plan);
-        }
+    let is_same = changed.is_empty()
+        && snapshot.revision == desired.revision
+        && Arc::ptr_eq(&snapshot.certificates, &observed.certificates);
+    if is_same {
+        return Plan { snapshot: None, subjects };
     }
-    if !matches!(observed.engine, Engine::Up(_)) {
-        plan.actions.clear();
-    }
-    if changed {
-        snapshot.generation += 1;
-        snapshot.revision = desired.revision;
-        snapshot.certificates = observed.certificates.clone();
-        plan.snapshot = Some(Arc::new(snapshot));
-    }
-    plan
+    snapshot.generation += 1;
+    snapshot.revision = desired.revision;
+    snapshot.certificates = observed.certificates.clone();
+    Plan { snapshot: Some((Arc::new(snapshot), changed)), subjects }
 }
 
-/// Takes what should not be from a snapshot; tells whether there was any.
-fn remove_gone(snapshot: &mut Snapshot, desired: &Desired) -> bool {
-    let apps = snapshot.apps().map(|route| &route.app);
-    let apps: Vec<_> = apps.filter(|app| desired.has_gone(app)).cloned().collect();
-    let shards = snapshot.shards().map(|(name, _)| name);
-    let shards: Vec<_> = shards.filter(|name| desired.has_gone_shard(name)).cloned().collect();
-    apps.iter().for_each(|app| snapshot.remove(app));
-    shards.iter().for_each(|shard| snapshot.remove_shard(shard));
-    !(apps.is_empty() && shards.is_empty())
+/// Whom to look at; of everything, those too that are served or run and should not be.
+fn in_scope<'a>(
+    scope: &'a Scope,
+    desired: &Desired,
+    observed: &Observed,
+) -> Cow<'a, BTreeSet<Subject>> {
+    match scope {
+        Scope::Some(subjects) => Cow::Borrowed(subjects),
+        Scope::Everything => {
+            let shards = observed.served.shards().map(|(name, _)| name);
+            let shards = desired.shards.keys().chain(shards).cloned().map(Subject::Shard);
+            let served = observed.served.apps().map(|route| &route.app);
+            let running = observed.instances.keys().map(|id| &id.app);
+            let apps = desired.apps.keys().chain(served).chain(running);
+            Cow::Owned(shards.chain(apps.cloned().map(Subject::App)).collect())
+        }
+    }
+}
+
+/// Plans a shard, and tells whether it is served otherwise than before.
+fn plan_shard(
+    name: &ShardName,
+    desired: &Desired,
+    observed: &Observed,
+    activity: &Activity,
+    planned: &mut Planned,
+    snapshot: &mut Snapshot,
+) -> bool {
+    let served = snapshot.shard(name);
+    let Some(shard) = desired.shards.get(name) else {
+        let is_gone = served.is_some() && desired.has_gone_shard(name);
+        if is_gone {
+            snapshot.remove_shard(name);
+        }
+        return is_gone;
+    };
+    let pool = members::plan_shard(shard, observed, activity, planned);
+    let is_changed = served.is_none_or(|served| !Arc::ptr_eq(served, &pool));
+    if is_changed {
+        snapshot.insert_shard(name.clone(), pool);
+    }
+    is_changed
+}
+
+/// Plans an app, and tells whether it is served otherwise than before.
+fn plan_app(
+    name: &AppName,
+    desired: &Desired,
+    observed: &Observed,
+    activity: &Activity,
+    now: Moment,
+    planned: &mut Planned,
+    snapshot: &mut Snapshot,
+) -> bool {
+    let served = snapshot.app(name);
+    let Some(app) = desired.apps.get(name) else {
+        let is_gone = served.is_some() && desired.has_gone(name);
+        if is_gone {
+            snapshot.remove(name);
+        }
+        if desired.has_gone(name) {
+            for (id, instance) in observed.instances_of(name) {
+                app::retire(id, instance, observed, &Rollout::default(), now, planned);
+            }
+        }
+        return is_gone;
+    };
+    let route = plan_route(app, observed, activity, now, planned);
+    let route = route.filter(|route| served.is_none_or(|served| **served != *route));
+    let is_changed = route.is_some();
+    if let Some(route) = route {
+        snapshot.insert(route);
+    }
+    is_changed
 }
 
 /// Plans one app by what answers its requests, and returns its route; `None` when what is served
 /// already is the best there is.
-fn plan_app(
+fn plan_route(
     app: &DesiredApp,
     observed: &Observed,
     activity: &Activity,
     now: Moment,
-    plan: &mut Plan,
+    planned: &mut Planned,
 ) -> Option<AppRoute> {
     let Some(deployment) = &app.deployment else {
-        return Some(members::plan_app(app, observed, activity, now, plan));
+        return Some(members::plan_app(app, observed, activity, now, planned));
     };
     match &observed.engine {
         // Until the containers are known, what was served last is served on.
         Engine::Unknown { error } => route::unseen(app, observed, activity, error),
         Engine::Up(_) | Engine::Down { .. } => {
-            Some(app::plan_app(app, deployment, observed, activity, now, plan))
+            Some(app::plan_app(app, deployment, observed, activity, now, planned))
         }
     }
 }
@@ -132,7 +209,7 @@ impl ProbeTarget {
     }
 }
 
-impl Plan {
+impl Planned {
     fn wake_at(&mut self, at: Moment) {
         self.wake_at = Some(self.wake_at.map_or(at, |earliest| earliest.min(at)));
     }
@@ -143,7 +220,7 @@ impl Plan {
         if let (Running, Some(address)) = (container.state, container.address) {
             let target = ProbeTarget {
                 address: SocketAddr::new(address, container.port),
-                check: check.clone(),
+                check: Arc::new(check.clone()),
                 epoch: instance.epoch,
                 ready: instance.health.is_ready(),
             };

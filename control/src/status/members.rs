@@ -9,7 +9,7 @@ use crate::{
     health::Health,
     members::Seen,
     observed::Observed,
-    reactor::World,
+    reconciler::World,
 };
 
 /// The status of a shard that the loop has taken in.

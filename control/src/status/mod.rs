@@ -11,7 +11,7 @@ use crate::{
     health::Health,
     instance::Instance,
     observed::{Engine, Observed},
-    reactor::World,
+    reconciler::World,
 };
 
 pub(crate) use members::shard_status;
@@ -39,7 +39,6 @@ pub(crate) fn app_status(
         Some(_) => of_instances(app, observed, now),
         None => members::standing(app, world),
     };
-    let state = observed.apps.get(&app.app.name);
     AppStatus {
         phase: standing.phase,
         observed_generation: app.generation,
@@ -48,7 +47,7 @@ pub(crate) fn app_status(
         image: app.deployment.as_ref().map(|deployment| deployment.template.image.clone()),
         ready_instances: standing.ready,
         desired_instances: standing.wanted,
-        requests_in_flight: state.map_or(0, |state| state.in_flight),
+        requests_in_flight: activity.app(&app.app.name).in_flight(),
         upstreams: members::upstreams(app, observed, activity),
         conditions: conditions(app, &standing, observed),
         failure: standing.failure,
@@ -209,7 +208,11 @@ fn engine_message(engine: &Engine) -> String {
 }
 
 /// One instance as the API shows it.
-pub(crate) fn instance(id: &InstanceId, instance: &Instance) -> InstanceResource {
+pub(crate) fn instance(
+    id: &InstanceId,
+    instance: &Instance,
+    activity: &Activity,
+) -> InstanceResource {
     let container = instance.container.as_ref();
     let message = match (&instance.failure, &instance.health) {
         (Some(failure), _) => Some(failure.message.clone()),
@@ -227,7 +230,7 @@ pub(crate) fn instance(id: &InstanceId, instance: &Instance) -> InstanceResource
         container: container.map(|container| container.id.chars().take(12).collect()),
         address: container
             .and_then(|container| Some(format!("{}:{}", container.address?, container.port))),
-        requests_in_flight: instance.in_flight,
+        requests_in_flight: activity.in_flight_on(&id.clone().into()),
         restarts: container.map_or(0, |container| container.restarts),
         doing: instance.doing.as_ref().map(|action| action.verb().to_owned()),
         message,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sqlx::Row;
-use weir_config::{AppName, Desired, ShardName};
+use weir_config::Desired;
 
 use super::{
     Kind, Store, StoreError,
@@ -12,13 +12,7 @@ use super::{
     shards::{SELECT_SHARD, ShardRecord},
     signed, unsigned,
 };
-
-/// An object that was made, changed or deleted.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Changed {
-    App(AppName),
-    Shard(ShardName),
-}
+use crate::subject::Subject;
 
 impl Store {
     /// Everything as meant, at the last committed revision.
@@ -61,7 +55,7 @@ impl Store {
     pub(crate) async fn changes_since(
         &self,
         revision: u64,
-    ) -> Result<Option<(u64, Vec<Changed>)>, StoreError> {
+    ) -> Result<Option<(u64, Vec<Subject>)>, StoreError> {
         let rows = sqlx::query("SELECT rev, kind, name FROM changes WHERE rev > $1 ORDER BY rev")
             .bind(signed(revision))
             .fetch_all(&self.readers)
@@ -76,9 +70,9 @@ impl Store {
             last = rev;
             let kind: String = row.try_get("kind")?;
             let changed = if kind == Kind::Shard.as_str() {
-                Changed::Shard(parse_name(row)?)
+                Subject::Shard(parse_name(row)?)
             } else {
-                Changed::App(parse_name(row)?)
+                Subject::App(parse_name(row)?)
             };
             if !changes.contains(&changed) {
                 changes.push(changed);

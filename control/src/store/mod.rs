@@ -25,7 +25,6 @@ use tokio::sync::watch;
 use weir_config::Hostname;
 
 pub(crate) use apps::AppRecord;
-pub(crate) use desired::Changed;
 pub use error::StoreError;
 pub(crate) use objects::{Kind, Precondition, Written};
 pub(crate) use shards::ShardRecord;

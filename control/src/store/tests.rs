@@ -2,7 +2,8 @@
 
 use weir_config::{App, AppManifest, AppName, Hostname, Shard, ShardName, parse_documents};
 
-use super::{AppRecord, Changed, Precondition, ShardRecord, Store, StoreError, Written};
+use super::{AppRecord, Precondition, ShardRecord, Store, StoreError, Written};
+use crate::subject::Subject;
 
 struct Bench {
     store: Store,
@@ -147,7 +148,7 @@ async fn followers_are_told_each_changed_app_once() {
     bench.put("one", "{image: b}").await;
     bench.store.delete_app(&name("two"), "test").await.unwrap();
     let (last, names) = bench.store.changes_since(1).await.unwrap().unwrap();
-    assert_eq!((last, names), (4, vec![Changed::App(name("two")), Changed::App(name("one"))]));
+    assert_eq!((last, names), (4, vec![Subject::App(name("two")), Subject::App(name("one"))]));
 }
 
 #[tokio::test]
@@ -167,8 +168,8 @@ async fn a_shard_is_written_as_an_app_is() {
     // An app may have the name of a shard.
     bench.put("east", "{shards: [east]}").await;
     let changes = bench.store.changes_since(0).await.unwrap().unwrap();
-    let shard = Changed::Shard("east".parse().unwrap());
-    assert_eq!(changes, (3, vec![shard, Changed::App(name("east"))]));
+    let shard = Subject::Shard("east".parse().unwrap());
+    assert_eq!(changes, (3, vec![shard, Subject::App(name("east"))]));
 
     bench.reopen("test.example").await;
     let desired = bench.store.desired().await.unwrap();

@@ -12,7 +12,7 @@ use bollard::{
     query_parameters::{CreateContainerOptions, CreateImageOptions},
 };
 use futures::TryStreamExt;
-use weir_config::{PortMapping, RestartPolicy, Template, Volume};
+use weir_config::{HostName, PortMapping, RestartPolicy, Template, Volume};
 
 use super::{
     CALL, Docker,
@@ -41,7 +41,7 @@ impl Docker {
                 Some(found) if !self.is_ours(&found) => {
                     return Err(ProviderError::NameTaken { name, owner: owner(&found) });
                 }
-                Some(found) if is_made_from(&found, &template) => return Ok(()),
+                Some(found) if is_made_from(&found, &template, &self.host) => return Ok(()),
                 found => found,
             };
             // Before the old one goes, so that a missing image costs nothing that ran.
@@ -117,8 +117,8 @@ fn with_tag(image: &str) -> String {
 }
 
 /// Whether a container of ours is what would be made now, and can be used.
-fn is_made_from(found: &ContainerInspectResponse, template: &str) -> bool {
-    let usable = container(found).is_some_and(|found| found.state != ContainerState::Dead);
+fn is_made_from(found: &ContainerInspectResponse, template: &str, host: &HostName) -> bool {
+    let usable = container(found, host).is_some_and(|found| found.state != ContainerState::Dead);
     usable
         && labels_of(found)
             .and_then(|labels| labels.get(labels::TEMPLATE))

@@ -101,11 +101,13 @@ fn reason(error: &io::Error) -> String {
 mod tests {
     use std::{os::unix::net::UnixListener, path::Path};
 
+    use weir_config::HostName;
+
     use super::*;
     use crate::Provider;
 
     async fn reason_at(socket: &Path) -> String {
-        match Docker::new(socket, "test").info().await {
+        match Docker::new(HostName::local(), socket, "test").info().await {
             Err(ProviderError::Unreachable { endpoint, reason }) => {
                 assert_eq!(endpoint, socket.display().to_string());
                 reason
@@ -142,7 +144,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("hung.sock");
         let _listener = UnixListener::bind(&socket).unwrap();
-        let docker = Docker::new(&socket, "test");
+        let docker = Docker::new(HostName::local(), &socket, "test");
         let limit = super::super::CALL;
         for result in [docker.info().await.err(), docker.events().await.err()] {
             assert!(

@@ -13,6 +13,7 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use weir_config::HostName;
 
 use super::{CALL, Docker, errors::Failure, labels};
 use crate::provider::{ContainerEvent, ProviderError, Stream};
@@ -71,7 +72,7 @@ async fn forward(
             () = sender.closed() => return,
         };
         let event = match message {
-            Some(Ok(message)) => match event(message) {
+            Some(Ok(message)) => match event(message, &docker.host) {
                 Some(event) => Ok(event),
                 None => continue,
             },
@@ -86,12 +87,12 @@ async fn forward(
 }
 
 /// An event names its container's labels among its attributes.
-fn event(message: EventMessage) -> Option<ContainerEvent> {
+fn event(message: EventMessage, host: &HostName) -> Option<ContainerEvent> {
     let at = i128::from(message.time_nano.unwrap_or_default());
     let attributes = message.actor?.attributes?;
     let died = message.action.as_deref() == Some("die");
     let exit_code = attributes.get("exitCode").filter(|_| died).and_then(|code| code.parse().ok());
-    Some(ContainerEvent { instance: labels::instance(&attributes)?, at, exit_code })
+    Some(ContainerEvent { instance: labels::instance(&attributes, host)?, at, exit_code })
 }
 
 /// A time of the engine's, in the form that it takes times in: `<seconds>.<nanoseconds>`.

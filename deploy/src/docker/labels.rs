@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
-use weir_config::{InstanceId, Template};
+use weir_config::{HostName, InstanceId, Template};
 
 use crate::provider::ContainerSpec;
 
@@ -31,11 +31,12 @@ pub(crate) fn write(cluster: &str, spec: &ContainerSpec, template: &str) -> Labe
 }
 
 /// The instance that a container of ours belongs to; `None` if somebody changed the labels.
-pub(crate) fn instance(labels: &Labels) -> Option<InstanceId> {
+pub(crate) fn instance(labels: &Labels, host: &HostName) -> Option<InstanceId> {
     Some(InstanceId {
         app: labels.get(APP)?.parse().ok()?,
         deployment: labels.get(DEPLOYMENT)?.parse().ok()?,
         ordinal: labels.get(ORDINAL)?.parse().ok()?,
+        host: host.clone(),
     })
 }
 

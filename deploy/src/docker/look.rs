@@ -10,7 +10,7 @@ use bollard::{
     query_parameters::{InspectContainerOptions, ListContainersOptions, StatsOptions},
 };
 use futures::{StreamExt, stream};
-use weir_config::InstanceId;
+use weir_config::{HostName, InstanceId};
 
 use super::{
     CALL, Docker,
@@ -29,7 +29,7 @@ impl Docker {
         instance: &InstanceId,
     ) -> Result<Option<Container>, ProviderError> {
         let raw = self.inspect_raw(&instance.container_name()).await?;
-        Ok(raw.filter(|raw| self.is_ours(raw)).as_ref().and_then(container))
+        Ok(raw.filter(|raw| self.is_ours(raw)).as_ref().and_then(|raw| container(raw, &self.host)))
     }
 
     /// The instance's container, which must exist.
@@ -50,14 +50,17 @@ impl Docker {
         let summaries = self.call("list", CALL, request).await?;
         let looks = stream::iter(summaries).map(async |summary| {
             let id = summary.id.unwrap_or_default();
-            (self.inspect_raw(&id).await, labels::instance(&summary.labels.unwrap_or_default()))
+            let labels = summary.labels.unwrap_or_default();
+            (self.inspect_raw(&id).await, labels::instance(&labels, &self.host))
         });
         let mut looks = looks.buffer_unordered(INSPECTIONS);
         let mut listing = Listing::default();
         while let Some((look, instance)) = looks.next().await {
             match look {
                 // One that was removed in between is not listed.
-                Ok(raw) => listing.containers.extend(raw.as_ref().and_then(container)),
+                Ok(raw) => listing
+                    .containers
+                    .extend(raw.as_ref().and_then(|raw| container(raw, &self.host))),
                 Err(failure @ Failure::Known(ProviderError::Unreachable { .. })) => {
                     return Err(failure);
                 }
@@ -118,12 +121,12 @@ pub(crate) fn labels_of(raw: &ContainerInspectResponse) -> Option<&Labels> {
 }
 
 /// A container as control knows it; `None` if somebody changed it so that it means nothing to us.
-pub(crate) fn container(raw: &ContainerInspectResponse) -> Option<Container> {
+pub(crate) fn container(raw: &ContainerInspectResponse, host: &HostName) -> Option<Container> {
     let seen = || {
         let labels = labels_of(raw)?;
         let state = state(raw.state.as_ref()?)?;
         let awake = matches!(state, ContainerState::Running | ContainerState::Paused);
-        let instance = labels::instance(labels)?;
+        let instance = labels::instance(labels, host)?;
         // An image made from a container keeps its labels, and so does what is run from that image.
         if raw.name.as_deref()?.trim_start_matches('/') != instance.container_name() {
             return None;

@@ -24,7 +24,7 @@ use bollard::query_parameters::{
     RemoveContainerOptions, StartContainerOptions, StopContainerOptions,
 };
 use tokio::time::{Instant, sleep, timeout};
-use weir_config::InstanceId;
+use weir_config::{HostName, InstanceId};
 
 use self::errors::Failure;
 use crate::provider::{
@@ -40,6 +40,8 @@ const POLL: Duration = Duration::from_millis(20);
 /// The Docker Engine behind a socket, as far as it concerns one Weir. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Docker {
+    /// The machine whose engine it is.
+    host: HostName,
     socket: Arc<Path>,
     /// The label `weir.cluster` of the containers that are ours.
     cluster: Arc<str>,
@@ -47,8 +49,8 @@ pub struct Docker {
 
 impl Docker {
     /// Does no I/O: an engine that is not there is an error of the first call that needs it.
-    pub fn new(socket: &Path, cluster: &str) -> Self {
-        Self { socket: socket.into(), cluster: cluster.into() }
+    pub fn new(host: HostName, socket: &Path, cluster: &str) -> Self {
+        Self { host, socket: socket.into(), cluster: cluster.into() }
     }
 
     /// Makes one request, or a few that belong together, within a limit.

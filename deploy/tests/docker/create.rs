@@ -6,7 +6,7 @@ use bollard::{
     models::{ContainerCreateBody, RestartPolicyNameEnum},
     query_parameters::{CreateContainerOptions, RemoveImageOptions},
 };
-use weir_config::{PortMapping, RestartPolicy, Volume};
+use weir_config::{HostName, PortMapping, RestartPolicy, Volume};
 use weir_deploy::{ContainerState::Running, Docker, Provider, ProviderError};
 
 use crate::support::{GRACE, PORT, SERVE, World, answers, socket, texts};
@@ -20,7 +20,7 @@ async fn what_was_made_before_a_crash_is_adopted() {
     // Whoever comes back after a crash knows no more than this; and the image may be gone.
     let options = RemoveImageOptions { force: true, ..Default::default() };
     world.raw.remove_image(&world.image, Some(options), None).await.unwrap();
-    let docker = Docker::new(&socket(), &world.cluster);
+    let docker = Docker::new(HostName::local(), &socket(), &world.cluster);
     docker.create(&world.spec(1, world.template(SERVE))).await.unwrap();
 
     assert_eq!(world.container(&instance).await, before);
@@ -71,7 +71,7 @@ async fn two_weirs_on_one_engine_do_not_touch_each_other() {
     let instance = world.run(world.template(SERVE)).await;
     let before = world.container(&instance).await;
 
-    let other = Docker::new(&socket(), "another");
+    let other = Docker::new(HostName::local(), &socket(), "another");
     let error = other.create(&world.spec(1, world.template(SERVE))).await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains(&format!("another Weir (cluster {})", world.cluster)), "{text}");

@@ -12,7 +12,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
     task::{JoinHandle, JoinSet},
 };
-use weir_config::RestartPolicy;
+use weir_config::{HostName, RestartPolicy};
 use weir_deploy::{ContainerEvent, Docker, Provider, ProviderError, Stream};
 
 use crate::support::{GRACE, SERVE, World, behind_our_back, client, socket, within_deadline};
@@ -118,7 +118,7 @@ async fn all_of_a_weirs_containers_are_listed_running_or_not() {
 
 #[tokio::test]
 async fn an_engine_that_is_not_there_is_an_error_at_once() {
-    let docker = Docker::new(&PathBuf::from("/nonexistent/docker.sock"), "test");
+    let docker = Docker::new(HostName::local(), &PathBuf::from("/nonexistent/docker.sock"), "test");
     let began = Instant::now();
     let errors =
         [docker.info().await.err(), docker.list().await.err(), docker.events().await.err()];
@@ -133,7 +133,7 @@ async fn an_engine_that_comes_goes_and_comes_again_is_used_when_it_is_there() {
     let world = World::new().await;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("docker.sock");
-    let docker = Arc::new(Docker::new(&path, &world.cluster));
+    let docker = Arc::new(Docker::new(HostName::local(), &path, &world.cluster));
     let unreachable =
         async || matches!(docker.info().await, Err(ProviderError::Unreachable { .. }));
     assert!(unreachable().await);

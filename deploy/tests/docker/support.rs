@@ -18,7 +18,7 @@ use tokio::{
     net::TcpStream,
     time::{Instant, sleep},
 };
-use weir_config::{AppName, InstanceId, Resources, RestartPolicy, Template};
+use weir_config::{AppName, HostName, InstanceId, Resources, RestartPolicy, Template};
 use weir_deploy::{
     Container, ContainerSpec, ContainerState, Docker, LogLine, Provider, ProviderError, Stream,
 };
@@ -53,7 +53,7 @@ impl World {
     pub(crate) async fn with_image(changes: &[&str]) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
         let unique = format!("t{:x}-{:x}", std::process::id(), now);
-        let docker = Docker::new(&socket(), &unique);
+        let docker = Docker::new(HostName::local(), &socket(), &unique);
         if let Err(error) = docker.info().await {
             panic!("this test needs a Docker Engine; start dockerd or set DOCKER_HOST: {error}");
         }
@@ -65,7 +65,7 @@ impl World {
     }
 
     pub(crate) fn instance(&self, deployment: u64) -> InstanceId {
-        InstanceId { app: self.app.clone(), deployment, ordinal: 0 }
+        InstanceId { app: self.app.clone(), deployment, ordinal: 0, host: HostName::local() }
     }
 
     /// A template that runs a line of shell.

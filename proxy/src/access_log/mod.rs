@@ -18,7 +18,6 @@ pub use self::writer::{AccessLog, AccessLogGuard};
 use crate::{
     connection::{self, Connection},
     context::{Context, RequestId},
-    forwarded::{client_ip, is_https},
     grpc,
     host::authority_of,
     tls::ClientCertificate,
@@ -60,10 +59,10 @@ pub(crate) fn record(
         attempts: ctx.attempts.tries,
         bytes_received: session.body_bytes_read() as u64,
         bytes_sent: session.body_bytes_sent() as u64,
-        client_ip: client_ip(session),
+        client_ip: ctx.client.ip,
         connection_requests: connection::of(session).map_or(0, Connection::requests),
         client_cert_sha256: certificate.map(ClientCertificate::fingerprint),
-        https: is_https(session),
+        https: ctx.client.https,
         protocol: protocol(request.version),
         request_id: ctx.request_id,
         error: error.map(ToString::to_string).or_else(|| ctx.reason.clone()),
@@ -184,14 +183,15 @@ mod tests {
     use std::collections::BTreeMap;
 
     use serde_json::Value;
-    use weir_config::InstanceId;
+    use weir_config::{HostName, InstanceId};
 
     use super::*;
     use crate::documented;
 
     /// A line with every field there is.
     fn whole() -> Value {
-        let id = InstanceId { app: "a".parse().unwrap(), deployment: 1, ordinal: 0 }.into();
+        let (app, host) = ("a".parse().unwrap(), HostName::local());
+        let id = InstanceId { app, deployment: 1, ordinal: 0, host }.into();
         let entry = Entry {
             method: Some("GET"),
             host: Some("a.example"),

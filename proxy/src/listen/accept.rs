@@ -19,7 +19,7 @@ use tokio::{
 use weir_config::ProxySettings;
 
 use super::{
-    limits::{Connections, Dropped, Open, Port},
+    connections::{Connections, Dropped, Open, Port},
     proxy_protocol::{self, Ends},
     stream::ClientStream,
     transport::Transport,

@@ -1,11 +1,12 @@
 //! The two listeners, from bound sockets to a drained proxy.
 
 mod accept;
-mod limits;
+mod connections;
 mod proxy_protocol;
 mod socket;
 mod stream;
 mod transport;
+mod unsent;
 
 use std::{
     fmt, io,
@@ -28,7 +29,7 @@ use tokio::{
 use weir_config::{Activity, Observe, ProxySettings, Snapshots};
 
 use self::accept::Server;
-pub(crate) use self::limits::{Connections, Dropped, Open, Port};
+pub(crate) use self::connections::{Connections, Dropped, Open, Port};
 use crate::{
     access_log::AccessLog,
     gateway::Gateway,

@@ -1,9 +1,9 @@
 //! How an instance is reached: by which protocol, trusting whom, with a bound on every wait.
 
 mod connect;
+mod gate;
 mod proxy_protocol;
 mod roots;
-mod upgrade;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -16,8 +16,8 @@ use http::{Method, header};
 use pingora::{proxy::Session, upstreams::peer::HttpPeer};
 use weir_config::{Endpoint, Timeouts, TrafficPolicy, UpstreamProtocol};
 
-use self::{connect::Dial, upgrade::Gated};
-pub(crate) use self::{roots::Roots, upgrade::Gate};
+use self::{connect::Dial, gate::Gated};
+pub(crate) use self::{gate::Gate, roots::Roots};
 use crate::grpc;
 
 /// A connection without a request is kept this long. Node closes its side after 5 s, and a request
@@ -62,7 +62,7 @@ pub(crate) fn reach(
         upstream.tls.as_ref().map_or_else(String::new, |tls| tls.server_name.to_string());
     let mut peer = HttpPeer::new(endpoint.address, upstream.tls.is_some(), server_name);
     if let Some(own) = upstream.tls.as_ref().and_then(|tls| tls.roots.as_ref()) {
-        peer.options.ca = Some(roots.parsed(own));
+        peer.options.ca = Some(roots.parsed(own.certificates()));
     }
 
     let upgrade = is_web_socket(session);
@@ -77,8 +77,8 @@ pub(crate) fn reach(
     });
     let client = upstream.proxy_protocol.and_then(|_| addresses(session));
     if upstream.proxy_protocol.is_some() || gate.is_some() {
-        let header = upstream.proxy_protocol.map(|version| proxy_protocol::header(version, client));
-        peer.options.custom_l4 = Some(Arc::new(Dial { header, gate: gate.clone() }));
+        let dial = Dial { proxy_protocol: upstream.proxy_protocol, client, gate: gate.clone() };
+        peer.options.custom_l4 = Some(Arc::new(dial));
     }
     // An upgrade is of HTTP/1.1, whatever else the app speaks.
     if is_http2 {

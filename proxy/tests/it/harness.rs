@@ -19,8 +19,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use weir_config::{
     Activity, AppActivity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint,
-    EndpointActivity, EndpointId, InstanceId, LogFormat, Moment, Observe, Pool, ProxySettings,
-    Publisher, RouteState, Snapshot, Timeouts, TrafficPolicy, channel,
+    EndpointActivity, EndpointId, HostName, InstanceId, LogFormat, Moment, Observe, Pool,
+    ProxySettings, Publisher, RouteState, Snapshot, Timeouts, TrafficPolicy, channel,
 };
 use weir_proxy::{AccessLog, AccessLogGuard, Phase, Proxy, ProxyMetrics, ProxyOptions, Tickets};
 
@@ -286,7 +286,8 @@ pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 pub(crate) fn instance(app: &str, ordinal: u16) -> EndpointId {
-    InstanceId { app: app.parse().unwrap(), deployment: 1, ordinal }.into()
+    let (app, host) = (app.parse().unwrap(), HostName::local());
+    InstanceId { app, deployment: 1, ordinal, host }.into()
 }
 
 /// The state of an app with these endpoints, in no order.

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::InstanceId;
+use crate::{HostName, InstanceId};
 
 fn instances(deployment: u64, count: u16) -> Vec<Endpoint> {
-    let id = |ordinal| InstanceId { app: "a".parse().unwrap(), deployment, ordinal };
+    let host = HostName::local();
+    let id =
+        |ordinal| InstanceId { app: "a".parse().unwrap(), deployment, ordinal, host: host.clone() };
     (0..count).map(|ordinal| Endpoint { id: id(ordinal).into(), ..member("m", 1) }).collect()
 }
 

@@ -3,23 +3,28 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use weir_config::{
-    Activity, App, AppName, Backends, Deployment, Desired, DesiredApp, EndpointId, InstanceId,
-    Moment, Pool, RouteState, Shard, Snapshot, Source, Template,
+    Activity, App, AppName, Backends, Deployment, DesiredApp, EndpointId, InstanceId, Moment, Pool,
+    RouteState, Shard, Snapshot, Source, Template,
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing};
 
 use crate::{
     action::Action,
-    event::{Death, Event},
+    agenda::Scope,
+    event::{Death, DesiredChange, Event},
     observed::Observed,
-    plan::{ProbeTarget, plan},
+    plan::{Planned, ProbeTarget, plan},
+    reconciler::{Reconciler, World},
     served::own_pool,
+    subject::Subject,
 };
+
+/// As long as a drain waits before it looks again, and shorter than anything else that is waited for.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// One Weir in virtual time.
 pub(super) struct Bench {
-    pub(super) desired: Desired,
-    pub(super) observed: Observed,
+    pub(super) reconciler: Reconciler,
     pub(super) activity: Activity,
     pub(super) now: Moment,
     pub(super) engine: BTreeMap<InstanceId, Container>,
@@ -31,6 +36,8 @@ pub(super) struct Bench {
     pub(super) down: Vec<&'static str>,
     /// What was told last of each member: for which epoch, and whether it answers.
     told: BTreeMap<EndpointId, (u64, bool)>,
+    /// Whom the last plan of each subject has probed.
+    probes: BTreeMap<Subject, BTreeMap<EndpointId, ProbeTarget>>,
     /// Every action taken, in order.
     pub(super) log: Vec<String>,
 }
@@ -63,8 +70,7 @@ impl Bench {
         let now = Moment(1_000_000);
         let certificates = served.certificates.clone();
         Self {
-            desired: Desired::default(),
-            observed: Observed::new(Arc::new(served), certificates, now),
+            reconciler: Reconciler::new(Observed::new(Arc::new(served), certificates, now)),
             activity: Activity::default(),
             now,
             engine: BTreeMap::new(),
@@ -73,6 +79,7 @@ impl Bench {
             deployments: BTreeMap::new(),
             down: Vec::new(),
             told: BTreeMap::new(),
+            probes: BTreeMap::new(),
             log: Vec::new(),
         }
     }
@@ -80,7 +87,7 @@ impl Bench {
     pub(super) fn list(&mut self) {
         let event = Event::EngineListed { info: info(), listing: self.listing(), began: self.now };
         self.pass(Duration::from_millis(1));
-        self.observed.apply(event, self.now);
+        self.tell(event);
     }
 
     pub(super) fn listing(&self) -> Listing {
@@ -91,31 +98,62 @@ impl Bench {
     pub(super) fn put(&mut self, name: &str, spec: &str) {
         let value = value(&format!("kind: App\nname: {name}\nspec: {spec}"));
         let (_, app) = App::read(value, &"test.example".parse().unwrap()).unwrap();
-        let former = self.desired.apps.get(&app.name).cloned();
-        let generation = former.as_ref().map_or(1, |former| former.generation + 1);
+        let former = self.world().desired.apps.get(&app.name);
+        let generation = former.map_or(1, |former| former.generation + 1);
         let deployment = match &app.source {
             Source::Image(template) => Some(self.deployment_of(&app.name, template)),
             Source::Upstreams(_) | Source::Shards(_) => None,
         };
         let app = Arc::new(DesiredApp { app, generation, deployment });
-        self.observed.app_changed(former.as_deref(), &app, self.now);
-        self.desired.apps.insert(app.app.name.clone(), app);
-        self.desired.revision += 1;
+        self.change(|change| change.apps.push((app.app.name.clone(), Some(app))));
     }
 
     pub(super) fn put_shard(&mut self, name: &str, spec: &str) {
         let value = value(&format!("kind: Shard\nname: {name}\nspec: {spec}"));
         let (_, shard) = Shard::read(value).unwrap();
-        self.observed.shard_changed(&shard.name, &shard.members, self.now);
-        self.desired.shards.insert(shard.name.clone(), Arc::new(shard));
-        self.desired.revision += 1;
+        self.change(|change| change.shards.push((shard.name.clone(), Some(Arc::new(shard)))));
     }
 
     pub(super) fn delete_shard(&mut self, name: &str) {
         let name = name.parse().unwrap();
-        self.observed.shard_changed(&name, &[], self.now);
-        self.desired.shards.remove(&name);
-        self.desired.revision += 1;
+        self.change(|change| change.shards.push((name, None)));
+    }
+
+    pub(super) fn delete(&mut self, name: &str) {
+        let name = self.app(name);
+        self.change(|change| change.apps.push((name, None)));
+    }
+
+    /// A commit.
+    pub(super) fn change(&mut self, what: impl FnOnce(&mut DesiredChange)) {
+        let revision = self.world().desired.revision + 1;
+        let mut change = DesiredChange { revision, ..DesiredChange::default() };
+        what(&mut change);
+        self.tell(Event::Desired(change));
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.reconciler.take(event, &self.activity, self.now);
+    }
+
+    pub(super) fn world(&self) -> &World {
+        &self.reconciler.world
+    }
+
+    pub(super) fn observed(&self) -> &Observed {
+        &self.world().observed
+    }
+
+    /// What a plan of this app would be.
+    pub(super) fn planned(&self, app: &str) -> Planned {
+        self.planned_for(Subject::App(self.app(app)))
+    }
+
+    pub(super) fn planned_for(&self, subject: Subject) -> Planned {
+        let World { desired, observed } = self.world();
+        let scope = Scope::Some([subject].into());
+        let mut plan = plan(desired, observed, &self.activity, self.now, &scope);
+        plan.subjects.pop_first().expect("what was asked for").1
     }
 
     /// The latest one if it is of this template, else a new one.
@@ -127,12 +165,6 @@ impl Bench {
         Deployment { number: deployments.len() as u64, template: template.clone() }
     }
 
-    pub(super) fn delete(&mut self, name: &str) {
-        self.desired.apps.remove(&self.app(name));
-        self.observed.app_removed(&self.app(name), self.now);
-        self.desired.revision += 1;
-    }
-
     pub(super) fn app(&self, name: &str) -> AppName {
         name.parse().unwrap()
     }
@@ -141,10 +173,19 @@ impl Bench {
         self.now = self.now + span;
     }
 
-    /// Plans and does until nothing more follows; returns the actions taken on the way.
+    /// Plans and does until nothing more follows within a moment; returns the actions taken on the
+    /// way.
     pub(super) fn settle(&mut self) -> Vec<String> {
         let before = self.log.len();
         for _ in 0..100 {
+            if self.turn() {
+                continue;
+            }
+            let due = self.reconciler.next_due();
+            if self.now + MOMENT < due {
+                return self.log[before..].to_vec();
+            }
+            self.now = self.now.max(due);
             if !self.turn() {
                 return self.log[before..].to_vec();
             }
@@ -152,37 +193,44 @@ impl Bench {
         panic!("does not settle: {:#?}", self.log);
     }
 
-    /// One plan and what follows from it; false when nothing does.
+    /// One plan and what follows from it, and what the probes find; false when nothing does.
     pub(super) fn turn(&mut self) -> bool {
-        self.observed.sample(&self.activity);
-        let plan = plan(&self.desired, &self.observed, &self.activity, self.now);
-        let mut moved = !plan.actions.is_empty() || plan.snapshot.is_some();
-        for action in plan.actions {
-            self.log.push(action.to_string());
-            self.observed.begun(&action, self.now);
-            self.pass(Duration::from_millis(1));
-            let container = self.perform(&action);
-            self.observed.apply(Event::Done { action, result: Ok(container) }, self.now);
-        }
-        self.observed.fell_asleep(plan.asleep);
-        if let Some(snapshot) = plan.snapshot {
-            assert!(snapshot.generation > self.observed.served.generation, "generations grow");
-            self.observed.published(snapshot, self.now);
-        }
-        for (endpoint, target) in plan.probes {
-            let EndpointId::Instance(instance) = &endpoint else {
-                moved |= self.probe_member(endpoint, &target);
-                continue;
-            };
-            let broken = self.broken.contains(&self.images[instance].as_str());
-            let Some(seen) = self.observed.instances.get(instance) else { continue };
-            if !broken && seen.epoch == target.epoch && !seen.health.is_ready() {
+        let mut moved = false;
+        let plan = self.reconciler.plan(&self.activity, self.now).unwrap_or_default();
+        for (subject, planned) in plan.subjects {
+            for action in planned.actions {
                 moved = true;
-                let event = Event::Probed { endpoint, epoch: target.epoch, outcome: Ok(()) };
-                self.observed.apply(event, self.now);
+                self.log.push(action.to_string());
+                self.reconciler.begun(&action, self.now);
+                self.pass(Duration::from_millis(1));
+                let container = self.perform(&action);
+                self.tell(Event::Done { action, result: Ok(container) });
             }
+            self.probes.insert(subject, planned.probes);
+        }
+        if let Some((snapshot, changed)) = plan.snapshot {
+            moved = true;
+            assert!(snapshot.generation > self.observed().served.generation, "generations grow");
+            self.reconciler.published(snapshot, changed, self.now);
+        }
+        for (endpoint, target) in self.probes.clone().into_values().flatten() {
+            moved |= self.probe(endpoint, &target);
         }
         moved
+    }
+
+    fn probe(&mut self, endpoint: EndpointId, target: &ProbeTarget) -> bool {
+        let EndpointId::Instance(instance) = &endpoint else {
+            return self.probe_member(endpoint, target);
+        };
+        let broken = self.broken.contains(&self.images[instance].as_str());
+        let seen = self.observed().instances.get(instance);
+        let is_news = !broken
+            && seen.is_some_and(|seen| seen.epoch == target.epoch && !seen.health.is_ready());
+        if is_news {
+            self.tell(Event::Probed { endpoint, epoch: target.epoch, outcome: Ok(()) });
+        }
+        is_news
     }
 
     /// Tells what a member's probe finds if that is news.
@@ -192,8 +240,7 @@ impl Bench {
         let is_news = is_up != target.ready && told != Some((target.epoch, is_up));
         if is_news {
             let outcome = if is_up { Ok(()) } else { Err("connection refused".to_owned()) };
-            let event = Event::Probed { endpoint, epoch: target.epoch, outcome };
-            self.observed.apply(event, self.now);
+            self.tell(Event::Probed { endpoint, epoch: target.epoch, outcome });
         }
         is_news
     }
@@ -217,19 +264,23 @@ impl Bench {
             }
             Action::Start(_) => {
                 let address = IpAddr::from([10, 0, 0, 1 + self.engine.len() as u8]);
-                self.change(&id, ContainerState::Running, Some(address));
+                self.change_container(&id, ContainerState::Running, Some(address));
                 let now = self.engine_time();
                 self.engine.get_mut(&id).unwrap().started_at = now;
             }
             Action::Pause(_) => {
-                assert_eq!(self.observed.instances[&id].in_flight, 0, "{id} paused while in use");
-                self.change(&id, ContainerState::Paused, self.engine[&id].address);
+                assert_eq!(self.observed().instances[&id].in_flight, 0, "{id} paused while in use");
+                self.change_container(&id, ContainerState::Paused, self.engine[&id].address);
             }
             Action::Unpause(_) => {
-                self.change(&id, ContainerState::Running, self.engine[&id].address);
+                self.change_container(&id, ContainerState::Running, self.engine[&id].address);
             }
             Action::Stop { .. } => {
-                self.change(&id, ContainerState::Exited { code: 143, out_of_memory: false }, None);
+                self.change_container(
+                    &id,
+                    ContainerState::Exited { code: 143, out_of_memory: false },
+                    None,
+                );
             }
             Action::Remove { .. } => {
                 self.engine.remove(&id);
@@ -238,7 +289,7 @@ impl Bench {
         self.engine.get(&id).cloned()
     }
 
-    pub(super) fn change(
+    pub(super) fn change_container(
         &mut self,
         id: &InstanceId,
         state: ContainerState,
@@ -251,24 +302,23 @@ impl Bench {
     /// The process of an instance ends by itself, and the engine has not started it again yet.
     pub(super) fn crash(&mut self, instance: &str, code: i64) {
         let id = self.instance(instance);
-        self.change(&id, ContainerState::Restarting, None);
+        self.change_container(&id, ContainerState::Restarting, None);
         self.pass(Duration::from_millis(1));
         let container = self.engine.get(&id).cloned();
-        let seen = Event::ContainerSeen { instance: id.clone(), container, began: self.now };
-        self.observed.apply(seen, self.now);
+        self.tell(Event::ContainerSeen { instance: id.clone(), container, began: self.now });
         self.die(id, self.engine_time(), code);
     }
 
     /// The engine has started a crashed process again, and its containers are listed.
     pub(super) fn engine_restarts(&mut self, instance: &str) {
         let id = self.instance(instance);
-        self.change(&id, ContainerState::Running, Some([10, 0, 0, 9].into()));
+        self.change_container(&id, ContainerState::Running, Some([10, 0, 0, 9].into()));
         self.list();
     }
 
     pub(super) fn die(&mut self, instance: InstanceId, at: i128, exit_code: i64) {
         let death = Death { at, exit_code, log_tail: vec!["boom".to_owned()] };
-        self.observed.apply(Event::Died { instance, death }, self.now);
+        self.tell(Event::Died { instance, death });
     }
 
     pub(super) fn engine_time(&self) -> i128 {
@@ -281,7 +331,7 @@ impl Bench {
     }
 
     pub(super) fn route(&self, app: &str) -> &RouteState {
-        &self.observed.served.app(&self.app(app)).expect("has a route").state
+        &self.observed().served.app(&self.app(app)).expect("has a route").state
     }
 
     pub(super) fn served_by(&self, app: &str) -> Vec<String> {
@@ -294,11 +344,11 @@ impl Bench {
     }
 
     pub(super) fn shard(&self, name: &str) -> &Arc<Pool> {
-        self.observed.served.shard(&name.parse().unwrap()).expect("has a pool")
+        self.observed().served.shard(&name.parse().unwrap()).expect("has a pool")
     }
 
     pub(super) fn own_pool(&self, app: &str) -> &Arc<Pool> {
-        own_pool(&self.observed.served, &self.app(app)).expect("has a pool")
+        own_pool(&self.observed().served, &self.app(app)).expect("has a pool")
     }
 
     /// A request begins; it ends when the lease is dropped.
@@ -309,6 +359,6 @@ impl Bench {
     }
 
     pub(super) fn wake(&mut self, app: &str) {
-        self.observed.apply(Event::WakeWanted(self.app(app)), self.now);
+        self.tell(Event::WakeWanted(self.app(app)));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use weir_config::{Backends, EndpointId, MemberId, MemberOf, Moment, Pool, RouteState};
 
 use super::{bench::Bench, seconds};
-use crate::{event::Event, plan::plan};
+use crate::{event::Event, subject::Subject};
 
 const TWO: &str = "{upstreams: [\"10.1.0.1:80\", \"10.1.0.2:80\"]}";
 const EAST: &str = "{members: [{name: a, address: \"10.2.0.1:80\"},
@@ -90,7 +90,7 @@ fn a_shard_has_its_ready_members_with_their_weights_and_is_there_without_any() {
     bench.delete("sites");
     bench.delete_shard("east");
     bench.settle();
-    assert_eq!(bench.observed.served.shards().count(), 0);
+    assert_eq!(bench.observed().served.shards().count(), 0);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_pool_is_made_anew_only_when_it_changes() {
     bench.put("legacy", "{upstreams: [\"10.1.0.1:80\", \"10.1.0.2:80\"], hostnames: [a.com]}");
     bench.put("shop", "{image: a, hostnames: [b.com]}");
     bench.settle();
-    assert_eq!(bench.observed.served.host_count(), 5);
+    assert_eq!(bench.observed().served.host_count(), 5);
     let after = pools(&bench);
     assert!(before.iter().zip(&after).all(|(before, after)| Arc::ptr_eq(before, after)));
     bench.put("legacy", "{upstreams: [\"10.1.0.1:80\", \"10.1.0.2:80\"], balance: {hash: path}}");
@@ -122,11 +122,11 @@ fn a_restart_adopts_the_members_that_were_served_until_a_probe_says_otherwise() 
     before.settle();
     assert_eq!(before.served_by("legacy"), ["legacy/10.1.0.1:80"]);
 
-    let mut after = Bench::unlisted((*before.observed.served).clone());
+    let mut after = Bench::unlisted((*before.observed().served).clone());
     after.put_shard("east", EAST);
     after.put("sites", "{shards: [east]}");
     after.put("legacy", TWO);
-    after.desired.revision = before.desired.revision;
+    after.reconciler.world.desired.revision = before.world().desired.revision;
     after.down = vec!["10.1.0.2:80"];
     after.pass(seconds(5));
     after.settle();
@@ -147,13 +147,13 @@ fn a_member_that_moves_is_not_sent_requests_before_it_answers_there() {
     bench.down = vec!["10.9.9.9:80"];
     let of = MemberOf::Shard("east".parse().unwrap());
     let endpoint: EndpointId = MemberId { of, name: "a".parse().unwrap() }.into();
-    let before = plan(&bench.desired, &bench.observed, &bench.activity, bench.now);
+    let before = bench.planned_for(Subject::Shard("east".parse().unwrap()));
     let epoch = before.probes[&endpoint].epoch;
     bench.put_shard("east", &EAST.replace("10.2.0.1", "10.9.9.9"));
     bench.turn();
     assert_eq!(names(bench.shard("east")), ["shard/east/b"]);
     // A probe of where it was ends late.
-    bench.observed.apply(Event::Probed { endpoint, epoch, outcome: Ok(()) }, bench.now);
+    bench.tell(Event::Probed { endpoint, epoch, outcome: Ok(()) });
     bench.settle();
     assert_eq!(names(bench.shard("east")), ["shard/east/b"]);
     bench.down.clear();
@@ -188,12 +188,12 @@ fn the_counters_of_a_member_that_is_gone_go_when_its_requests_have() {
     let counters = bench.activity.endpoint(&upstream("10.1.0.1:80"));
     let request = counters.begin();
     bench.put("legacy", "{upstreams: [\"10.1.0.2:80\"]}");
-    bench.observed.forget_gone(&bench.activity);
+    bench.reconciler.world.observed.forget_gone(&bench.activity);
     bench.settle();
-    bench.observed.forget_gone(&bench.activity);
+    bench.reconciler.world.observed.forget_gone(&bench.activity);
     assert_eq!(bench.activity.in_flight_on(&upstream("10.1.0.1:80")), 1);
     drop(request);
-    bench.observed.forget_gone(&bench.activity);
+    bench.reconciler.world.observed.forget_gone(&bench.activity);
     assert!(!Arc::ptr_eq(&counters, &bench.activity.endpoint(&upstream("10.1.0.1:80"))));
 }
 
@@ -201,9 +201,8 @@ fn the_counters_of_a_member_that_is_gone_go_when_its_requests_have() {
 fn a_shard_that_cannot_be_read_is_served_on() {
     let mut bench = shard_bench();
     let east = "east".parse().unwrap();
-    bench.desired.shards.remove(&east);
-    bench.desired.unreadable_shards.insert(east);
-    bench.desired.revision += 1;
+    bench.reconciler.world.desired.shards.remove(&east);
+    bench.change(|change| (change.whole, change.unreadable_shards) = (true, [east].into()));
     bench.settle();
     assert_eq!(names(bench.shard("east")), ["shard/east/a", "shard/east/b"]);
 }
@@ -216,9 +215,9 @@ fn slow_start_does_not_begin_anew_with_a_restart() {
         weir_config::Endpoint { ready_since: Moment::default(), ..endpoint.clone() }
     });
     let pool = Arc::new(Pool::new(restored.collect(), before.own_pool("legacy").balance().clone()));
-    let mut route = (**before.observed.served.app(&before.app("legacy")).unwrap()).clone();
+    let mut route = (**before.observed().served.app(&before.app("legacy")).unwrap()).clone();
     route.state = RouteState::Serving(Backends::Own(pool));
-    let mut served = (*before.observed.served).clone();
+    let mut served = (*before.observed().served).clone();
     served.insert(route);
 
     let mut after = Bench::unlisted(served);

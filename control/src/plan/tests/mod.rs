@@ -12,7 +12,6 @@ use self::bench::{Bench, info};
 use crate::{
     action::{Action, StopReason},
     event::Event,
-    plan::plan,
 };
 
 const SLEEPY: &str = "{image: a, sleep: {pause_after: 60s, stop_after: 10m, min_awake: 5s}}";
@@ -91,10 +90,10 @@ fn an_app_sleeps_neither_in_use_nor_right_after_a_wake() {
     let request = bench.request("shop");
     bench.pass(seconds(3600));
     assert!(bench.settle().is_empty(), "a request is in flight");
-    let next = plan(&bench.desired, &bench.observed, &bench.activity, bench.now).wake_at;
+    let next = bench.planned("shop").wake_at;
     assert_eq!(next, Some(bench.now + seconds(60)), "nothing else would tell that it ended");
     drop(request);
-    // The lease ended by the real clock, which is long before the bench's: idle for an hour.
+    bench.pass(seconds(60));
     assert_eq!(bench.settle(), ["stop shop-1-0"]);
     bench.wake("shop");
     bench.settle();
@@ -106,11 +105,11 @@ fn an_app_sleeps_neither_in_use_nor_right_after_a_wake() {
 fn a_request_between_hold_and_pause_calls_the_pause_off() {
     let mut bench = awake_bench();
     bench.pass(seconds(61));
-    bench.observed.sample(&bench.activity);
-    let held = plan(&bench.desired, &bench.observed, &bench.activity, bench.now);
-    assert!(held.actions.is_empty(), "nothing is paused before the hold is served");
-    bench.observed.fell_asleep(held.asleep);
-    bench.observed.published(held.snapshot.expect("the hold"), bench.now);
+    let mut held = bench.reconciler.plan(&bench.activity, bench.now).expect("it is due");
+    let planned = held.subjects.pop_first().unwrap().1;
+    assert!(planned.actions.is_empty(), "nothing is paused before the hold is served");
+    let (snapshot, changed) = held.snapshot.expect("the hold");
+    bench.reconciler.published(snapshot, changed, bench.now);
     assert_eq!(*bench.route("shop"), RouteState::Asleep(SleepLevel::Paused));
 
     let request = bench.request("shop");
@@ -153,7 +152,7 @@ fn a_deployment_that_never_gets_ready_leaves_the_former_one_serving_and_is_tried
     assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
     bench.pass(seconds(31));
     assert_eq!(bench.settle(), ["stop shop-2-0"]);
-    let failure = bench.observed.instances[&bench.instance("shop-2-0")].failure.clone();
+    let failure = bench.observed().instances[&bench.instance("shop-2-0")].failure.clone();
     assert!(failure.unwrap().message.contains("not ready 30s after its start"));
     assert!(bench.settle().is_empty(), "not before the back-off ends");
     bench.pass(seconds(6));
@@ -201,8 +200,8 @@ fn a_restart_adopts_what_runs_and_does_nothing_to_it() {
     assert_eq!(*before.route("idle"), RouteState::Asleep(SleepLevel::Paused));
     drop(busy);
 
-    let mut after = Bench::unlisted((*before.observed.served).clone());
-    after.desired = before.desired.clone();
+    let mut after = Bench::unlisted((*before.observed().served).clone());
+    after.reconciler.world.desired = before.world().desired.clone();
     after.images = before.images.clone();
     assert!(!after.turn(), "nothing is done or changed before the engine has answered");
     assert_eq!(after.served_by("shop"), ["shop-1-0"]);
@@ -223,10 +222,10 @@ fn a_deleted_app_is_not_served_and_its_containers_go_when_their_requests_have() 
     let lease = bench.activity.endpoint(&id.clone().into()).begin();
     bench.delete("shop");
     assert!(bench.settle().is_empty());
-    assert!(bench.observed.served.app(&bench.app("shop")).is_none());
+    assert!(bench.observed().served.app(&bench.app("shop")).is_none());
     drop(lease);
     assert_eq!(bench.settle(), ["remove shop-1-0"]);
-    assert!(bench.observed.instances.is_empty());
+    assert!(bench.observed().instances.is_empty());
 }
 
 #[test]
@@ -236,7 +235,7 @@ fn while_the_engine_is_away_nothing_is_done_and_what_serves_serves_on() {
         endpoint: "/var/run/docker.sock".to_owned(),
         reason: "connection refused".to_owned(),
     };
-    bench.observed.apply(Event::EngineDown(error), bench.now);
+    bench.tell(Event::EngineDown(error));
     bench.put("second", "{image: a}");
     assert!(bench.settle().is_empty());
     assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
@@ -253,7 +252,7 @@ fn a_look_that_began_before_an_action_ended_does_not_undo_it() {
     bench.pass(seconds(61));
     bench.settle();
     let late = Event::EngineListed { info: info(), listing, began };
-    bench.observed.apply(late, bench.now);
+    bench.tell(late);
     assert!(bench.settle().is_empty(), "it is still known to be paused");
 }
 
@@ -298,7 +297,7 @@ fn an_instance_that_is_being_stopped_takes_no_request() {
     let mut bench = awake_bench();
     let instance = bench.instance("shop-1-0");
     let stop = Action::Stop { instance, grace: seconds(10), why: StopReason::Sleep };
-    bench.observed.begun(&stop, bench.now);
+    bench.reconciler.begun(&stop, bench.now);
     let _request = bench.request("shop");
     bench.settle();
     assert_ne!(bench.served_by("shop"), ["shop-1-0"]);
@@ -321,9 +320,8 @@ fn a_former_deployment_that_crashes_once_still_stands_in_for_one_that_never_got_
 fn an_app_that_cannot_be_read_is_left_alone() {
     let mut bench = awake_bench();
     let app = bench.app("shop");
-    bench.desired.apps.remove(&app);
-    bench.desired.unreadable.insert(app);
-    bench.desired.revision += 1;
+    bench.reconciler.world.desired.apps.remove(&app);
+    bench.change(|change| (change.whole, change.unreadable) = (true, [app].into()));
     assert!(bench.settle().is_empty());
     assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
 }
@@ -335,7 +333,7 @@ fn a_container_that_cannot_be_looked_at_is_not_taken_for_gone() {
     let listing = Listing { containers: Vec::new(), unknown };
     bench.pass(seconds(1));
     let event = Event::EngineListed { info: info(), listing, began: bench.now };
-    bench.observed.apply(event, bench.now);
+    bench.tell(event);
     assert!(bench.settle().is_empty());
     assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
 }
@@ -348,9 +346,9 @@ fn an_unhealthy_instance_is_not_ended_before_its_requests_have_had_their_time() 
     let id = bench.instance("shop-1-0");
     let socket = bench.activity.endpoint(&id.clone().into()).begin();
     bench.broken.push("a");
-    let epoch = bench.observed.instances[&id].epoch;
+    let epoch = bench.observed().instances[&id].epoch;
     let outcome = Err("503".to_owned());
-    bench.observed.apply(Event::Probed { endpoint: id.into(), epoch, outcome }, bench.now);
+    bench.tell(Event::Probed { endpoint: id.into(), epoch, outcome });
     bench.settle();
     bench.pass(seconds(20));
     assert!(bench.settle().is_empty(), "a request is on it still");

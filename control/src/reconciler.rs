@@ -1,0 +1,155 @@
+//! The loop without its surroundings: what is meant, what is seen, and what follows.
+//!
+//! No I/O, no clock, no chance: the reactor drives it in production, the tests in virtual time.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use weir_config::{Activity, AppName, Desired, Moment, Snapshot};
+
+use crate::{
+    action::Action,
+    agenda::{Agenda, Scope},
+    event::{DesiredChange, Event},
+    observed::Observed,
+    plan::{Plan, plan},
+    subject::Subject,
+};
+
+/// The world at one moment: everything that decisions are made from.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) desired: Desired,
+    pub(crate) observed: Observed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Reconciler {
+    pub(crate) world: World,
+    agenda: Agenda,
+}
+
+impl Reconciler {
+    /// One that wants nothing yet: begin with a change that is all there is, because to a plan
+    /// without apps every app that is served would be gone.
+    pub(crate) fn new(observed: Observed) -> Self {
+        let world = World { desired: Desired::default(), observed };
+        Self { world, agenda: Agenda::default() }
+    }
+
+    /// Takes in something that happened.
+    pub(crate) fn take(&mut self, event: Event, activity: &Activity, now: Moment) {
+        match event {
+            Event::Desired(change) => self.change(change, activity, now),
+            event => self.world.observed.apply(event, now, &mut self.agenda),
+        }
+    }
+
+    /// What follows by now; `None` if nothing can.
+    pub(crate) fn plan(&mut self, activity: &Activity, now: Moment) -> Option<Plan> {
+        let scope = self.agenda.take(now)?;
+        let World { desired, observed } = &mut self.world;
+        match &scope {
+            Scope::Everything => observed.sample_all(activity),
+            Scope::Some(subjects) => subjects.iter().for_each(|s| observed.sample(s, activity)),
+        }
+        let plan = plan(desired, observed, activity, now, &scope);
+        for (subject, planned) in &plan.subjects {
+            self.agenda.plan_again(subject, planned.wake_at);
+            if let (Subject::App(app), Some(level)) = (subject, planned.asleep) {
+                observed.fell_asleep(app, level);
+            }
+        }
+        Some(plan)
+    }
+
+    /// Notes that an action of the plan has been begun: what it acts on may take no request any more.
+    pub(crate) fn begun(&mut self, action: &Action, now: Moment) {
+        self.agenda.touch_instance(action.instance());
+        self.world.observed.begun(action, now);
+    }
+
+    /// Notes that an action of the plan found no room: it is planned again when there is some, if
+    /// it is still right then.
+    pub(crate) fn postponed(&mut self, subject: Subject) {
+        self.agenda.postpone(subject);
+    }
+
+    /// Notes that the plan's snapshot is served, which may allow the next step of `changed`.
+    pub(crate) fn published(
+        &mut self,
+        snapshot: Arc<Snapshot>,
+        changed: BTreeSet<Subject>,
+        now: Moment,
+    ) {
+        self.world.observed.published(snapshot, &changed, now);
+        changed.into_iter().for_each(|subject| self.agenda.touch(subject));
+    }
+
+    /// When to plan again though nothing happens.
+    pub(crate) fn next_due(&self) -> Moment {
+        self.agenda.next_due()
+    }
+
+    fn change(&mut self, change: DesiredChange, activity: &Activity, now: Moment) {
+        let subjects = change.subjects();
+        if change.whole {
+            self.remove_others(&change, activity, now);
+            self.agenda.touch_everything();
+        }
+        let World { desired, observed } = &mut self.world;
+        for (name, shard) in change.shards {
+            desired.unreadable_shards.remove(&name);
+            let members = shard.as_ref().map_or(&[][..], |shard| &shard.members);
+            observed.shard_changed(&name, members, now);
+            match shard {
+                Some(shard) => _ = desired.shards.insert(name, shard),
+                None => _ = desired.shards.remove(&name),
+            }
+        }
+        for (name, app) in change.apps {
+            self.world.desired.unreadable.remove(&name);
+            match app {
+                Some(app) => {
+                    let World { desired, observed } = &mut self.world;
+                    let former = desired.apps.get(&name).map(Arc::as_ref);
+                    observed.app_changed(former, &app, now);
+                    desired.apps.insert(name, app);
+                }
+                None => self.remove(&name, activity, now),
+            }
+        }
+        let desired = &mut self.world.desired;
+        desired.revision = change.revision;
+        desired.unreadable.extend(change.unreadable);
+        desired.unreadable_shards.extend(change.unreadable_shards);
+        subjects.into_iter().for_each(|subject| self.agenda.touch(subject));
+    }
+
+    /// Removes what is not in a change that is all there is.
+    fn remove_others(&mut self, change: &DesiredChange, activity: &Activity, now: Moment) {
+        let World { desired, observed } = &self.world;
+        // The observed ones too: the snapshot that was served last may hold one that was deleted
+        // since.
+        let known = desired.apps.keys().chain(observed.apps.keys());
+        let kept: BTreeSet<_> = change.apps.iter().map(|(name, _)| name).collect();
+        let gone: Vec<_> = known.filter(|name| !kept.contains(name)).cloned().collect();
+        let kept: BTreeSet<_> = change.shards.iter().map(|(name, _)| name).collect();
+        let known = desired.shards.keys();
+        let gone_shards: Vec<_> = known.filter(|name| !kept.contains(name)).cloned().collect();
+        for name in gone.iter().filter(|name| !change.unreadable.contains(*name)) {
+            self.remove(name, activity, now);
+        }
+        let World { desired, observed } = &mut self.world;
+        for name in gone_shards.iter().filter(|name| !change.unreadable_shards.contains(*name)) {
+            desired.shards.remove(name);
+            observed.shard_changed(name, &[], now);
+        }
+    }
+
+    fn remove(&mut self, app: &AppName, activity: &Activity, now: Moment) {
+        let World { desired, observed } = &mut self.world;
+        desired.apps.remove(app);
+        observed.app_removed(app, now);
+        activity.remove_app(app);
+    }
+}

@@ -1,0 +1,34 @@
+//! What a change, a plan or an event is about.
+
+use std::fmt;
+
+use weir_config::{AppName, EndpointId, MemberOf, ShardName};
+
+/// An object that is planned for itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Subject {
+    Shard(ShardName),
+    App(AppName),
+}
+
+impl From<&EndpointId> for Subject {
+    /// Whose endpoint it is.
+    fn from(endpoint: &EndpointId) -> Self {
+        match endpoint {
+            EndpointId::Instance(instance) => Self::App(instance.app.clone()),
+            EndpointId::Member(member) => match &member.of {
+                MemberOf::App(app) => Self::App(app.clone()),
+                MemberOf::Shard(shard) => Self::Shard(shard.clone()),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shard(name) => write!(f, "Shard/{name}"),
+            Self::App(name) => write!(f, "App/{name}"),
+        }
+    }
+}

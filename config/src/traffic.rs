@@ -29,7 +29,8 @@ impl Default for TrafficPolicy {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// How an app's instances are reached, by requests and by health checks alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Upstream {
     pub protocol: UpstreamProtocol,
     pub tls: Option<UpstreamTls>,

@@ -20,6 +20,7 @@ mod instance;
 mod members;
 mod observed;
 mod plan;
+mod probe;
 mod prober;
 mod random;
 mod reactor;

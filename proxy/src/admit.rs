@@ -138,7 +138,7 @@ impl Gateway {
                 return Err(refusal);
             }
             if let Some(endpoint) = &endpoint {
-                let Some(standing) = endpoint.activity.stand(&route.policy.outlier, now) else {
+                let Some(standing) = endpoint.stand(&route.policy.outlier, now) else {
                     continue;
                 };
                 ctx.attempts.standing = standing;

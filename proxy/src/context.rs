@@ -35,12 +35,14 @@ pub(crate) struct Context {
     pub(crate) deadline: Option<Instant>,
     /// Bytes of its body that were given to the endpoint of this attempt.
     pub(crate) body: u64,
-    /// Where the answer to a request to upgrade waits.
+    /// What bounds the instance's silence where Pingora cannot.
     pub(crate) gate: Option<Arc<Gate>>,
     /// From the trailer of the app's answer.
     pub(crate) grpc_status: Option<u8>,
     /// What to answer when Pingora reports the failure that stands for it.
     pub(crate) refusal: Option<Refusal>,
+    /// Why it was refused, where the client is not told.
+    pub(crate) reason: Option<String>,
 }
 
 /// The attempts to get an answer from an instance.
@@ -86,6 +88,7 @@ impl Context {
             gate: None,
             grpc_status: None,
             refusal: None,
+            reason: None,
         }
     }
 

@@ -126,7 +126,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<()> {
         if let Some(gate) = &ctx.gate {
-            gate.close();
+            gate.begin();
         }
         if let Some(route) = &ctx.route {
             let connection =
@@ -180,6 +180,10 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<()> {
         let status = response.status;
+        if let Some(gate) = ctx.gate.as_ref().filter(|_| status == StatusCode::SWITCHING_PROTOCOLS)
+        {
+            gate.tunnels();
+        }
         let is_final = !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS;
         if is_final && !self.takes_answer(status.as_u16(), session, ctx) {
             let status = ErrorType::HTTPStatus(status.as_u16());
@@ -365,6 +369,7 @@ impl Gateway {
 async fn refuse(session: &mut Session, refusal: &Refusal, ctx: &mut Context) -> Result<()> {
     // An instance that had this request is free again.
     ctx.leases = None;
+    ctx.reason = refusal.reason().map(str::to_owned);
     pages::answer(session, refusal, ctx.request_id).await
 }
 

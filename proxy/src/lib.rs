@@ -28,6 +28,7 @@ mod request_limits;
 mod retry;
 mod timeline;
 mod timeouts;
+mod timer;
 mod tls;
 mod upstream;
 

@@ -33,7 +33,7 @@ pub use self::{
     histogram::{HISTOGRAM_BOUNDS_SECONDS, HistogramReading},
     standing::Standing,
 };
-use crate::{AppName, EndpointId, Moment, Outlier, Rate, Retries, SleepLevel};
+use crate::{AppName, Endpoint, EndpointId, Moment, Outlier, Rate, Retries, SleepLevel};
 
 /// The activity of every app and endpoint. Requests never come here: a route in the snapshot
 /// carries its entries with it.
@@ -286,21 +286,38 @@ impl EndpointActivity {
     pub fn is_ejected(&self, now: Moment) -> bool {
         self.record.is_ejected(now)
     }
+}
+
+impl Endpoint {
+    /// Whether it gets no requests, because it failed so often since it was ready.
+    pub fn is_ejected(&self, now: Moment) -> bool {
+        let record = &self.activity.record;
+        record.is_ejected(now) && record.is_of(self.ready_since) && record.is_ejected(now)
+    }
 
     /// How it stands, having been chosen for a request. `None`: its ejection is over, but another
     /// request has just begun to try it, and this one must choose again.
     pub fn stand(&self, policy: &Outlier, now: Moment) -> Option<Standing> {
-        self.record.stand(policy, now)
+        let record = &self.activity.record;
+        if record.is_of(self.ready_since) {
+            record.stand(policy, now)
+        } else {
+            Some(Standing::Good)
+        }
     }
 
     /// It has answered a request that was given to it with this standing.
     pub fn succeeded(&self, standing: Standing) {
-        self.record.succeeded(standing);
+        let record = &self.activity.record;
+        if record.is_of(self.ready_since) {
+            record.succeeded(standing);
+        }
     }
 
     /// It has failed such a request. Returns whether it is ejected by that.
     pub fn failed(&self, standing: Standing, policy: &Outlier, now: Moment) -> bool {
-        self.record.failed(standing, policy, now)
+        let record = &self.activity.record;
+        record.is_of(self.ready_since) && record.failed(standing, policy, now)
     }
 }
 

@@ -5,7 +5,6 @@ mod connections;
 mod proxy_protocol;
 mod socket;
 mod stream;
-mod timer;
 mod transport;
 mod unsent;
 
@@ -140,6 +139,7 @@ impl Proxy {
                 settings.max_connections_per_client,
             )),
             settings,
+            access_log: access_log.clone(),
             closing: closes,
             stopping: stops,
         };

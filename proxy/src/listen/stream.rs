@@ -26,10 +26,11 @@ use tokio::{
 };
 use weir_config::ProxySettings;
 
-use super::{connections::Dropped, timer::Timer, transport::Transport, unsent::Unsent};
+use super::{connections::Dropped, transport::Transport, unsent::Unsent};
 use crate::{
     connection::{self, Connection, State},
     request_limits::MIN_BYTES_PER_SECOND,
+    timer::Timer,
 };
 
 /// What is written is kept until it is flushed or comes to this: one record of TLS, and so one
@@ -180,6 +181,7 @@ impl ClientStream {
         if !self.expired {
             self.expired = true;
             self.connection.open.count(reason);
+            self.connection.says(answer);
             self.unsent.push(answer);
         }
     }
@@ -261,6 +263,7 @@ impl AsyncWrite for ClientStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.connection.says(bytes);
         loop {
             if this.unsent.len() + bytes.len() <= BUFFER {
                 this.unsent.push(bytes);
@@ -315,7 +318,12 @@ impl AsyncWrite for ClientStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
-        self.get_mut().transport.poll_shutdown(cx)
+        let this = self.get_mut();
+        match this.transport.poll_shutdown(cx) {
+            // The last word of TLS finds no room.
+            Poll::Pending => this.poll_stall(cx).map(Err),
+            closed => closed,
+        }
     }
 }
 

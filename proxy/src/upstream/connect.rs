@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt;
 use weir_config::ProxyProtocol;
 
 use super::{
-    gate::{Gate, Gated},
+    gate::{Gate, GatedStream},
     proxy_protocol,
 };
 
@@ -25,7 +25,7 @@ pub(super) struct Dial {
     pub(super) proxy_protocol: Option<ProxyProtocol>,
     /// The client that the header tells of, and the address that it connected to.
     pub(super) client: Option<(SocketAddr, SocketAddr)>,
-    /// Where the answer to a request to upgrade waits.
+    /// What bounds the instance's silence, if this connection is for a request that needs its own.
     pub(super) gate: Option<Arc<Gate>>,
 }
 
@@ -47,7 +47,9 @@ impl Connect for Dial {
         }
         Ok(match &self.gate {
             None => tcp.into(),
-            Some(gate) => VirtualSocketStream::new(Box::new(Gated::new(tcp, gate.clone()))).into(),
+            Some(gate) => {
+                VirtualSocketStream::new(Box::new(GatedStream::new(tcp, gate.clone()))).into()
+            }
         })
     }
 }

@@ -209,7 +209,12 @@ async fn killed_at_any_moment_of_a_rotation_everything_can_still_be_read() {
         weir = weir.kill_and_restart().await;
         // What cannot be read is no longer the same value, and would be another deployment.
         let (status, answer) = weir.api("PATCH", &path, Some(values.clone())).await;
-        assert_eq!((status, &answer["items"]), (200, &list["items"]), "seed {seed}\n{}", weir.log());
+        assert_eq!(
+            (status, &answer["items"]),
+            (200, &list["items"]),
+            "seed {seed}\n{}",
+            weir.log()
+        );
         assert_eq!(deployment(&weir, &app).await, before);
         let keys = fs::read_to_string(weir.state.join("secrets.key")).unwrap();
         assert_eq!(keys.lines().count(), 1, "the start ends a rotation");

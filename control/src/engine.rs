@@ -28,11 +28,7 @@ const LOG_TAIL: usize = 20;
 const LOG_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs until the loop is gone.
-pub(crate) async fn watch(
-    provider: Arc<dyn Provider>,
-    vault: Vault,
-    events: mpsc::Sender<Event>,
-) {
+pub(crate) async fn watch(provider: Arc<dyn Provider>, vault: Vault, events: mpsc::Sender<Event>) {
     let mut retry = FIRST_RETRY;
     let mut last_error = None;
     while !events.is_closed() {

@@ -23,6 +23,7 @@ mod mask;
 mod members;
 mod observed;
 mod plan;
+mod probe;
 mod prober;
 mod random;
 mod reactor;

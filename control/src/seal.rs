@@ -96,8 +96,7 @@ impl Keyring {
         let key = self.key(&sealed.key);
         let key = key.ok_or_else(|| SealError::UnknownKey(sealed.key.clone()))?;
         let mut bytes = BASE64.decode(&sealed.text).map_err(|_| SealError::Broken)?;
-        let (nonce, ciphertext) =
-            bytes.split_at_mut_checked(NONCE_LEN).ok_or(SealError::Broken)?;
+        let (nonce, ciphertext) = bytes.split_at_mut_checked(NONCE_LEN).ok_or(SealError::Broken)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError::Broken)?;
         let opened = key.cipher()?.open_in_place(nonce, Aad::from(words(of)), ciphertext);
         let value = Zeroizing::new(opened.map_err(|_| SealError::Broken)?.to_vec());

@@ -10,10 +10,11 @@ use std::{
     sync::Arc,
 };
 
-use weir_config::{AppName, Secret, SecretName, Secrets};
+use weir_config::{App, AppName, Secret, SecretName, Secrets};
 use weir_deploy::ContainerSpec;
 
 use crate::{
+    failpoint,
     failure::ActionError,
     key_file::{KeyFile, NoKey},
     mask::Mask,
@@ -74,7 +75,7 @@ impl Vault {
     }
 
     /// Sets (`Some`) and removes secrets of an app: see [`Store::write_secrets`].
-    pub(crate) async fn write(
+    pub(crate) async fn set(
         &self,
         app: &AppName,
         changes: &BTreeMap<SecretName, Option<Secret>>,
@@ -97,16 +98,23 @@ impl Vault {
             Err(damaged) => return Err(damaged.into()),
         };
         let renewed = former.map_or_else(Keyring::new, |former| former.renewed());
-        let keys = self.keys.write(renewed)?;
+        let keys = self.write(renewed)?;
         self.seal_anew(&keys).await
     }
 
     async fn seal_anew(&self, keys: &Keyring) -> Result<Rotated, VaultError> {
         let resealed = self.store.reseal(keys).await?;
-        self.keys.write(keys.reduced(|key| resealed.former_keys.contains(key)))?;
+        self.write(keys.reduced(|key| resealed.former_keys.contains(key)))?;
         let (key, unreadable) = (keys.newest().to_owned(), resealed.unreadable);
         tracing::info!(key, resealed = resealed.count, ?unreadable, "secrets are sealed anew");
         Ok(Rotated { key, resealed: resealed.count, unreadable })
+    }
+
+    fn write(&self, keys: Keyring) -> io::Result<Arc<Keyring>> {
+        failpoint::pass("before", "key");
+        let written = self.keys.write(keys);
+        failpoint::pass("after", "key");
+        written
     }
 
     /// The values of the secrets that a container is made with.
@@ -146,7 +154,7 @@ impl Vault {
 
     async fn all_values(&self, app: &AppName) -> Result<Vec<Secret>, VaultError> {
         let kept = self.store.sealed_secrets(app).await?;
-        if kept.is_empty() && self.store.app(app).await?.is_none() {
+        if kept.is_empty() && self.store.find::<App>(app).await?.is_none() {
             // It was deleted, and may still write what is no longer known.
             return Err(StoreError::not_found(Kind::App, app).into());
         }

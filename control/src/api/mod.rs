@@ -2,10 +2,10 @@
 
 mod apps;
 mod auth;
+mod call;
 mod explain;
 mod instances;
 mod logs;
-mod objects;
 mod openapi;
 mod problem;
 mod query;

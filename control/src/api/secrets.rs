@@ -3,26 +3,24 @@
 use std::collections::BTreeMap;
 
 use axum::{
-    Extension, Json,
-    body::Bytes,
+    Json,
     extract::{Path, State},
-    http::{HeaderMap, header},
-    response::IntoResponse,
+    http::header,
+    response::{IntoResponse, Response},
 };
 use serde_json::Value;
-use weir_config::{AppName, Problem, Problems, Secret, SecretName};
+use weir_config::{App, AppName, Problem, Problems, Secret, SecretName};
 use zeroize::Zeroizing;
 
 use super::{
     ApiState,
-    objects::{Answer, json, parse_name},
+    call::{Answer, Call, Shown, parse_name},
     problem::ApiProblem,
-    query::Params,
     wait::WaitQuery,
     wire::{KeyRotation, List, ProblemDetails, SecretResource, SecretValue},
 };
 use crate::{
-    store::{Kind, SecretRecord, StoreError, Token},
+    store::{Kind, SecretRecord, StoreError},
     time::rfc3339,
     vault::VaultError,
 };
@@ -35,7 +33,7 @@ type Changes = BTreeMap<SecretName, Option<Secret>>;
 pub(crate) async fn list(State(state): State<ApiState>, Path(name): Path<String>) -> Answer {
     let name: AppName = parse_name(&name)?;
     let secrets = state.store.secrets(&name).await?;
-    if secrets.is_empty() && state.store.app(&name).await?.is_none() {
+    if secrets.is_empty() && state.store.find::<App>(&name).await?.is_none() {
         return Err(StoreError::not_found(Kind::App, &name).into());
     }
     Ok(shown(secrets))
@@ -47,14 +45,8 @@ pub(crate) async fn list(State(state): State<ApiState>, Path(name): Path<String>
     request_body = BTreeMap<String, Option<String>>,
     responses((status = 200, body = List<SecretResource>), (status = 409, body = ProblemDetails),
         (status = 422, body = ProblemDetails)))]
-pub(crate) async fn patch(
-    State(state): State<ApiState>,
-    Extension(token): Extension<Token>,
-    Path(name): Path<String>,
-    Params(query): Params<WaitQuery>,
-    body: Bytes,
-) -> Answer {
-    let Value::Object(written) = json(&body)? else { return Err(not_an_object()) };
+pub(crate) async fn patch(call: Call) -> Answer {
+    let Value::Object(written) = call.json()? else { return Err(not_an_object()) };
     let mut problems = Problems::default();
     let mut changes = Changes::new();
     for (key, value) in written {
@@ -63,7 +55,7 @@ pub(crate) async fn patch(
         let value = problems.take(&pointer, "bad_value", text_or_null(value));
         changes.extend(name.zip(value));
     }
-    write(&state, &token, &query, &name, problems.or_value(changes)?).await
+    write(&call, &problems.or_value(changes)?).await
 }
 
 /// Sets a secret: to the body, or of a JSON body to its `value`.
@@ -71,57 +63,40 @@ pub(crate) async fn patch(
     request_body(content((SecretValue = "application/json"), (String = "text/plain"))),
     responses((status = 200, body = List<SecretResource>), (status = 409, body = ProblemDetails),
         (status = 422, body = ProblemDetails)))]
-pub(crate) async fn put(
-    State(state): State<ApiState>,
-    Extension(token): Extension<Token>,
-    Path((name, key)): Path<(String, String)>,
-    Params(query): Params<WaitQuery>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let is_json = content_type.is_some_and(|value| value.starts_with("application/json"));
-    let (pointer, value) = if is_json {
-        let Value::Object(mut written) = json(&body)? else { return Err(not_an_object()) };
-        let value = written.remove("value").unwrap_or_default();
-        let text = "write a text".to_owned();
-        ("/value", text_or_null(value).and_then(|value| value.ok_or(text)))
+pub(crate) async fn put(Path((_app, key)): Path<(String, String)>, call: Call) -> Answer {
+    let content_type = call.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    let (pointer, value) = if content_type.is_some_and(|v| v.starts_with("application/json")) {
+        let Value::Object(mut written) = call.json()? else { return Err(not_an_object()) };
+        let value = text_or_null(written.remove("value").unwrap_or_default());
+        ("/value", value.and_then(|value| value.ok_or_else(|| "write a text".to_owned())))
     } else {
-        let text = String::from_utf8(body.to_vec()).map_err(|_| "it is not UTF-8".to_owned());
-        ("", text.and_then(|text| Secret::new(Zeroizing::new(text))))
+        let text = str::from_utf8(&call.body).map_err(|_| "it is not UTF-8".to_owned());
+        ("", text.and_then(|text| Secret::new(Zeroizing::new(text.to_owned()))))
     };
     let mut problems = Problems::default();
     let key = problems.take("/key", "bad_name", key.parse::<SecretName>());
     let value = problems.take(pointer, "bad_value", value);
     let changes = key.zip(value).map(|(key, value)| (key, Some(value))).into_iter().collect();
-    write(&state, &token, &query, &name, problems.or_value(changes)?).await
+    write(&call, &problems.or_value(changes)?).await
 }
 
 /// Removes a secret. A deployment that is kept for a rollback keeps its value.
 #[utoipa::path(delete, path = "/v1/apps/{name}/secrets/{key}", params(WaitQuery),
     responses((status = 200, body = List<SecretResource>), (status = 404, body = ProblemDetails)))]
-pub(crate) async fn delete(
-    State(state): State<ApiState>,
-    Extension(token): Extension<Token>,
-    Path((name, key)): Path<(String, String)>,
-    Params(query): Params<WaitQuery>,
-) -> Answer {
-    let (app, key): (AppName, SecretName) = (parse_name(&name)?, parse_name(&key)?);
-    if !state.store.secrets(&app).await?.iter().any(|secret| secret.name == key) {
+pub(crate) async fn delete(Path((_app, key)): Path<(String, String)>, call: Call) -> Answer {
+    let (app, key): (AppName, SecretName) = (call.name::<App>()?, parse_name(&key)?);
+    if !call.state.store.secrets(&app).await?.iter().any(|secret| secret.name == key) {
         return Err(ApiProblem::not_found(&format!("{app} has no secret `{key}`")));
     }
-    write(&state, &token, &query, &name, Changes::from([(key, None)])).await
+    write(&call, &Changes::from([(key, None)])).await
 }
 
 /// Makes a new key and seals every secret with it, while everything goes on.
 #[utoipa::path(post, path = "/v1/secrets/actions/rotate-key",
     responses((status = 200, body = KeyRotation), (status = 409, body = ProblemDetails)))]
-pub(crate) async fn rotate_key(
-    State(state): State<ApiState>,
-    Extension(token): Extension<Token>,
-) -> Answer {
-    tracing::info!(actor = token.id, "the key of secrets is rotated");
-    let rotated = state.vault.rotate().await.map_err(|error| match error {
+pub(crate) async fn rotate_key(call: Call) -> Answer {
+    tracing::info!(actor = call.token.id, "the key of secrets is rotated");
+    let rotated = call.state.vault.rotate().await.map_err(|error| match error {
         VaultError::NoKey(why) => StoreError::from(why).into(),
         VaultError::Store(error) => ApiProblem::from(error),
         VaultError::Seal(_) | VaultError::File(_) => ApiProblem::internal(&error),
@@ -131,14 +106,9 @@ pub(crate) async fn rotate_key(
     Ok(Json(rotation).into_response())
 }
 
-async fn write(
-    state: &ApiState,
-    token: &Token,
-    query: &WaitQuery,
-    name: &str,
-    changes: Changes,
-) -> Answer {
-    let written = state.vault.write(&parse_name(name)?, &changes, &token.id).await;
+async fn write(call: &Call, changes: &Changes) -> Answer {
+    let (name, limit) = (call.name::<App>()?, call.wait.limit()?);
+    let written = call.state.vault.set(&name, changes, &call.token.id).await;
     let written = written.map_err(|error| match error {
         // Here it is the secret that is too much.
         StoreError::SecretIsVariable(ref name) => {
@@ -148,7 +118,7 @@ async fn write(
         error => ApiProblem::from(error),
     })?;
     if let Some(app) = written.app {
-        state.settle(app, query, |status| status.phase.is_settled()).await?;
+        call.state.settle(app, limit, App::is_settled).await?;
     }
     Ok(shown(written.secrets))
 }
@@ -167,7 +137,7 @@ fn not_an_object() -> ApiProblem {
     ApiProblem::bad_request("bad_json", why)
 }
 
-fn shown(secrets: Vec<SecretRecord>) -> axum::response::Response {
+fn shown(secrets: Vec<SecretRecord>) -> Response {
     let resource = |SecretRecord { name, version, written_at }| SecretResource {
         name: name.to_string(),
         version,

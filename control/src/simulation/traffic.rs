@@ -69,10 +69,6 @@ impl Traffic {
         self.requests.remove(&number)
     }
 
-    pub(super) fn get(&self, number: u64) -> Option<&Request> {
-        self.requests.get(&number)
-    }
-
     pub(super) fn are_on(&self, instance: &InstanceId) -> usize {
         let on = self.requests.values().filter_map(|request| request.on.as_ref());
         on.filter(|on| on.instance == *instance).count()

@@ -3,14 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
-use weir_config::{AppName, Secret, SecretName, Template};
+use weir_config::{App, AppName, Secret, SecretName, Template};
 use zeroize::Zeroizing;
 
 use super::{
-    AppRecord, Kind, Store, StoreError,
-    apps::{deploy, select_app},
-    next_revision,
-    objects::{from_json, upsert},
+    Cause, Kind, Object, Record, Store, StoreError, Verb, next_revision,
+    objects::{from_json, select, upsert},
     parse_name, record, signed, unsigned,
 };
 use crate::{
@@ -44,7 +42,7 @@ pub(crate) struct SealedSecret {
 #[derive(Debug)]
 pub(crate) struct WrittenSecrets {
     /// The app as it is then, if it exists.
-    pub(crate) app: Option<AppRecord>,
+    pub(crate) app: Option<Record<App>>,
     pub(crate) secrets: Vec<SecretRecord>,
 }
 
@@ -81,7 +79,7 @@ impl Store {
         actor: &str,
     ) -> Result<WrittenSecrets, StoreError> {
         let written = self.write(async |writing| {
-            let former = select_app(writing, app).await?;
+            let former = select::<App>(writing, app).await?;
             // Inside the transaction: nothing is sealed with a former key once a rotation has
             // begun to seal everything anew.
             let keyring = keys.keys()?;
@@ -91,7 +89,7 @@ impl Store {
                 return Ok((None, WrittenSecrets { app: former, secrets }));
             }
             let is_set = changes.iter().any(|(_, value)| value.is_some());
-            if is_set && former.as_ref().is_some_and(|app| app.manifest.spec.image.is_none()) {
+            if is_set && former.as_ref().is_some_and(|app| app.spec.image.is_none()) {
                 return Err(StoreError::NoImage(app.clone()));
             }
             let revision = next_revision(writing).await?;
@@ -104,12 +102,14 @@ impl Store {
                 return Err(StoreError::TooManySecrets { most: MAX_SECRETS });
             }
             if let Some(former) = &former {
-                upsert(writing, Kind::App, app, &former.manifest.spec, revision).await?;
-                deploy(writing, &self.meant(former)?.app, former.deployment.as_ref(), false).await?;
+                upsert(writing, Kind::App, app, &former.spec, revision).await?;
+                let meant = former.meant(&self.base_domain)?.app;
+                meant.write_extra(writing, Some(former), Verb::Secrets).await?;
             }
             prune(writing, app).await?;
-            record(writing, revision, actor, "secrets", Kind::App, app).await?;
-            let written = WrittenSecrets { app: select_app(writing, app).await?, secrets };
+            let cause = Cause { actor, verb: Verb::Secrets };
+            record(writing, revision, cause, Kind::App, app).await?;
+            let written = WrittenSecrets { app: select(writing, app).await?, secrets };
             Ok((Some(revision), written))
         });
         let (revision, written) = written.await?;
@@ -256,7 +256,8 @@ async fn effective<'a>(
     let live: Result<Vec<_>, _> =
         rows.fetch_all(connection).await?.iter().map(SealedSecret::of).collect();
     let live: BTreeMap<_, _> = live?.into_iter().map(|s| (s.name.clone(), s)).collect();
-    let is_change = |(name, value): &(&SecretName, Option<&Secret>)| match (live.get(*name), value) {
+    let is_change = |(name, value): &(&SecretName, Option<&Secret>)| match (live.get(*name), value)
+    {
         (None, None) => false,
         (Some(live), Some(value)) => live.open(keyring).map_or(true, |live| !same(&live, value)),
         (Some(_), None) | (None, Some(_)) => true,

@@ -3,11 +3,11 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use sqlx::{Connection, Row, SqliteConnection};
-use weir_config::{App, AppManifest, HostName, Hostname, InstanceId, parse_documents};
+use weir_config::{AppManifest, HostName, Hostname, InstanceId, parse_documents};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::store::{Precondition, SecretRecord};
+use crate::store::{Cause, Precondition, SecretRecord, Verb};
 
 struct Bench {
     vault: Vault,
@@ -51,9 +51,10 @@ impl Bench {
         let text = format!("kind: App\nname: {name}\nspec: {spec}");
         let manifest: AppManifest = parse_documents(&text).unwrap()[0].decode().unwrap();
         let app = App::from_manifest(&manifest, &"test.example".parse().unwrap()).unwrap();
+        let cause = Cause { actor: "test", verb: Verb::Put };
         let store = &self.vault.store;
-        let written = store.put_app(&manifest, &app, Precondition::None, false, "test").await?;
-        Ok(written.record.deployment.map_or(0, |deployment| deployment.number))
+        let written = store.put(&manifest.spec, &app, Precondition::None, cause).await?;
+        Ok(written.record.extra.map_or(0, |deployment| deployment.number))
     }
 
     async fn write(
@@ -63,13 +64,13 @@ impl Bench {
     ) -> Result<WrittenSecrets, StoreError> {
         let secret = |text: &str| Secret::new(Zeroizing::new(text.to_owned())).unwrap();
         let changes = changes.iter().map(|(n, value)| (name(n), value.map(secret))).collect();
-        self.vault.write(&app.parse().unwrap(), &changes, "test").await
+        self.vault.set(&app.parse().unwrap(), &changes, "test").await
     }
 
     /// Sets one, and returns the number of the app's deployment.
     async fn set(&self, app: &str, name: &str, value: &str) -> u64 {
         let written = self.write(app, &[(name, Some(value))]).await.unwrap();
-        written.app.and_then(|app| app.deployment).map_or(0, |deployment| deployment.number)
+        written.app.and_then(|app| app.extra).map_or(0, |deployment| deployment.number)
     }
 
     async fn list(&self, app: &str) -> Vec<SecretRecord> {
@@ -79,7 +80,7 @@ impl Bench {
     /// What a container of the newest deployment is made with.
     async fn values(&self, app: &str) -> Result<Vec<(String, String)>, ActionError> {
         let app: AppName = app.parse().unwrap();
-        let deployed = self.vault.store.app(&app).await.unwrap().unwrap().deployment.unwrap();
+        let deployed = self.vault.store.read::<App>(&app).await.unwrap().extra.unwrap();
         let (deployment, template) = (deployed.number, deployed.template);
         let instance = InstanceId { app, deployment, ordinal: 0, host: HostName::local() };
         let secrets = self.vault.secrets_of(&ContainerSpec { instance, template }).await?;
@@ -109,7 +110,7 @@ async fn another_value_is_another_deployment_and_the_same_one_is_no_change() {
     assert!(bench.list("shop").await[0].version > before[0].version);
     let several = [("KEY", None), ("A", Some("a")), ("B", Some("b")), ("NEVER_THERE", None)];
     let written = bench.write("shop", &several).await.unwrap();
-    assert_eq!(written.app.unwrap().deployment.unwrap().number, 4, "one for all of them");
+    assert_eq!(written.app.unwrap().extra.unwrap().number, 4, "one for all of them");
     let values = bench.values("shop").await.unwrap();
     assert_eq!(values, [("A".into(), "a".into()), ("B".into(), "b".into())]);
     // What does not change what containers are made from makes no deployment either.
@@ -127,7 +128,8 @@ async fn secrets_may_come_before_their_app_and_go_with_it() {
     assert_eq!(rows.len(), 1, "a value that no deployment names is not kept");
     assert_eq!(bench.put_app("shop", "{image: a}").await.unwrap(), 1);
     assert_eq!(bench.value("shop").await.unwrap(), "final");
-    bench.vault.store.delete_app(&"shop".parse().unwrap(), "test").await.unwrap();
+    let (store, shop) = (&bench.vault.store, "shop".parse().unwrap());
+    store.delete::<App>(&shop, Precondition::None, "test").await.unwrap();
     assert_eq!(bench.sql("SELECT name FROM secrets").await.len(), 0);
 }
 
@@ -137,8 +139,8 @@ async fn a_deployment_that_is_kept_keeps_its_values() {
     bench.put_app("shop", "{image: a}").await.unwrap();
     bench.set("shop", "KEY", "former").await;
     let store = &bench.vault.store;
-    let record = store.app(&"shop".parse().unwrap()).await.unwrap().unwrap();
-    let template = record.deployment.unwrap().template;
+    let record = store.read::<App>(&"shop".parse().unwrap()).await.unwrap();
+    let template = record.extra.unwrap().template;
     bench.set("shop", "KEY", "latter").await;
     bench.write("shop", &[("KEY", None)]).await.unwrap();
     assert_eq!(bench.value("shop").await.unwrap(), "");
@@ -183,9 +185,7 @@ async fn rows_that_are_swapped_or_changed_do_not_open() {
         bench.set(app, "KEY", &format!("of {app}")).await;
     }
     assert_eq!(bench.value("blog").await.unwrap(), "of blog");
-    bench
-        .sql("UPDATE secrets SET sealed = (SELECT sealed FROM secrets WHERE app = 'shop')")
-        .await;
+    bench.sql("UPDATE secrets SET sealed = (SELECT sealed FROM secrets WHERE app = 'shop')").await;
     let broken = "the secret KEY cannot be had: it does not open: it was changed, or belongs \
                   somewhere else; set it again";
     assert_eq!(bench.value("blog").await.unwrap_err(), broken);

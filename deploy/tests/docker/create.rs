@@ -55,7 +55,8 @@ async fn a_strangers_container_is_left_alone() {
     };
     let id = world.raw.create_container(Some(options), body).await.unwrap().id;
 
-    let error = docker.create(&world.spec(1, world.template(SERVE)), &Secrets::new()).await.unwrap_err();
+    let error =
+        docker.create(&world.spec(1, world.template(SERVE)), &Secrets::new()).await.unwrap_err();
     let owner = "a container that Weir did not make".to_owned();
     assert_eq!(error, ProviderError::NameTaken { name, owner });
     assert_eq!(docker.inspect(&instance).await.unwrap(), None);
@@ -72,7 +73,8 @@ async fn two_weirs_on_one_engine_do_not_touch_each_other() {
     let before = world.container(&instance).await;
 
     let other = Docker::new(HostName::local(), &socket(), "another");
-    let error = other.create(&world.spec(1, world.template(SERVE)), &Secrets::new()).await.unwrap_err();
+    let error =
+        other.create(&world.spec(1, world.template(SERVE)), &Secrets::new()).await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains(&format!("another Weir (cluster {})", world.cluster)), "{text}");
     assert_eq!(other.inspect(&instance).await.unwrap(), None);
@@ -94,7 +96,8 @@ async fn a_missing_image_is_named_with_the_reason() {
     ] {
         let mut template = world.template(SERVE);
         template.image = image.to_owned();
-        let error = world.docker.create(&world.spec(1, template), &Secrets::new()).await.unwrap_err();
+        let error =
+            world.docker.create(&world.spec(1, template), &Secrets::new()).await.unwrap_err();
         assert!(matches!(error, ProviderError::Image { .. }), "{error:?}");
         let text = error.to_string();
         for part in [&format!("`{image}`"), "not on this host", reason] {

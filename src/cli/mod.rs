@@ -15,6 +15,7 @@ mod manifests;
 mod members;
 mod outcome;
 mod progress;
+mod secret;
 mod sleep;
 mod steps;
 mod table;
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Sleep(sleep::Sleep),
     Wake(sleep::Wake),
     Delete(delete::Delete),
+    #[command(visible_alias = "secrets")]
+    Secret(secret::Secret),
     Explain(explain::Explain),
     Upgrade(upgrade::Upgrade),
     Check(check::Check),
@@ -65,6 +68,7 @@ impl Command {
             Self::Sleep(command) => command.run().await,
             Self::Wake(command) => command.run().await,
             Self::Delete(command) => command.run().await,
+            Self::Secret(command) => command.run().await,
             Self::Explain(command) => command.run().await,
             Self::Upgrade(command) => command.run().await,
             Self::Check(command) => command.run(),

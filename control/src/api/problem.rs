@@ -84,8 +84,7 @@ impl From<StoreError> for ApiProblem {
             }
             StoreError::HostnameTaken { .. } => Self::conflict("hostname_taken", detail.clone())
                 .with_error("/spec/hostnames", "taken", &detail),
-            StoreError::NoSuchShard { index, .. } => {
-                let pointer = format!("/spec/shards/{index}");
+            StoreError::NoSuchShard { pointer, .. } => {
                 Problems(vec![Problem::new(pointer, "no_shard", detail)]).into()
             }
             StoreError::ShardInUse { .. } => Self::conflict("shard_in_use", detail),

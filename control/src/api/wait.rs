@@ -87,7 +87,7 @@ impl ApiState {
     }
 
     /// Late is not wrong: what is shown says how far the loop is.
-    async fn caught_up(&self, revision: u64) {
+    pub(super) async fn caught_up(&self, revision: u64) {
         let is_served = |world: &World| {
             world.desired.revision >= revision && world.observed.served.revision >= revision
         };

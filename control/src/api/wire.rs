@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use weir_config::{AppSpec, Problem, ShardSpec};
+use weir_config::{AppSpec, HostSpec, Problem, ShardSpec};
 
 /// An app as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -189,19 +189,54 @@ pub struct InstanceResource {
 /// A machine with a container engine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HostResource {
+    /// Always `Host`.
+    pub kind: String,
     pub name: String,
-    /// `ready`, `disconnected` or `unknown`.
+    /// Grows by one with every change of the spec; 0 of `local` when nobody has written it.
+    pub generation: u64,
+    /// The place of the last change in the order of all changes; also the `ETag`.
+    pub revision: u64,
+    pub spec: HostSpec,
+    pub status: HostStatus,
+}
+
+/// How a host is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HostStatus {
+    /// `unknown`, `ready`, `suspect`, `disconnected`, `lost` or `returned`.
     pub state: String,
+    /// Why its engine does not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
+    /// Where its instances are reached; none of `local`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<u64>,
     /// Bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
     pub instances: u64,
+}
+
+/// What to bring to where it would be placed anew.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConvergeRequest {
+    /// Only tell.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// An instance that is on another host than it would be placed on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DriftResource {
+    pub app: String,
+    pub instance: String,
+    /// Where it is.
+    pub host: String,
 }
 
 /// Why a host name gets what it gets.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use weir_config::{
-    App, AppManifest, AppName, AppSpec, Deployment, DesiredApp, HostPath, Source, Template,
+    App, AppManifest, AppName, AppSpec, Deployment, DesiredApp, HostPath, ShardName, Source,
+    Template,
 };
 
 use super::{
@@ -77,11 +78,7 @@ impl Store {
             let revision = next_revision(writing).await?;
             claim_hostnames(writing, &app.name, &app.hostnames).await?;
             upsert(writing, Kind::App, &app.name, &manifest.spec, revision).await?;
-            let shards = match &app.source {
-                Source::Shards(shards) => &**shards,
-                Source::Image(_) | Source::Upstreams(_) => &[],
-            };
-            name_shards(writing, &app.name, shards).await?;
+            name_shards(writing, &app.name, &shards_of(app)).await?;
             let deployed = former.as_ref().and_then(|former| former.deployment.as_ref());
             if let Source::Image(template) = &app.source
                 && (redeploy || deployed.is_none_or(|former| former.template != *template))
@@ -144,6 +141,18 @@ impl Store {
         let (generation, deployment) = (record.meta.generation, record.deployment.clone());
         Ok(DesiredApp { app, generation, deployment })
     }
+}
+
+/// The shards that an app names, each with its place: those whose members answer, or the one on
+/// whose hosts it runs.
+fn shards_of(app: &App) -> Vec<(String, &ShardName)> {
+    let source = match &app.source {
+        Source::Shards(shards) => &**shards,
+        Source::Image(_) | Source::Upstreams(_) => &[],
+    };
+    let source = source.iter().enumerate().map(|(i, name)| (format!("/spec/shards/{i}"), name));
+    let placement = app.placement.shard.iter();
+    source.chain(placement.map(|name| ("/spec/placement/shard".to_owned(), name))).collect()
 }
 
 async fn select_app(

@@ -3,16 +3,24 @@
 use std::sync::Arc;
 
 use sqlx::Row;
-use weir_config::Desired;
+use weir_config::{AppName, Desired, HostName, ShardName};
 
 use super::{
     Kind, Store, StoreError,
     apps::{AppRecord, SELECT_APP},
+    hosts::{HostRecord, SELECT_HOST},
     parse_name,
     shards::{SELECT_SHARD, ShardRecord},
     signed, unsigned,
 };
-use crate::subject::Subject;
+
+/// What a commit has changed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Changed {
+    Host(HostName),
+    Shard(ShardName),
+    App(AppName),
+}
 
 impl Store {
     /// Everything as meant, at the last committed revision.
@@ -25,6 +33,17 @@ impl Store {
         let row = sqlx::query("SELECT rev FROM cluster WHERE one = 1").fetch_one(&mut *reading);
         let revision = unsigned(row.await?.try_get("rev")?);
         let mut desired = Desired { revision, ..Desired::default() };
+        for row in &sqlx::query(SELECT_HOST).fetch_all(&mut *reading).await? {
+            match HostRecord::of(row).and_then(|record| record.meant()) {
+                Ok(host) => {
+                    desired.hosts.insert(host.name.clone(), Arc::new(host));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a host cannot be read and is left as it is");
+                    desired.unreadable_hosts.insert(parse_name(row)?);
+                }
+            }
+        }
         for row in &sqlx::query(SELECT_SHARD).fetch_all(&mut *reading).await? {
             match ShardRecord::of(row).and_then(|record| record.meant()) {
                 Ok(shard) => {
@@ -55,7 +74,7 @@ impl Store {
     pub(crate) async fn changes_since(
         &self,
         revision: u64,
-    ) -> Result<Option<(u64, Vec<Subject>)>, StoreError> {
+    ) -> Result<Option<(u64, Vec<Changed>)>, StoreError> {
         let rows = sqlx::query("SELECT rev, kind, name FROM changes WHERE rev > $1 ORDER BY rev")
             .bind(signed(revision))
             .fetch_all(&self.readers)
@@ -69,10 +88,10 @@ impl Store {
             }
             last = rev;
             let kind: String = row.try_get("kind")?;
-            let changed = if kind == Kind::Shard.as_str() {
-                Subject::Shard(parse_name(row)?)
-            } else {
-                Subject::App(parse_name(row)?)
+            let changed = match kind {
+                kind if kind == Kind::Host.as_str() => Changed::Host(parse_name(row)?),
+                kind if kind == Kind::Shard.as_str() => Changed::Shard(parse_name(row)?),
+                _ => Changed::App(parse_name(row)?),
             };
             if !changes.contains(&changed) {
                 changes.push(changed);

@@ -12,6 +12,7 @@ use super::{StoreError, signed, unsigned};
 pub enum Kind {
     App,
     Shard,
+    Host,
 }
 
 impl Kind {
@@ -20,6 +21,7 @@ impl Kind {
         match self {
             Self::App => "App",
             Self::Shard => "Shard",
+            Self::Host => "Host",
         }
     }
 }
@@ -30,6 +32,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::App => "app",
             Self::Shard => "shard",
+            Self::Host => "host",
         })
     }
 }

@@ -18,7 +18,12 @@ use weir_config::{
     has_labels,
 };
 
-use crate::{host::HostState, instance::Instance, observed::Observed, served::serves};
+use crate::{
+    host::HostState,
+    instance::Instance,
+    observed::Observed,
+    served::{own_pool, serves},
+};
 
 /// Where the instances of one deployment should be.
 #[derive(Debug, Default, PartialEq)]
@@ -34,8 +39,8 @@ pub(crate) struct Placed {
 pub(crate) struct Places<'a> {
     pub(super) desired: &'a Desired,
     pub(super) observed: &'a Observed,
-    /// What is on each host; only counted when a host has a limit and something is to be placed.
-    loads: OnceCell<RefCell<BTreeMap<(HostName, AppName), Load>>>,
+    /// Only counted when a host has a limit and something is to be placed.
+    ledger: OnceCell<RefCell<Ledger>>,
 }
 
 /// So much of a host.
@@ -51,7 +56,7 @@ type Count = BTreeMap<HostName, u16>;
 
 impl<'a> Places<'a> {
     pub(crate) fn new(desired: &'a Desired, observed: &'a Observed) -> Self {
-        Self { desired, observed, loads: OnceCell::new() }
+        Self { desired, observed, ledger: OnceCell::new() }
     }
 
     /// Chooses a host for each instance of a deployment.
@@ -113,42 +118,68 @@ impl<'a> Places<'a> {
         placement.takes(host) && placement.shard.as_ref().is_none_or(is_of)
     }
 
-    /// Whether there is room for one more instance of an app. Its own instances do not count: those
-    /// of former deployments leave.
+    /// Whether there is room for one more instance of an app. What it has already does not count
+    /// but for `own`: those of former deployments leave.
     fn has_room(&self, host: &Host, app: &DesiredApp, one: Load, own: u16) -> bool {
+        let Capacity { instances, millicpus, memory } = host.capacity;
         if host.capacity == Capacity::default() {
             return true;
         }
-        let loads = self.loads.get_or_init(|| RefCell::new(self.count())).borrow();
-        let of_host = loads.iter().filter(|((on, of), _)| *on == host.name && *of != app.app.name);
-        let mut sum = one.times(u64::from(own) + 1);
-        of_host.for_each(|(_, load)| sum.add(*load));
+        let ledger = self.ledger.get_or_init(|| RefCell::new(self.count())).borrow();
+        let used = ledger.beside(&app.app.name, &host.name).plus(one.times(u64::from(own) + 1));
         let within = |used, limit: Option<u64>| limit.is_none_or(|limit| used <= limit);
-        let capacity = &host.capacity;
-        within(sum.instances, capacity.instances.map(u64::from))
-            && within(sum.millicpus, capacity.millicpus)
-            && within(sum.memory, capacity.memory)
+        within(used.instances, instances.map(u64::from))
+            && within(used.millicpus, millicpus)
+            && within(used.memory, memory)
     }
 
-    fn count(&self) -> BTreeMap<(HostName, AppName), Load> {
-        let mut loads = BTreeMap::<_, Load>::new();
+    fn count(&self) -> Ledger {
+        let mut ledger = Ledger::default();
         for id in self.observed.instances.keys() {
             let app = self.desired.apps.get(&id.app);
             let deployment = app.and_then(|app| app.deployment.as_ref());
             let one = deployment.map_or_else(Load::one, |d| Load::of(&d.template.resources));
-            loads.entry((id.host.clone(), id.app.clone())).or_default().add(one);
+            ledger.add(id, one);
         }
-        loads
+        ledger
     }
 
+    /// What is placed now takes its room from those that come next.
     fn take(&self, app: &DesiredApp, deployment: &Deployment, instances: &[InstanceId]) {
-        let Some(loads) = self.loads.get() else { return };
-        let mut loads = loads.borrow_mut();
-        loads.retain(|(_, of), _| *of != app.app.name);
+        let Some(ledger) = self.ledger.get() else { return };
+        let mut ledger = ledger.borrow_mut();
+        ledger.forget(&app.app.name);
         let one = Load::of(&deployment.template.resources);
-        for id in instances {
-            loads.entry((id.host.clone(), id.app.clone())).or_default().add(one);
+        instances.iter().for_each(|id| ledger.add(id, one));
+    }
+}
+
+/// What is on each host, in all and of each app.
+#[derive(Debug, Default)]
+struct Ledger {
+    all: BTreeMap<HostName, Load>,
+    of: BTreeMap<AppName, BTreeMap<HostName, Load>>,
+}
+
+impl Ledger {
+    fn add(&mut self, id: &InstanceId, one: Load) {
+        let all = self.all.entry(id.host.clone()).or_default();
+        *all = all.plus(one);
+        let own = self.of.entry(id.app.clone()).or_default().entry(id.host.clone()).or_default();
+        *own = own.plus(one);
+    }
+
+    fn forget(&mut self, app: &AppName) {
+        for (host, own) in self.of.remove(app).unwrap_or_default() {
+            let all = self.all.entry(host).or_default();
+            *all = all.minus(own);
         }
+    }
+
+    /// What other apps than this one have on a host.
+    fn beside(&self, app: &AppName, host: &HostName) -> Load {
+        let own = self.of.get(app).and_then(|own| own.get(host)).copied().unwrap_or_default();
+        self.all.get(host).copied().unwrap_or_default().minus(own)
     }
 }
 
@@ -171,10 +202,20 @@ impl Load {
         }
     }
 
-    fn add(&mut self, more: Self) {
-        self.instances += more.instances;
-        self.millicpus += more.millicpus;
-        self.memory = self.memory.saturating_add(more.memory);
+    fn plus(self, more: Self) -> Self {
+        Self {
+            instances: self.instances + more.instances,
+            millicpus: self.millicpus + more.millicpus,
+            memory: self.memory.saturating_add(more.memory),
+        }
+    }
+
+    fn minus(self, less: Self) -> Self {
+        Self {
+            instances: self.instances.saturating_sub(less.instances),
+            millicpus: self.millicpus.saturating_sub(less.millicpus),
+            memory: self.memory.saturating_sub(less.memory),
+        }
     }
 }
 
@@ -212,7 +253,13 @@ impl<'a> Choice<'a> {
     /// What there is of this deployment, and where there are volumes of those before it.
     fn copies_of_all(&self) -> impl Iterator<Item = (&'a InstanceId, &'a Instance)> {
         let (number, has_data) = (self.deployment.number, self.has_data());
-        let all = self.places.observed.instances_of(&self.app.app.name);
+        let observed = self.places.observed;
+        let seen = observed.instances_of(&self.app.app.name);
+        // What was served on a host whose containers are not known is taken to be there.
+        let served = own_pool(&observed.served, &self.app.app.name).into_iter();
+        let served = served.flat_map(|pool| pool.endpoints()).filter_map(|e| e.id.instance());
+        let believed = served.filter(|id| !observed.host(&id.host).is_listed());
+        let all = seen.chain(believed.map(|id| (id, Instance::unseen())));
         all.filter(move |(id, _)| id.deployment == number || has_data)
     }
 

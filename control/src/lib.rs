@@ -22,6 +22,7 @@ mod instance;
 mod members;
 mod observed;
 mod plan;
+mod probe;
 mod prober;
 mod random;
 mod reactor;
@@ -29,6 +30,8 @@ mod reconciler;
 mod rehearsal;
 mod saver;
 mod served;
+#[cfg(test)]
+mod simulation;
 mod state_dir;
 mod status;
 mod store;

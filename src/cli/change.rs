@@ -46,9 +46,7 @@ impl Change {
         Self { object: format!("Shard/{}", wanted.name), kind }
     }
 
-    /// Nobody has written the host `local` until it has a revision.
     pub(super) fn of_host(current: Option<&HostResource>, wanted: &HostManifest) -> Self {
-        let current = current.filter(|current| current.revision > 0);
         let current = current.map(|current| (current.revision, &current.spec));
         let summary = || match &wanted.spec.engine {
             Some(engine) => format!("engine {engine}"),

@@ -12,7 +12,7 @@ pub use self::container::{PortMapping, Resources, RestartPolicy, Volume};
 pub(crate) use self::traffic::{balance, default_policy};
 use crate::{
     AppManifest, AppName, AppSpec, Balance, HealthSpec, HostPath, Hostname, Member, Placement,
-    ProbeKind, Problem, Problems, RolloutSpec, ShardName, Template, TrafficPolicy,
+    ProbeKind, Problem, Problems, RolloutSpec, ShardName, Template, TrafficPolicy, Upstream,
     decode::decode_partly, shard,
 };
 
@@ -57,7 +57,11 @@ pub struct HealthCheck {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
-    Http { path: String },
+    /// Asked for as a request would be.
+    Http {
+        path: String,
+        upstream: Upstream,
+    },
     Tcp,
 }
 
@@ -132,7 +136,8 @@ impl App {
         let name = problems.take("/name", "bad_name", manifest.name.parse::<AppName>());
         let written = hostnames(&spec.hostnames, &mut problems);
         let source = source(spec, &mut problems);
-        let health = health("/spec/health", &spec.health, &mut problems);
+        let policy = Arc::new(traffic::policy(spec, &mut problems));
+        let health = health("/spec/health", &spec.health, &policy.upstream, &mut problems);
         let sleep = sleep(spec, &mut problems);
         if !(1..=MAX_INSTANCES).contains(&spec.instances) {
             let message = format!("an app has 1 to {MAX_INSTANCES} instances");
@@ -140,7 +145,6 @@ impl App {
         }
         let placement = Placement::from_spec(&spec.placement, &mut problems);
         let balance = balance("/spec/balance", &spec.balance, &mut problems);
-        let policy = Arc::new(traffic::policy(spec, &mut problems));
         let (Some(name), Some(source)) = (name, source) else { return Err(problems) };
         let mut hostnames = vec![HostPath::from(Hostname::of_app(&name, base_domain))];
         for hostname in written {
@@ -228,7 +232,12 @@ fn shards(spec: &AppSpec, written: &[String], problems: &mut Problems) -> Arc<[S
     names.into()
 }
 
-pub(crate) fn health(base: &str, spec: &HealthSpec, problems: &mut Problems) -> HealthCheck {
+pub(crate) fn health(
+    base: &str,
+    spec: &HealthSpec,
+    upstream: &Upstream,
+    problems: &mut Problems,
+) -> HealthCheck {
     for (field, count) in [("rise", spec.rise), ("fall", spec.fall)] {
         if count == 0 {
             let pointer = format!("{base}/{field}");
@@ -255,7 +264,7 @@ pub(crate) fn health(base: &str, spec: &HealthSpec, problems: &mut Problems) -> 
                 let message = "a path starts with `/` and has no spaces";
                 problems.push(Problem::new(format!("{base}/path"), "bad_path", message));
             }
-            Probe::Http { path }
+            Probe::Http { path, upstream: upstream.clone() }
         }
     };
     HealthCheck {

@@ -2,11 +2,11 @@
 
 mod apps;
 mod auth;
+mod call;
 mod explain;
 mod hosts;
 mod instances;
 mod logs;
-mod objects;
 mod openapi;
 mod problem;
 mod query;
@@ -73,7 +73,9 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/instances", get(instances::instances))
         .route("/v1/hosts", get(hosts::list))
         .route("/v1/hosts/{name}", get(hosts::read).put(hosts::put).delete(hosts::delete))
-        .route("/v1/hosts/{name}/actions/{action}", post(hosts::act))
+        .route("/v1/hosts/{name}/actions/cordon", post(hosts::cordon))
+        .route("/v1/hosts/{name}/actions/uncordon", post(hosts::uncordon))
+        .route("/v1/hosts/{name}/actions/drain", post(hosts::drain))
         .route("/v1/hosts/actions/converge", post(hosts::converge))
         .route("/v1/shards/{name}/actions/converge", post(hosts::converge_shard))
         .route("/v1/hostnames/{hostname}/explain", get(explain::explain))

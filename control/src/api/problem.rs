@@ -88,10 +88,15 @@ impl From<StoreError> for ApiProblem {
                 Problems(vec![Problem::new(pointer, "no_shard", detail)]).into()
             }
             StoreError::ShardInUse { .. } => Self::conflict("shard_in_use", detail),
+            StoreError::LocalHost => Self::conflict("host_in_use", detail),
             StoreError::Conflict { kind, .. } => {
                 let (status, title) =
                     (StatusCode::PRECONDITION_FAILED, format!("The {kind} has changed"));
                 Self::new(status, "conflict", &title, detail)
+            }
+            StoreError::Absent { .. } => {
+                let status = StatusCode::PRECONDITION_FAILED;
+                Self::new(status, "conflict", "There is no such object", detail)
             }
             StoreError::Full => {
                 let status = StatusCode::INSUFFICIENT_STORAGE;

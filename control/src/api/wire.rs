@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use weir_config::{AppSpec, HostSpec, Problem, ShardSpec};
 
-/// An app as the API shows it.
+/// An object as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct AppResource {
-    /// Always `App`.
+pub struct Resource<Spec, Status> {
+    /// `App`, `Shard` or `Host`.
     pub kind: String,
     pub name: String,
     /// Grows by one with every change of the spec.
@@ -17,9 +17,13 @@ pub struct AppResource {
     /// RFC 3339.
     pub created_at: String,
     pub updated_at: String,
-    pub spec: AppSpec,
-    pub status: AppStatus,
+    pub spec: Spec,
+    pub status: Status,
 }
+
+pub type AppResource = Resource<AppSpec, AppStatus>;
+pub type ShardResource = Resource<ShardSpec, ShardStatus>;
+pub type HostResource = Resource<HostSpec, HostStatus>;
 
 /// What the loop makes of the spec.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -45,23 +49,6 @@ pub struct AppStatus {
     /// Why it is not as it should be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureDetails>,
-}
-
-/// A shard as the API shows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct ShardResource {
-    /// Always `Shard`.
-    pub kind: String,
-    pub name: String,
-    /// Grows by one with every change of the spec.
-    pub generation: u64,
-    /// The place of the last change in the order of all changes; also the `ETag`.
-    pub revision: u64,
-    /// RFC 3339.
-    pub created_at: String,
-    pub updated_at: String,
-    pub spec: ShardSpec,
-    pub status: ShardStatus,
 }
 
 /// How the members of a shard are.
@@ -186,22 +173,8 @@ pub struct InstanceResource {
     pub message: Option<String>,
 }
 
-/// A machine with a container engine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct HostResource {
-    /// Always `Host`.
-    pub kind: String,
-    pub name: String,
-    /// Grows by one with every change of the spec; 0 of `local` when nobody has written it.
-    pub generation: u64,
-    /// The place of the last change in the order of all changes; also the `ETag`.
-    pub revision: u64,
-    pub spec: HostSpec,
-    pub status: HostStatus,
-}
-
 /// How a host is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HostStatus {
     /// `unknown`, `ready`, `suspect`, `disconnected`, `lost` or `returned`.
     pub state: String,

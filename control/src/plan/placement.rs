@@ -258,7 +258,7 @@ impl<'a> Choice<'a> {
         // What was served on a host whose containers are not known is taken to be there.
         let served = own_pool(&observed.served, &self.app.app.name).into_iter();
         let served = served.flat_map(|pool| pool.endpoints()).filter_map(|e| e.id.instance());
-        let believed = served.filter(|id| !observed.host(&id.host).is_listed());
+        let believed = served.filter(move |id| !observed.host(&id.host).is_listed());
         let all = seen.chain(believed.map(|id| (id, Instance::unseen())));
         all.filter(move |(id, _)| id.deployment == number || has_data)
     }

@@ -3,15 +3,12 @@
 use std::sync::Arc;
 
 use sqlx::Row;
-use weir_config::{AppName, Desired, HostName, ShardName};
+use weir_config::{App, AppName, Desired, Host, HostName, Shard, ShardName};
 
 use super::{
     Kind, Store, StoreError,
-    apps::{AppRecord, SELECT_APP},
-    hosts::{HostRecord, SELECT_HOST},
-    parse_name,
-    shards::{SELECT_SHARD, ShardRecord},
-    signed, unsigned,
+    objects::{Record, select_all},
+    parse_name, signed, unsigned,
 };
 
 /// What a commit has changed.
@@ -33,8 +30,8 @@ impl Store {
         let row = sqlx::query("SELECT rev FROM cluster WHERE one = 1").fetch_one(&mut *reading);
         let revision = unsigned(row.await?.try_get("rev")?);
         let mut desired = Desired { revision, ..Desired::default() };
-        for row in &sqlx::query(SELECT_HOST).fetch_all(&mut *reading).await? {
-            match HostRecord::of(row).and_then(|record| record.meant()) {
+        for row in &select_all::<Host>(&mut reading).await? {
+            match Record::<Host>::of(row).and_then(|record| record.meant(&self.base_domain)) {
                 Ok(host) => {
                     desired.hosts.insert(host.name.clone(), Arc::new(host));
                 }
@@ -44,8 +41,8 @@ impl Store {
                 }
             }
         }
-        for row in &sqlx::query(SELECT_SHARD).fetch_all(&mut *reading).await? {
-            match ShardRecord::of(row).and_then(|record| record.meant()) {
+        for row in &select_all::<Shard>(&mut reading).await? {
+            match Record::<Shard>::of(row).and_then(|record| record.meant(&self.base_domain)) {
                 Ok(shard) => {
                     desired.shards.insert(shard.name.clone(), Arc::new(shard));
                 }
@@ -55,8 +52,8 @@ impl Store {
                 }
             }
         }
-        for row in &sqlx::query(SELECT_APP).fetch_all(&mut *reading).await? {
-            match AppRecord::of(row).and_then(|record| self.meant(&record)) {
+        for row in &select_all::<App>(&mut reading).await? {
+            match Record::<App>::of(row).and_then(|record| record.meant(&self.base_domain)) {
                 Ok(app) => {
                     desired.apps.insert(app.app.name.clone(), Arc::new(app));
                 }

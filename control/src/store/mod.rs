@@ -25,12 +25,9 @@ use sqlx::{
 use tokio::sync::watch;
 use weir_config::Hostname;
 
-pub(crate) use apps::AppRecord;
 pub(crate) use desired::Changed;
 pub use error::StoreError;
-pub(crate) use hosts::HostRecord;
-pub(crate) use objects::{Kind, Precondition, Written};
-pub(crate) use shards::ShardRecord;
+pub(crate) use objects::{Cause, Kind, Object, Precondition, Record, Verb, Written};
 pub(crate) use tokens::Token;
 
 /// A handle to the database; clones share it.
@@ -163,8 +160,7 @@ async fn next_revision(connection: &mut SqliteConnection) -> Result<u64, StoreEr
 async fn record(
     connection: &mut SqliteConnection,
     revision: u64,
-    actor: &str,
-    verb: &str,
+    cause: Cause<'_>,
     kind: Kind,
     name: &str,
 ) -> Result<(), StoreError> {
@@ -183,8 +179,8 @@ async fn record(
     sqlx::query("INSERT INTO audit (rev, at, actor, verb, object) VALUES ($1, $2, $3, $4, $5)")
         .bind(revision)
         .bind(now)
-        .bind(actor)
-        .bind(verb)
+        .bind(cause.actor)
+        .bind(cause.verb.as_str())
         .bind(format!("{}/{name}", kind.as_str()))
         .execute(connection)
         .await?;

@@ -173,7 +173,7 @@ fn what_cannot_go_elsewhere_stays_on_a_draining_host() {
 }
 
 #[test]
-fn one_that_sleeps_moves_without_a_wake() {
+fn one_that_sleeps_moves_and_sleeps_on() {
     let mut bench = bench(&["a", "b"]);
     bench.put("shop", super::SLEEPY);
     bench.settle();
@@ -184,11 +184,11 @@ fn one_that_sleeps_moves_without_a_wake() {
         _ => ("b", "a"),
     };
     bench.put_host(host, DRAINING);
-    let expected = [format!("create shop-1-0@{other}"), format!("remove shop-1-0@{host}")];
-    assert_eq!(bench.settle(), expected);
-    bench.wake("shop");
-    assert_eq!(bench.settle(), [format!("start shop-1-0@{other}")]);
-    assert_eq!(bench.served_by("shop"), [format!("shop-1-0@{other}")]);
+    bench.settle();
+    assert_eq!(host_of(&bench, "shop"), other);
+    assert_eq!(bench.served_by("shop"), [format!("shop-1-0@{other}")], "verified awake");
+    bench.pass(seconds(61));
+    assert_eq!(bench.settle(), [format!("pause shop-1-0@{other}")]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod delete;
 mod deploy;
 mod explain;
 mod get;
+mod host;
 mod logs;
 mod manifests;
 mod members;
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Sleep(sleep::Sleep),
     Wake(sleep::Wake),
     Delete(delete::Delete),
+    Host(host::Host),
+    Shard(host::Shard),
     Explain(explain::Explain),
     Upgrade(upgrade::Upgrade),
     Check(check::Check),
@@ -65,6 +68,8 @@ impl Command {
             Self::Sleep(command) => command.run().await,
             Self::Wake(command) => command.run().await,
             Self::Delete(command) => command.run().await,
+            Self::Host(command) => command.run().await,
+            Self::Shard(command) => command.run().await,
             Self::Explain(command) => command.run().await,
             Self::Upgrade(command) => command.run().await,
             Self::Check(command) => command.run(),

@@ -10,6 +10,7 @@ mod delete;
 mod deploy;
 mod explain;
 mod get;
+mod host;
 mod logs;
 mod manifests;
 mod members;
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Delete(delete::Delete),
     #[command(visible_alias = "secrets")]
     Secret(secret::Secret),
+    Host(host::Host),
+    Shard(host::Shard),
     Explain(explain::Explain),
     Upgrade(upgrade::Upgrade),
     Check(check::Check),
@@ -69,6 +72,8 @@ impl Command {
             Self::Wake(command) => command.run().await,
             Self::Delete(command) => command.run().await,
             Self::Secret(command) => command.run().await,
+            Self::Host(command) => command.run().await,
+            Self::Shard(command) => command.run().await,
             Self::Explain(command) => command.run().await,
             Self::Upgrade(command) => command.run().await,
             Self::Check(command) => command.run(),

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{apps, explain, instances, logs, secrets, shards, wire};
+use super::{apps, explain, hosts, instances, logs, secrets, shards, wire};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -31,7 +31,15 @@ use super::{apps, explain, instances, logs, secrets, shards, wire};
         shards::put,
         shards::delete,
         instances::instances,
-        instances::hosts,
+        hosts::list,
+        hosts::read,
+        hosts::put,
+        hosts::delete,
+        hosts::cordon,
+        hosts::uncordon,
+        hosts::drain,
+        hosts::converge,
+        hosts::converge_shard,
         explain::explain,
     ),
     components(schemas(wire::ProblemDetails))

@@ -13,9 +13,9 @@ pub enum StoreError {
     NameTaken { kind: Kind, name: String },
     #[error("{hostname} is served by the app `{app}` already; remove it there first")]
     HostnameTaken { hostname: HostPath, app: AppName },
-    /// Named by an app, at this place of its list.
+    /// Named by an app, at this place of it.
     #[error("there is no shard `{shard}`; apply it first")]
-    NoSuchShard { index: usize, shard: ShardName },
+    NoSuchShard { pointer: String, shard: ShardName },
     #[error("the shard `{shard}` is used by {}; change or delete that first", list(apps))]
     ShardInUse { shard: ShardName, apps: Vec<AppName> },
     #[error("`{0}` is a secret of this app and a variable in its `env`; remove one of them first")]
@@ -28,6 +28,8 @@ pub enum StoreError {
     NoKey(#[from] NoKey),
     #[error("a secret cannot be sealed: {0}")]
     Seal(#[from] SealError),
+    #[error("the host `local` is the machine that Weir runs on, and stays; cordon or drain it")]
+    LocalHost,
     #[error("the {kind} has changed: it is at revision {found}, not {expected}; read it again")]
     Conflict { kind: Kind, found: u64, expected: u64 },
     /// It was to be changed only if it is there.

@@ -112,7 +112,7 @@ impl Control {
         let desired = store.desired().await?;
         let cluster = store.cluster_id().to_owned();
         let connect = move |host: &Host| Arc::new(provider(host, &cluster)) as Arc<dyn Provider>;
-        Ok(Opened { options, store, vault, desired, connect: Connect(Arc::new(connect)) })
+        Ok(Opened { options, store, vault, desired, connect: Connect(Box::new(connect)) })
     }
 
     /// Observes, plans and executes until `shutdown` ends. Then nothing is changed any more, in the

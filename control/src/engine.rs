@@ -74,6 +74,7 @@ async fn follow(
     let info = within(limit, provider.info()).await?;
     let mut changes = within(limit, provider.events()).await?;
     *retry = FIRST_RETRY;
+    let mut ask_at = Instant::now() + interval;
     loop {
         let began = Moment::now();
         let listing = provider.list().await?;
@@ -85,7 +86,7 @@ async fn follow(
         let resync_at = Instant::now() + RESYNC;
         while Instant::now() < resync_at {
             // A connection that is cut off says nothing, so it has to be asked for.
-            match timeout(interval, changes.next()).await {
+            match timeout_at(ask_at, changes.next()).await {
                 Ok(Some(Ok(change))) => {
                     look(provider.clone(), vault.clone(), change, events.clone());
                 }
@@ -93,6 +94,7 @@ async fn follow(
                 Ok(None) => return Ok(()),
                 Err(_) => {
                     within(limit, provider.ping()).await?;
+                    ask_at = Instant::now() + interval;
                     if events.send(Event::EngineAnswered(host.name.clone())).await.is_err() {
                         return Ok(());
                     }

@@ -12,8 +12,8 @@ use weir_deploy::Provider;
 use crate::{engine, event::Event, executor::Executor, vault::Vault};
 
 /// Makes the adapter of a host's engine. Does no I/O.
-#[derive(Clone)]
-pub(crate) struct Connect(pub(crate) Arc<dyn Fn(&Host) -> Arc<dyn Provider> + Send + Sync>);
+pub(crate) struct Connect(pub(crate) Box<Adapter>);
+type Adapter = dyn Fn(&Host) -> Arc<dyn Provider> + Send + Sync;
 
 /// Every host's engine, for those who ask beside the loop.
 pub(crate) type Providers = Arc<ArcSwap<imbl::OrdMap<HostName, Arc<dyn Provider>>>>;

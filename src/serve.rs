@@ -14,7 +14,10 @@ use weir_proxy::{AccessLog, Proxy, ProxyOptions};
 
 use crate::{
     descriptors,
-    lifecycle::{DataPlane, Inherited, Predecessor, Process, Shared, Sockets, operator},
+    lifecycle::{
+        DataPlane, Inherited, Predecessor, Process, Shared, Sockets, operator,
+        watchdog::{self, Watchdog},
+    },
     logging, paths,
     tickets::TicketFile,
 };
@@ -69,10 +72,13 @@ pub(crate) struct ServeArgs {
     /// How long requests in flight may take to end at a stop [default: 10s]
     #[arg(long, env = "WEIR_SHUTDOWN_GRACE", value_name = "SPAN", value_parser = Span::parse)]
     shutdown_grace: Option<Span>,
+    /// A process of which a part stands still so long ends itself; 0s: never [default: 10s]
+    #[arg(long, env = "WEIR_WATCHDOG", value_name = "SPAN", value_parser = Span::parse)]
+    watchdog: Option<Span>,
 }
 
 /// Variables of the environment that mean something to Weir: those of `serve`, and the client's.
-const VARIABLES: [&str; 15] = [
+const VARIABLES: [&str; 16] = [
     "WEIR_ACCESS_LOG",
     "WEIR_ADMIN",
     "WEIR_BASE_DOMAIN",
@@ -88,6 +94,7 @@ const VARIABLES: [&str; 15] = [
     "WEIR_THREADS",
     "WEIR_TOKEN",
     "WEIR_URL",
+    "WEIR_WATCHDOG",
 ];
 
 pub(crate) fn serve(args: ServeArgs) -> anyhow::Result<()> {
@@ -101,6 +108,11 @@ pub(crate) fn serve(args: ServeArgs) -> anyhow::Result<()> {
     // Nothing that control does takes the threads that carry requests.
     let data_plane = runtime("weir-proxy", settings.threads)?;
     let control_plane = runtime("weir-control", 2)?;
+    #[cfg(debug_assertions)]
+    watchdog::stall_on_demand(
+        &settings.state_dir,
+        [("proxy", data_plane.handle()), ("control", control_plane.handle())],
+    );
     let predecessor = match inherited.predecessor {
         Some(stream) => Some(control_plane.block_on(Predecessor::take_over(stream, &settings))?),
         None => None,
@@ -123,7 +135,10 @@ fn runtime(name: &str, threads: usize) -> io::Result<Runtime> {
 
 impl ServeArgs {
     fn settings(self) -> anyhow::Result<Settings> {
-        let unknown = |name: &String| name.starts_with("WEIR_") && !VARIABLES.contains(&&**name);
+        let known = |name: &str| {
+            VARIABLES.contains(&name) || cfg!(debug_assertions) && name == "WEIR_STALL"
+        };
+        let unknown = |name: &String| name.starts_with("WEIR_") && !known(name);
         let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         if let Some(name) = names.into_iter().find(unknown) {
             bail!(
@@ -153,6 +168,7 @@ impl ServeArgs {
             access_log: self.access_log,
             slow_request: self.slow_request,
             shutdown_grace: self.shutdown_grace,
+            watchdog: self.watchdog,
             proxy: ProxySpec::default(),
         };
         flags
@@ -228,8 +244,10 @@ impl App {
         };
         let tickets = TicketFile::open(&dir, proxy.tickets())?;
         let metrics = proxy.metrics(activity.clone());
+        let watchdog = Watchdog::start(settings.watchdog, data_plane.clone())?;
         let data_plane = DataPlane::new(proxy, data_plane.clone());
-        let process = Process { settings, sockets, activity, snapshots, metrics, data_plane };
+        let process =
+            Process { settings, sockets, activity, snapshots, metrics, data_plane, watchdog };
         Ok(Self { process, control, dir, tickets, shared })
     }
 }

@@ -1,6 +1,12 @@
 //! Puts the parts of the loop together and runs them.
 
-use std::{future::Future, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use tokio::{
     net::TcpListener,
@@ -18,11 +24,11 @@ use crate::{
     executor::Executor,
     feed,
     hints::Hints,
+    last_good::{self, Trial},
     observed::Observed,
     prober::Probers,
     reactor::{EVENT_QUEUE, Reactor},
     reconciler::{Reconciler, World},
-    saver,
     state_dir::StateDir,
     store::{Store, StoreError},
     token,
@@ -50,6 +56,9 @@ pub struct Options {
     pub metrics: prometheus::Registry,
     /// The port that end users reach HTTPS at, for the URLs that are shown.
     pub https_port: u16,
+    /// False while a part of the process seems to stand still: then nothing that is served is
+    /// taken for good.
+    pub well: Arc<AtomicBool>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -119,16 +128,16 @@ impl Control {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, ControlError> {
         let Opened { options, store, desired, provider } = opened;
-        let Options { dir, base_domain, certificates, admin, metrics, https_port } = options;
+        let Options { dir, base_domain, certificates, admin, metrics, https_port, well } = options;
         let (events, received) = mpsc::channel(EVENT_QUEUE);
         self.hints.lead_to(&events);
 
         let served = self.snapshots.current();
         let observed = Observed::new(served, certificates.clone(), Moment::now());
-        let (worlds, world) = watch::channel(Arc::new(World {
-            desired: desired.clone(),
-            observed: observed.clone(),
-        }));
+        let (worlds, world) =
+            watch::channel(Arc::new(World::new(desired.clone(), observed.clone())));
+        let dir = Arc::new(dir);
+        let trial = Arc::new(Trial::open(&dir, Moment::now()));
         let executor = Executor::new(provider.clone(), self.activity.clone(), &events);
         let mut reactor = Reactor {
             executor: executor.clone(),
@@ -137,7 +146,8 @@ impl Control {
             publisher: self.publisher,
             events: received,
             worlds,
-            reconciler: Reconciler::new(observed),
+            reconciler: Reconciler::new(observed, trial.quarantine(Moment::now())),
+            trial: trial.clone(),
         };
         // Before the first plan, which takes what is not wanted for gone.
         reactor.take(Event::Desired(DesiredChange::whole(desired.clone())), Moment::now());
@@ -148,8 +158,7 @@ impl Control {
         };
         let mut reactor = tokio::spawn(reactor.run(stopped(stopping.clone())));
         let (stop_saver, saver_stops) = oneshot::channel();
-        let last_good_file = dir.last_good_file();
-        let saver = saver::keep_last_good(self.snapshots.clone(), last_good_file, saver_stops);
+        let saver = last_good::keep(self.snapshots.clone(), dir.clone(), trial, well, saver_stops);
         let saver = tokio::spawn(saver);
         let mut tasks = JoinSet::new();
         tasks.spawn(engine::watch(provider.clone(), events.clone()));
@@ -159,8 +168,8 @@ impl Control {
         if let Err(error) = api::write_url(&dir, address) {
             tracing::warn!(%error, "the command line will need --url");
         }
-        let (dir, base) = (Arc::new(dir), base_domain.clone());
-        tasks.spawn(authority::keep_renewed(dir, base, certificates, events.clone()));
+        let base = base_domain.clone();
+        tasks.spawn(authority::keep_renewed(dir.clone(), base, certificates, events.clone()));
 
         let state = ApiState {
             store: store.clone(),

@@ -7,6 +7,7 @@
 
 mod activity;
 mod app;
+mod client_key;
 mod clock;
 mod decode;
 mod deployment;
@@ -18,6 +19,7 @@ mod last_good;
 mod manifest;
 mod name;
 mod networks;
+mod notifier;
 mod observe;
 mod pool;
 mod problem;
@@ -38,6 +40,7 @@ pub use app::{
     App, HealthCheck, PortMapping, Probe, Resources, RestartPolicy, Rollout, SleepPolicy, Source,
     Volume,
 };
+pub use client_key::ClientKey;
 pub use clock::Moment;
 pub use decode::decode;
 pub use deployment::{Deployment, Desired, DesiredApp, Template};
@@ -45,8 +48,13 @@ pub use document::{Document, parse_documents};
 pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
 pub use last_good::LastGood;
 pub use manifest::Manifest;
-pub use name::{AppName, HostName, HostPath, Hostname, MemberName, RESERVED_NAMES, ShardName};
+pub use name::{
+    AppName, HostName, HostPath, Hostname, MemberName, NotifierName, RESERVED_NAMES, ShardName,
+};
 pub use networks::Networks;
+pub use notifier::{
+    NotifierEvent, NotifierFormat, NotifierManifest, NotifierSpec, SECRET_PREFIX, Severity,
+};
 pub use observe::{NoObserver, Observe};
 pub use pool::{Backends, Balance, Choice, Endpoint, HashKey, Pool};
 pub use problem::{Place, Problem, Problems};
@@ -62,6 +70,7 @@ pub use spec::{
     UpstreamSpec, UpstreamTlsSpec,
 };
 pub use traffic::{
-    ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream, UpstreamTls,
+    Authorities, ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream,
+    UpstreamTls,
 };
 pub use units::{Memory, Span};

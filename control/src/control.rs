@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -24,7 +24,9 @@ use crate::{
     executor::Executor,
     feed,
     hints::Hints,
+    incidents,
     last_good::{self, Trial},
+    notifications,
     observed::Observed,
     prober::Probers,
     reactor::{EVENT_QUEUE, Reactor},
@@ -129,6 +131,8 @@ impl Control {
     ) -> Result<Self, ControlError> {
         let Opened { options, store, desired, provider } = opened;
         let Options { dir, base_domain, certificates, admin, metrics, https_port, well } = options;
+        let open_incidents = incidents::gauge();
+        metrics.register(Box::new(open_incidents.clone())).map_err(ControlError::Metrics)?;
         let (events, received) = mpsc::channel(EVENT_QUEUE);
         self.hints.lead_to(&events);
 
@@ -163,6 +167,10 @@ impl Control {
         let mut tasks = JoinSet::new();
         tasks.spawn(engine::watch(provider.clone(), events.clone()));
         tasks.spawn(feed::follow(store.clone(), desired.revision, events.clone()));
+        let incidents_changed = Arc::new(Notify::new());
+        let (followed, resolved) = (world.clone(), incidents_changed.clone());
+        tasks.spawn(incidents::follow(store.clone(), followed, resolved, open_incidents));
+        tasks.spawn(notifications::deliver(store.clone()));
         let address = admin.local_addr().map_err(ControlError::Api)?;
         // Only the command line's convenience: no reason to end with traffic to carry.
         if let Err(error) = api::write_url(&dir, address) {
@@ -180,6 +188,7 @@ impl Control {
             base_domain,
             metrics,
             https_port,
+            incidents_changed,
         };
         tracing::info!(%address, "the admin API listens");
         let api = axum::serve(admin, api::router(state)).with_graceful_shutdown(stopped(stopping));

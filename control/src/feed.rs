@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
+use weir_config::{App, Shard};
 
 use crate::{
     event::{DesiredChange, Event},
@@ -45,11 +46,11 @@ async fn change_since(store: &Store, seen: u64) -> Result<DesiredChange, StoreEr
     let mut change = DesiredChange { revision, ..DesiredChange::default() };
     for changed in changes {
         match changed {
-            Subject::App(name) => match readable(store.desired_app(&name).await)? {
+            Subject::App(name) => match readable(store.meant::<App>(&name).await)? {
                 Some(app) => change.apps.push((name, app.map(Arc::new))),
                 None => _ = change.unreadable.insert(name),
             },
-            Subject::Shard(name) => match readable(store.desired_shard(&name).await)? {
+            Subject::Shard(name) => match readable(store.meant::<Shard>(&name).await)? {
                 Some(shard) => change.shards.push((name, shard.map(Arc::new))),
                 None => _ = change.unreadable_shards.insert(name),
             },

@@ -10,12 +10,15 @@ mod delete;
 mod deploy;
 mod explain;
 mod get;
+mod incident;
 mod logs;
 mod manifests;
 mod members;
+mod notifier;
 mod outcome;
 mod progress;
 mod sleep;
+mod snapshot;
 mod steps;
 mod table;
 mod upgrade;
@@ -35,6 +38,9 @@ pub(crate) enum Command {
     Wake(sleep::Wake),
     Delete(delete::Delete),
     Explain(explain::Explain),
+    Incident(incident::Incident),
+    Notifier(notifier::Notifier),
+    Snapshot(snapshot::Snapshot),
     Upgrade(upgrade::Upgrade),
     Check(check::Check),
     Completions(completions::Completions),
@@ -66,6 +72,9 @@ impl Command {
             Self::Wake(command) => command.run().await,
             Self::Delete(command) => command.run().await,
             Self::Explain(command) => command.run().await,
+            Self::Incident(command) => command.run().await,
+            Self::Notifier(command) => command.run().await,
+            Self::Snapshot(command) => command.run().await,
             Self::Upgrade(command) => command.run().await,
             Self::Check(command) => command.run(),
             Self::Completions(command) => command.run(whole),

@@ -123,12 +123,15 @@ fn end(what: &str, limit: Duration) -> ! {
     std::process::abort()
 }
 
+/// The variable of the environment that says which runtime [`stall_on_demand`] is for.
+pub(crate) const STALL: &str = "WEIR_STALL";
+
 /// For tests, and in test builds only: once a file named `stall` is in the state directory, this
 /// runtime's threads do nothing any more.
 #[cfg(debug_assertions)]
 pub(crate) fn stall_on_demand(state_dir: &std::path::Path, runtimes: [(&str, &Handle); 2]) {
     for (name, runtime) in runtimes {
-        if std::env::var("WEIR_STALL").is_ok_and(|wanted| wanted == name) {
+        if std::env::var(STALL).is_ok_and(|wanted| wanted == name) {
             let (file, runtime) = (state_dir.join("stall"), runtime.clone());
             thread::spawn(move || {
                 while !file.exists() {

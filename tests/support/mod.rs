@@ -5,6 +5,7 @@
 
 pub mod load;
 pub mod relay;
+pub mod sink;
 pub mod upstream;
 pub mod websocket;
 

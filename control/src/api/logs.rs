@@ -8,11 +8,10 @@ use axum::{
 };
 use futures::{Stream, StreamExt, stream};
 use serde::Deserialize;
-use weir_config::{AppName, InstanceId};
+use weir_config::{App, AppName, InstanceId};
 use weir_deploy::{LogLine, LogStream};
 
-use super::{ApiState, objects::parse_name, problem::ApiProblem, query::Params, wire::LogRecord};
-use crate::store::{Kind, StoreError};
+use super::{ApiState, call::parse_name, problem::ApiProblem, query::Params, wire::LogRecord};
 
 /// Lines shown of each instance when nothing else is asked for.
 const DEFAULT_TAIL: usize = 100;
@@ -36,9 +35,7 @@ pub(crate) async fn logs(
     Params(query): Params<LogsQuery>,
 ) -> Result<Response, ApiProblem> {
     let name: AppName = parse_name(&name)?;
-    if state.store.app(&name).await?.is_none() {
-        return Err(StoreError::not_found(Kind::App, &name).into());
-    }
+    state.store.read::<App>(&name).await?;
     let tail = Some(query.tail.unwrap_or(DEFAULT_TAIL));
     let mut all = stream::SelectAll::new();
     for (instance, _) in state.world().observed.instances_of(&name) {

@@ -2,14 +2,17 @@
 
 mod apps;
 mod auth;
+mod call;
 mod explain;
+mod incidents;
 mod instances;
 mod logs;
-mod objects;
+mod notifiers;
 mod openapi;
 mod problem;
 mod query;
 mod shards;
+mod snapshot;
 mod wait;
 pub mod wire;
 
@@ -22,7 +25,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use weir_config::{Activity, Hostname};
 use weir_deploy::Provider;
 
@@ -50,6 +53,8 @@ pub(crate) struct ApiState {
     pub(crate) base_domain: Hostname,
     pub(crate) metrics: prometheus::Registry,
     pub(crate) https_port: u16,
+    /// Told when an operator has resolved an incident.
+    pub(crate) incidents_changed: Arc<Notify>,
 }
 
 impl ApiState {
@@ -72,6 +77,19 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/instances", get(instances::instances))
         .route("/v1/hosts", get(instances::hosts))
         .route("/v1/hostnames/{hostname}/explain", get(explain::explain))
+        .route("/v1/incidents", get(incidents::list))
+        .route("/v1/incidents/{id}", get(incidents::read))
+        .route("/v1/incidents/{id}/actions/acknowledge", post(incidents::acknowledge))
+        .route("/v1/incidents/{id}/actions/resolve", post(incidents::resolve))
+        .route("/v1/incidents/{id}/actions/note", post(incidents::note))
+        .route("/v1/notifiers", get(notifiers::list))
+        .route(
+            "/v1/notifiers/{name}",
+            get(notifiers::read).put(notifiers::put).delete(notifiers::delete),
+        )
+        .route("/v1/notifiers/{name}/actions/test", post(notifiers::test))
+        .route("/v1/snapshot", get(snapshot::read))
+        .route("/v1/snapshot/actions/confirm", post(snapshot::confirm))
         .layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
     Router::new()
         .merge(resources)

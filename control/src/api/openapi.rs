@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{apps, explain, instances, logs, shards, wire};
+use super::{apps, explain, incidents, instances, logs, notifiers, shards, snapshot, wire};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -28,6 +28,18 @@ use super::{apps, explain, instances, logs, shards, wire};
         instances::instances,
         instances::hosts,
         explain::explain,
+        incidents::list,
+        incidents::read,
+        incidents::acknowledge,
+        incidents::resolve,
+        incidents::note,
+        notifiers::list,
+        notifiers::read,
+        notifiers::put,
+        notifiers::delete,
+        notifiers::test,
+        snapshot::read,
+        snapshot::confirm,
     ),
     components(schemas(wire::ProblemDetails))
 )]

@@ -94,6 +94,10 @@ impl From<StoreError> for ApiProblem {
                     (StatusCode::PRECONDITION_FAILED, format!("The {kind} has changed"));
                 Self::new(status, "conflict", &title, detail)
             }
+            StoreError::Absent { .. } => {
+                let status = StatusCode::PRECONDITION_FAILED;
+                Self::new(status, "conflict", "There is no such object", detail)
+            }
             StoreError::Full => {
                 let status = StatusCode::INSUFFICIENT_STORAGE;
                 Self::new(status, "store_full", "No space is left", detail)

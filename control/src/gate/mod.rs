@@ -48,6 +48,17 @@ pub(crate) enum Cause {
     Quarantined { until: Moment },
 }
 
+impl Cause {
+    /// A stable word for programs: the `reason` of a condition.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Broken => "SnapshotRefused",
+            Self::Held { .. } => "SnapshotHeld",
+            Self::Quarantined { .. } => "SnapshotQuarantined",
+        }
+    }
+}
+
 /// Who is served as before, though the plan would change it.
 pub(crate) type Refusals = imbl::OrdMap<Subject, Refusal>;
 
@@ -151,7 +162,6 @@ impl Gate {
     ) {
         for subject in changed {
             self.size = self.size + Size::of(served, subject) - Size::of(former, subject);
-            self.deleted.remove(subject);
         }
     }
 
@@ -205,6 +215,9 @@ impl Gate {
         now: Moment,
     ) {
         for subject in planned {
+            if !self.deleted.is_empty() && !refused.contains_key(subject) {
+                self.deleted.remove(subject);
+            }
             let Some((cause, message)) = refused.remove(subject) else {
                 if !self.refusals.is_empty() && self.refusals.remove(subject).is_some() {
                     tracing::info!(%subject, "its change is no longer refused");

@@ -45,7 +45,9 @@ pub(crate) fn recover(dir: &StateDir, activity: &Activity) -> Option<Snapshot> {
     };
     if !convicted.contents.is_empty() {
         let former = load(&dir.file(FORMER), activity).unwrap_or_default();
-        replace(&mut snapshot, &convicted.contents, &former);
+        if replace(&mut snapshot, &convicted.contents, &former) {
+            keep_file(&dir.file(NEWEST), &LastGood::of(&snapshot, &boot_id()));
+        }
     }
     trial::begin_again(dir, &snapshot);
     Some(snapshot)
@@ -73,8 +75,9 @@ fn convict(dir: &StateDir) -> Convicted {
     convicted
 }
 
-/// Puts what was served before in the place of what is convicted.
-fn replace(snapshot: &mut Snapshot, convicted: &Contents, former: &Snapshot) {
+/// Puts what was served before in the place of what is convicted; returns whether there was any.
+fn replace(snapshot: &mut Snapshot, convicted: &Contents, former: &Snapshot) -> bool {
+    let mut replaced = false;
     let apps: Vec<_> = snapshot.apps().map(|route| Subject::App(route.app.clone())).collect();
     let shards: Vec<_> = snapshot.shards().map(|(name, _)| Subject::Shard(name.clone())).collect();
     for subject in apps.iter().chain(&shards) {
@@ -82,6 +85,7 @@ fn replace(snapshot: &mut Snapshot, convicted: &Contents, former: &Snapshot) {
         if guilty.is_none() || guilty.copied() != fingerprint(subject, snapshot) {
             continue;
         }
+        replaced = true;
         match subject {
             Subject::App(name) => {
                 snapshot.remove(name);
@@ -98,6 +102,7 @@ fn replace(snapshot: &mut Snapshot, convicted: &Contents, former: &Snapshot) {
             },
         }
     }
+    replaced
 }
 
 fn load(file: &Path, activity: &Activity) -> Option<Snapshot> {

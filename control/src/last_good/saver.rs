@@ -73,7 +73,7 @@ impl Saver {
         }
         let (newest, former) = (self.newest.clone(), self.former.clone());
         // What this process wrote it has lived with since; see `keep`.
-        let is_good = self.saved > 0 || !self.trial.has_suspects();
+        let is_good = self.saved > 0 || !self.trial.began_on_trial();
         let write = spawn_blocking(move || {
             let bytes = serde_json::to_vec(&LastGood::of(&snapshot, &boot_id()))?;
             if is_good && newest.exists() {

@@ -42,6 +42,8 @@ struct State {
     journal: Option<File>,
     attempts: VecDeque<(Moment, Contents)>,
     opened: Moment,
+    /// Whether some of what this process began with was on trial when the former one died.
+    began_on_trial: bool,
     /// What the process before this one died with.
     suspects: Contents,
     convicted: Convicted,
@@ -52,12 +54,14 @@ impl Trial {
     pub(crate) fn open(dir: &StateDir, now: Moment) -> Self {
         let file = dir.file(ATTEMPTS);
         let begun = attempted(dir);
+        let began_on_trial = !begun.is_empty();
         let journal = open(&file)
             .inspect_err(|error| tracing::warn!(%error, "what is first served cannot be noted"));
         let state = State {
             journal: journal.ok(),
             attempts: (!begun.is_empty()).then_some((now, begun)).into_iter().collect(),
             opened: now,
+            began_on_trial,
             suspects: read(&dir.file(SUSPECTS)).unwrap_or_default(),
             convicted: read(&dir.file(QUARANTINE)).unwrap_or_default(),
         };
@@ -120,9 +124,9 @@ impl Trial {
         }
     }
 
-    /// Whether what is on disk may be what the process before this one died of.
-    pub(super) fn has_suspects(&self) -> bool {
-        !self.state().suspects.is_empty()
+    /// Whether some of what this process began with may be what the former one died of.
+    pub(super) fn began_on_trial(&self) -> bool {
+        self.state().began_on_trial
     }
 
     fn acquit(&self, state: &mut State, good: &[Contents]) {

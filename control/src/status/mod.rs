@@ -12,6 +12,7 @@ use crate::{
     instance::Instance,
     observed::{Engine, Observed},
     reconciler::World,
+    subject::Subject,
 };
 
 pub(crate) use members::shard_status;
@@ -49,7 +50,7 @@ pub(crate) fn app_status(
         desired_instances: standing.wanted,
         requests_in_flight: activity.app(&app.app.name).in_flight(),
         upstreams: members::upstreams(app, observed, activity),
-        conditions: conditions(app, &standing, observed),
+        conditions: conditions(app, &standing, world),
         failure: standing.failure,
     }
 }
@@ -136,7 +137,8 @@ fn failure_details(id: &InstanceId, instance: &Instance, now: Moment) -> Option<
     })
 }
 
-fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec<Condition> {
+fn conditions(app: &DesiredApp, standing: &Standing, world: &World) -> Vec<Condition> {
+    let observed = &world.observed;
     let Standing { phase, ready, wanted, failure, noun } = standing;
     let phase = *phase;
     let condition = |kind: &str, status: Option<bool>, reason: &str, message: String| Condition {
@@ -173,6 +175,11 @@ fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec
     let route = served.map_or("none", |route| route.state.as_str());
     let generation = observed.served.generation;
     let routed = format!("served as {route} by snapshot {generation}");
+    let (is_routed, published, routed) =
+        match world.refusals.get(&Subject::App(app.app.name.clone())) {
+            Some(refusal) => (false, refusal.cause.as_str(), refusal.message.clone()),
+            None => (served.is_some(), "Published", routed),
+        };
     vec![
         condition("Ready", is_ready, reason, message),
         condition(
@@ -187,7 +194,7 @@ fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec
             if sleeping { "Asleep" } else { "Probed" },
             count,
         ),
-        condition("Routed", Some(served.is_some()), "Published", routed),
+        condition("Routed", Some(is_routed), published, routed),
         condition("Sleeping", Some(sleeping), "IdlePolicy", phase.as_str().to_owned()),
     ]
 }

@@ -4,121 +4,85 @@ use std::sync::Arc;
 
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use weir_config::{
-    App, AppManifest, AppName, AppSpec, Deployment, DesiredApp, HostPath, Source, Template,
+    App, AppManifest, AppName, AppSpec, Deployment, DesiredApp, HostPath, Hostname, Problems,
+    Source, Template,
 };
 
 use super::{
-    Kind, Precondition, Store, StoreError, Written, next_revision,
-    objects::{Meta, delete, from_json, to_json, upsert},
-    parse_name, record,
+    Kind, Store, StoreError, Verb,
+    objects::{Object, Record, from_json, to_json},
+    parse_name,
     shards::name_shards,
     unsigned,
 };
 
-/// An app as it is stored.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct AppRecord {
-    pub(crate) manifest: AppManifest,
-    pub(crate) meta: Meta,
-    /// Of an image, the newest.
-    pub(crate) deployment: Option<Deployment>,
+impl Object for App {
+    const KIND: Kind = Kind::App;
+    const COLUMNS: &str = ", d.number, d.template";
+    const JOIN: &str = "LEFT JOIN deployments d ON d.app = o.name
+        AND d.number = (SELECT MAX(number) FROM deployments WHERE app = o.name)";
+
+    type Name = AppName;
+    type Spec = AppSpec;
+    /// Of an image, the newest deployment.
+    type Extra = Option<Deployment>;
+    type Meant = DesiredApp;
+
+    fn name(&self) -> &AppName {
+        &self.name
+    }
+
+    fn extra(row: &SqliteRow, spec: &AppSpec) -> Result<Option<Deployment>, StoreError> {
+        // One that was an image has deployments still, so that their numbers go on.
+        let Some(_) = spec.image else { return Ok(None) };
+        let template = Arc::new(from_json(row, "template")?);
+        Ok(Some(Deployment { number: unsigned(row.try_get("number")?), template }))
+    }
+
+    fn meant(record: &Record<Self>, base_domain: &Hostname) -> Result<DesiredApp, Problems> {
+        let (kind, name) = (Kind::App.as_str().to_owned(), record.name.to_string());
+        let manifest = AppManifest { kind, name, spec: record.spec.clone() };
+        let app = Self::from_manifest(&manifest, base_domain)?;
+        let (generation, deployment) = (record.meta.generation, record.extra.clone());
+        Ok(DesiredApp { app, generation, deployment })
+    }
+
+    async fn write_extra(
+        &self,
+        writing: &mut SqliteConnection,
+        former: Option<&Record<Self>>,
+        verb: Verb,
+    ) -> Result<(), StoreError> {
+        claim_hostnames(writing, &self.name, &self.hostnames).await?;
+        let shards = match &self.source {
+            Source::Shards(shards) => &**shards,
+            Source::Image(_) | Source::Upstreams(_) => &[],
+        };
+        name_shards(writing, &self.name, shards).await?;
+        let Source::Image(template) = &self.source else { return Ok(()) };
+        let deployed = former.and_then(|former| former.extra.as_ref());
+        if verb == Verb::Deploy || deployed.is_none_or(|former| former.template != *template) {
+            insert_deployment(writing, &self.name, template).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_extra(
+        writing: &mut SqliteConnection,
+        name: &AppName,
+    ) -> Result<(), StoreError> {
+        for statement in [
+            "DELETE FROM deployments WHERE app = $1",
+            "DELETE FROM hostnames WHERE app = $1",
+            "DELETE FROM app_shards WHERE app = $1",
+        ] {
+            sqlx::query(statement).bind(&**name).execute(&mut *writing).await?;
+        }
+        Ok(())
+    }
 }
 
-pub(super) const SELECT_APP: &str = "SELECT o.name, o.spec, o.generation, o.revision, o.created_at,
-        o.updated_at, d.number, d.template
-    FROM objects o LEFT JOIN deployments d ON d.app = o.name
-      AND d.number = (SELECT MAX(number) FROM deployments WHERE app = o.name)
-    WHERE o.kind = 'App'";
-
 impl Store {
-    pub(crate) async fn desired_app(
-        &self,
-        app: &AppName,
-    ) -> Result<Option<DesiredApp>, StoreError> {
-        self.app(app).await?.map(|record| self.meant(&record)).transpose()
-    }
-
-    pub(crate) async fn app(&self, app: &AppName) -> Result<Option<AppRecord>, StoreError> {
-        let mut reader = self.readers.acquire().await?;
-        select_app(&mut reader, app).await
-    }
-
-    /// All apps, by name.
-    pub(crate) async fn apps(&self) -> Result<Vec<AppRecord>, StoreError> {
-        let select = format!("{SELECT_APP} ORDER BY o.name");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(select)).fetch_all(&self.readers).await?;
-        // One that cannot be read is no reason not to see the others.
-        Ok(rows.iter().filter_map(|row| AppRecord::of(row).ok()).collect())
-    }
-
-    /// Makes an app, or makes it what is written. With `redeploy` it gets a new deployment even if
-    /// its template is as before.
-    ///
-    /// # Errors
-    /// Those of the precondition, [`StoreError::HostnameTaken`], [`StoreError::NoSuchShard`], and
-    /// those of the database; nothing is changed.
-    pub(crate) async fn put_app(
-        &self,
-        manifest: &AppManifest,
-        app: &App,
-        precondition: Precondition,
-        redeploy: bool,
-        actor: &str,
-    ) -> Result<Written<AppRecord>, StoreError> {
-        let written = self.write(async |writing| {
-            let former = select_app(writing, &app.name).await?;
-            precondition.check(former.as_ref().map(|f| &f.meta), Kind::App, &app.name)?;
-            if let Some(former) = &former
-                && former.manifest == *manifest
-                && !redeploy
-            {
-                return Ok(Written { record: former.clone(), created: false, changed: false });
-            }
-            let revision = next_revision(writing).await?;
-            claim_hostnames(writing, &app.name, &app.hostnames).await?;
-            upsert(writing, Kind::App, &app.name, &manifest.spec, revision).await?;
-            let shards = match &app.source {
-                Source::Shards(shards) => &**shards,
-                Source::Image(_) | Source::Upstreams(_) => &[],
-            };
-            name_shards(writing, &app.name, shards).await?;
-            let deployed = former.as_ref().and_then(|former| former.deployment.as_ref());
-            if let Source::Image(template) = &app.source
-                && (redeploy || deployed.is_none_or(|former| former.template != *template))
-            {
-                insert_deployment(writing, &app.name, template).await?;
-            }
-            let verb = if redeploy { "deploy" } else { "put" };
-            record(writing, revision, actor, verb, Kind::App, &app.name).await?;
-            let stored = select_app(writing, &app.name).await?;
-            let stored = stored.ok_or_else(|| StoreError::not_found(Kind::App, &app.name))?;
-            Ok(Written { record: stored, created: former.is_none(), changed: true })
-        });
-        let written = written.await?;
-        self.committed(written.record.meta.revision);
-        Ok(written)
-    }
-
-    /// Removes an app and frees its host names. Its containers go when the loop has drained them.
-    pub(crate) async fn delete_app(&self, app: &AppName, actor: &str) -> Result<u64, StoreError> {
-        let deleted = self.write(async |writing| {
-            let revision = next_revision(writing).await?;
-            delete(writing, Kind::App, app).await?;
-            for statement in [
-                "DELETE FROM deployments WHERE app = $1",
-                "DELETE FROM hostnames WHERE app = $1",
-                "DELETE FROM app_shards WHERE app = $1",
-            ] {
-                sqlx::query(statement).bind(&**app).execute(&mut *writing).await?;
-            }
-            record(writing, revision, actor, "delete", Kind::App, app).await?;
-            Ok(revision)
-        });
-        let revision = deleted.await?;
-        self.committed(revision);
-        Ok(revision)
-    }
-
     /// Gives every app its name under the base domain that is set now.
     pub(super) async fn rename_base_domain(&self) -> Result<(), StoreError> {
         let apps = self.desired().await?.apps;
@@ -135,25 +99,6 @@ impl Store {
         });
         renamed.await
     }
-
-    pub(super) fn meant(&self, record: &AppRecord) -> Result<DesiredApp, StoreError> {
-        let app = App::from_manifest(&record.manifest, &self.base_domain);
-        let app = app.map_err(|problems| {
-            StoreError::Corrupt(format!("App/{}: {problems}", record.manifest.name))
-        })?;
-        let (generation, deployment) = (record.meta.generation, record.deployment.clone());
-        Ok(DesiredApp { app, generation, deployment })
-    }
-}
-
-async fn select_app(
-    connection: &mut SqliteConnection,
-    app: &AppName,
-) -> Result<Option<AppRecord>, StoreError> {
-    let select = format!("{SELECT_APP} AND o.name = $1");
-    let row =
-        sqlx::query(sqlx::AssertSqlSafe(select)).bind(&**app).fetch_optional(connection).await?;
-    row.as_ref().map(AppRecord::of).transpose()
 }
 
 /// Makes `hostnames` the app's, and those that it had before nobody's.
@@ -209,20 +154,4 @@ async fn insert_deployment(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-impl AppRecord {
-    pub(super) fn of(row: &SqliteRow) -> Result<Self, StoreError> {
-        let spec: AppSpec = from_json(row, "spec")?;
-        // One that was an image has deployments still, so that their numbers go on.
-        let deployment = match spec.image {
-            Some(_) => Some(Deployment {
-                number: unsigned(row.try_get("number")?),
-                template: Arc::new(from_json(row, "template")?),
-            }),
-            None => None,
-        };
-        let (kind, name) = (Kind::App.as_str().to_owned(), row.try_get("name")?);
-        Ok(Self { manifest: AppManifest { kind, name, spec }, meta: Meta::of(row)?, deployment })
-    }
 }

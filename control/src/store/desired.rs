@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use sqlx::Row;
-use weir_config::Desired;
+use weir_config::{App, Desired, Shard};
 
 use super::{
     Kind, Store, StoreError,
-    apps::{AppRecord, SELECT_APP},
-    parse_name,
-    shards::{SELECT_SHARD, ShardRecord},
-    signed, unsigned,
+    objects::{Record, select_all},
+    parse_name, signed, unsigned,
 };
 use crate::subject::Subject;
 
@@ -25,8 +23,8 @@ impl Store {
         let row = sqlx::query("SELECT rev FROM cluster WHERE one = 1").fetch_one(&mut *reading);
         let revision = unsigned(row.await?.try_get("rev")?);
         let mut desired = Desired { revision, ..Desired::default() };
-        for row in &sqlx::query(SELECT_SHARD).fetch_all(&mut *reading).await? {
-            match ShardRecord::of(row).and_then(|record| record.meant()) {
+        for row in &select_all::<Shard>(&mut reading).await? {
+            match Record::<Shard>::of(row).and_then(|record| record.meant(&self.base_domain)) {
                 Ok(shard) => {
                     desired.shards.insert(shard.name.clone(), Arc::new(shard));
                 }
@@ -36,8 +34,8 @@ impl Store {
                 }
             }
         }
-        for row in &sqlx::query(SELECT_APP).fetch_all(&mut *reading).await? {
-            match AppRecord::of(row).and_then(|record| self.meant(&record)) {
+        for row in &select_all::<App>(&mut reading).await? {
+            match Record::<App>::of(row).and_then(|record| record.meant(&self.base_domain)) {
                 Ok(app) => {
                     desired.apps.insert(app.app.name.clone(), Arc::new(app));
                 }

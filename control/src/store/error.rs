@@ -19,6 +19,9 @@ pub enum StoreError {
     ShardInUse { shard: ShardName, apps: Vec<AppName> },
     #[error("the {kind} has changed: it is at revision {found}, not {expected}; read it again")]
     Conflict { kind: Kind, found: u64, expected: u64 },
+    /// It was to be changed only if it is there.
+    #[error("there is no {kind} `{name}`, so it is at no revision; leave out If-Match")]
+    Absent { kind: Kind, name: String },
     #[error("the disk of the state directory is full; free some space, nothing was changed")]
     Full,
     /// This process has let go of it: it ends, or another one takes over.

@@ -2,8 +2,11 @@
 
 use weir_config::{App, AppManifest, AppName, Hostname, Shard, ShardName, parse_documents};
 
-use super::{AppRecord, Precondition, ShardRecord, Store, StoreError, Written};
+use super::{Cause, Precondition, Store, StoreError, Verb, Written};
 use crate::subject::Subject;
+
+const PUT: Cause<'_> = Cause { actor: "test", verb: Verb::Put };
+const DEPLOY: Cause<'_> = Cause { actor: "test", verb: Verb::Deploy };
 
 struct Bench {
     store: Store,
@@ -30,15 +33,20 @@ impl Bench {
         spec: &str,
         precondition: Precondition,
         redeploy: bool,
-    ) -> Result<Written<AppRecord>, StoreError> {
+    ) -> Result<Written<App>, StoreError> {
         let text = format!("kind: App\nname: {name}\nspec: {spec}");
         let manifest: AppManifest = parse_documents(&text).unwrap()[0].decode().unwrap();
         let app = App::from_manifest(&manifest, &self.base).unwrap();
-        self.store.put_app(&manifest, &app, precondition, redeploy, "test").await
+        let cause = if redeploy { DEPLOY } else { PUT };
+        self.store.put(&manifest.spec, &app, precondition, cause).await
     }
 
-    async fn put(&self, name: &str, spec: &str) -> Written<AppRecord> {
+    async fn put(&self, name: &str, spec: &str) -> Written<App> {
         self.write(name, spec, Precondition::None, false).await.unwrap()
+    }
+
+    async fn delete_app(&self, app: &str) -> Result<u64, StoreError> {
+        self.store.delete::<App>(&name(app), Precondition::None, "test").await
     }
 
     async fn write_shard(
@@ -46,21 +54,21 @@ impl Bench {
         name: &str,
         address: &str,
         precondition: Precondition,
-    ) -> Result<Written<ShardRecord>, StoreError> {
+    ) -> Result<Written<Shard>, StoreError> {
         let text =
             format!("kind: Shard\nname: {name}\nspec: {{members: [{{address: {address}}}]}}");
         let (manifest, shard) =
             Shard::read(parse_documents(&text).unwrap()[0].value.clone()).unwrap();
-        self.store.put_shard(&manifest, &shard, precondition, "test").await
+        self.store.put(&manifest.spec, &shard, precondition, PUT).await
     }
 
-    async fn put_shard(&self, name: &str, address: &str) -> Written<ShardRecord> {
+    async fn put_shard(&self, name: &str, address: &str) -> Written<Shard> {
         self.write_shard(name, address, Precondition::None).await.unwrap()
     }
 }
 
-fn number(written: &Written<AppRecord>) -> Option<u64> {
-    written.record.deployment.as_ref().map(|deployment| deployment.number)
+fn number(written: &Written<App>) -> Option<u64> {
+    written.record.extra.as_ref().map(|deployment| deployment.number)
 }
 
 fn name(text: &str) -> AppName {
@@ -75,7 +83,7 @@ async fn a_write_takes_the_next_revision_and_one_that_changes_nothing_takes_none
     assert_eq!((first.record.meta.generation, first.record.meta.revision), (1, 1));
     let same = bench.put("shop", "{image: a}").await;
     assert!(!same.created && !same.changed);
-    assert_eq!(same.record, first.record);
+    assert_eq!(same.record.meta, first.record.meta);
     let other = bench.put("shop", "{image: a, instances: 2}").await;
     assert_eq!((other.record.meta.generation, other.record.meta.revision), (2, 2));
     assert_eq!(number(&other), Some(1), "the containers are made as before");
@@ -92,10 +100,16 @@ async fn a_precondition_that_does_not_hold_changes_nothing() {
     assert!(matches!(taken, Err(StoreError::NameTaken { .. })), "{taken:?}");
     let stale = bench.write("shop", "{image: b}", Precondition::Revision(9), false).await;
     assert!(matches!(stale, Err(StoreError::Conflict { found: 1, expected: 9, .. })), "{stale:?}");
-    let absent = bench.write("other", "{image: b}", Precondition::Revision(1), false).await;
-    assert!(matches!(absent, Err(StoreError::NotFound { .. })), "{absent:?}");
-    let record = bench.store.app(&name("shop")).await.unwrap().unwrap();
-    assert_eq!((record.meta.revision, record.manifest.spec.image.as_deref()), (1, Some("a")));
+    for holds in [Precondition::Revision(1), Precondition::Exists] {
+        let absent = bench.write("other", "{image: b}", holds, false).await;
+        assert!(matches!(absent, Err(StoreError::Absent { .. })), "{absent:?}");
+        let absent = bench.store.delete::<App>(&name("other"), holds, "test").await;
+        assert!(matches!(absent, Err(StoreError::Absent { .. })), "{absent:?}");
+    }
+    let stale = bench.store.delete::<App>(&name("shop"), Precondition::Revision(9), "test").await;
+    assert!(matches!(stale, Err(StoreError::Conflict { found: 1, expected: 9, .. })), "{stale:?}");
+    let record = bench.store.find::<App>(&name("shop")).await.unwrap().unwrap();
+    assert_eq!((record.meta.revision, record.spec.image.as_deref()), (1, Some("a")));
 }
 
 #[tokio::test]
@@ -110,7 +124,10 @@ async fn a_host_name_belongs_to_one_app_until_it_is_given_up() {
             format!("{hostname} is served by the app `one` already; remove it there first")
         );
     }
-    assert!(bench.store.app(&name("two")).await.unwrap().is_none(), "half a change was made");
+    assert!(
+        bench.store.find::<App>(&name("two")).await.unwrap().is_none(),
+        "half a change was made"
+    );
     bench.put("one", "{image: a}").await;
     bench.put("two", "{image: a, hostnames: [www.example.com]}").await;
 }
@@ -121,7 +138,7 @@ async fn a_deployment_number_never_means_two_things() {
     bench.put("shop", "{image: a}").await;
     let again = bench.write("shop", "{image: a}", Precondition::None, true).await.unwrap();
     assert_eq!(number(&again), Some(2), "the same image deployed anew");
-    bench.store.delete_app(&name("shop"), "test").await.unwrap();
+    bench.delete_app("shop").await.unwrap();
     assert_eq!(number(&bench.put("shop", "{image: a}").await), Some(3));
 }
 
@@ -146,7 +163,7 @@ async fn followers_are_told_each_changed_app_once() {
     bench.put("one", "{image: a}").await;
     bench.put("two", "{image: a}").await;
     bench.put("one", "{image: b}").await;
-    bench.store.delete_app(&name("two"), "test").await.unwrap();
+    bench.delete_app("two").await.unwrap();
     let (last, names) = bench.store.changes_since(1).await.unwrap().unwrap();
     assert_eq!((last, names), (4, vec![Subject::App(name("two")), Subject::App(name("one"))]));
 }
@@ -187,18 +204,21 @@ async fn an_app_names_shards_that_exist_and_they_stay_until_it_lets_go() {
     let error = bench.write("sites", spec, Precondition::None, false).await.unwrap_err();
     assert_eq!(error.to_string(), "there is no shard `west`; apply it first");
     assert!(matches!(error, StoreError::NoSuchShard { index: 1, .. }), "{error:?}");
-    assert!(bench.store.app(&name("sites")).await.unwrap().is_none(), "half a change was made");
+    assert!(
+        bench.store.find::<App>(&name("sites")).await.unwrap().is_none(),
+        "half a change was made"
+    );
 
     bench.put("sites", "{shards: [east]}").await;
-    let error = bench.store.delete_shard(&east, "test").await.unwrap_err();
+    let error = bench.store.delete::<Shard>(&east, Precondition::None, "test").await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "the shard `east` is used by the app `sites`; change or delete that first"
     );
-    assert!(bench.store.shard(&east).await.unwrap().is_some());
+    assert!(bench.store.find::<Shard>(&east).await.unwrap().is_some());
     bench.put("sites", "{upstreams: [\"10.0.0.9:80\"]}").await;
-    bench.store.delete_shard(&east, "test").await.unwrap();
-    let error = bench.store.delete_shard(&east, "test").await.unwrap_err();
+    bench.store.delete::<Shard>(&east, Precondition::None, "test").await.unwrap();
+    let error = bench.store.delete::<Shard>(&east, Precondition::None, "test").await.unwrap_err();
     assert_eq!(error.to_string(), "there is no shard `east`");
 }
 

@@ -2,6 +2,7 @@
 
 mod bench;
 mod gate;
+mod incidents;
 mod members;
 
 use std::time::Duration;

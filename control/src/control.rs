@@ -14,12 +14,13 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use weir_config::{Activity, Certificate, Desired, Hostname, Moment, Publisher, Snapshots};
+use weir_config::{Activity, Certificate, Desired, Host, Hostname, Moment, Publisher, Snapshots};
 use weir_deploy::Provider;
 
 use crate::{
     api::{self, ApiState},
-    authority, engine,
+    authority,
+    engines::{Connect, Engines},
     event::{DesiredChange, Event},
     executor::Executor,
     feed,
@@ -84,7 +85,7 @@ pub struct Opened {
     options: Options,
     store: Store,
     desired: Desired,
-    provider: Arc<dyn Provider>,
+    connect: Connect,
 }
 
 impl Control {
@@ -101,22 +102,23 @@ impl Control {
         self.publisher
     }
 
-    /// Opens the store. `provider` makes the engine's adapter for a cluster's identity.
+    /// Opens the store. `provider` makes the adapter of a host's engine for a cluster's identity.
     ///
     /// # Errors
     /// When the store cannot be opened, or a file of the state directory cannot be written.
     pub async fn open<P: Provider>(
         &self,
         options: Options,
-        provider: impl FnOnce(&str) -> P,
+        provider: impl Fn(&Host, &str) -> P + Send + Sync + 'static,
     ) -> Result<Opened, ControlError> {
         let has_traffic = self.snapshots.current().apps().next().is_some();
         options.metrics.register(self.hints.metric()).map_err(ControlError::Metrics)?;
         let store = open_store(&options.dir, &options.base_domain, has_traffic).await?;
         token::ensure_admin(&options.dir, &store).await?;
         let desired = store.desired().await?;
-        let provider: Arc<dyn Provider> = Arc::new(provider(store.cluster_id()));
-        Ok(Opened { options, store, desired, provider })
+        let cluster = store.cluster_id().to_owned();
+        let connect = move |host: &Host| Arc::new(provider(host, &cluster)) as Arc<dyn Provider>;
+        Ok(Opened { options, store, desired, connect: Connect(Arc::new(connect)) })
     }
 
     /// Observes, plans and executes until `shutdown` ends. Then nothing is changed any more, in the
@@ -129,7 +131,7 @@ impl Control {
         opened: Opened,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, ControlError> {
-        let Opened { options, store, desired, provider } = opened;
+        let Opened { options, store, desired, connect } = opened;
         let Options { dir, base_domain, certificates, admin, metrics, https_port, well } = options;
         let open_incidents = incidents::gauge();
         metrics.register(Box::new(open_incidents.clone())).map_err(ControlError::Metrics)?;
@@ -142,8 +144,11 @@ impl Control {
             watch::channel(Arc::new(World::new(desired.clone(), observed.clone())));
         let dir = Arc::new(dir);
         let trial = Arc::new(Trial::open(&dir, Moment::now()));
-        let executor = Executor::new(provider.clone(), self.activity.clone(), &events);
+        let executor = Executor::new(self.activity.clone(), &events);
+        let engines = Engines::new(connect, &events);
+        let providers = engines.providers.clone();
         let mut reactor = Reactor {
+            engines,
             executor: executor.clone(),
             probers: Probers::new(&events),
             activity: self.activity.clone(),
@@ -165,7 +170,6 @@ impl Control {
         let saver = last_good::keep(self.snapshots.clone(), dir.clone(), trial, well, saver_stops);
         let saver = tokio::spawn(saver);
         let mut tasks = JoinSet::new();
-        tasks.spawn(engine::watch(provider.clone(), events.clone()));
         tasks.spawn(feed::follow(store.clone(), desired.revision, events.clone()));
         let incidents_changed = Arc::new(Notify::new());
         let (followed, resolved) = (world.clone(), incidents_changed.clone());
@@ -184,7 +188,7 @@ impl Control {
             world,
             activity: self.activity.clone(),
             events,
-            provider,
+            providers,
             base_domain,
             metrics,
             https_port,

@@ -10,6 +10,7 @@ mod delete;
 mod deploy;
 mod explain;
 mod get;
+mod host;
 mod incident;
 mod logs;
 mod manifests;
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Sleep(sleep::Sleep),
     Wake(sleep::Wake),
     Delete(delete::Delete),
+    Host(host::Host),
+    Shard(host::Shard),
     Explain(explain::Explain),
     Incident(incident::Incident),
     Notifier(notifier::Notifier),
@@ -71,6 +74,8 @@ impl Command {
             Self::Sleep(command) => command.run().await,
             Self::Wake(command) => command.run().await,
             Self::Delete(command) => command.run().await,
+            Self::Host(command) => command.run().await,
+            Self::Shard(command) => command.run().await,
             Self::Explain(command) => command.run().await,
             Self::Incident(command) => command.run().await,
             Self::Notifier(command) => command.run().await,

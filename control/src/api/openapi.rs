@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{apps, explain, incidents, instances, logs, notifiers, shards, snapshot, wire};
+use super::{apps, explain, hosts, incidents, instances, logs, notifiers, shards, snapshot, wire};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -26,7 +26,15 @@ use super::{apps, explain, incidents, instances, logs, notifiers, shards, snapsh
         shards::put,
         shards::delete,
         instances::instances,
-        instances::hosts,
+        hosts::list,
+        hosts::read,
+        hosts::put,
+        hosts::delete,
+        hosts::cordon,
+        hosts::uncordon,
+        hosts::drain,
+        hosts::converge,
+        hosts::converge_shard,
         explain::explain,
         incidents::list,
         incidents::read,

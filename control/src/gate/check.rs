@@ -108,6 +108,7 @@ fn nothing_ready(wanted: &DesiredApp, view: &View<'_>) -> Result<(), String> {
         Some(id.deployment) == number
             && id.ordinal < wanted.app.instances
             && instance.is_ready()
+            && view.observed.host(&id.host).answers()
             && serves(view.served, &EndpointId::from((*id).clone()))
     });
     match ready {

@@ -90,7 +90,9 @@ fn should_serve(id: &EndpointId, app: &DesiredApp, view: &View<'_>) -> bool {
             let is_current = app.deployment.as_ref().is_some_and(|d| d.number == id.deployment)
                 && id.ordinal < app.app.instances;
             let runs = view.observed.instances.get(id).is_some_and(|instance| {
-                instance.state() == Some(ContainerState::Running) && !instance.is_leaving()
+                instance.state() == Some(ContainerState::Running)
+                    && !instance.is_leaving()
+                    && view.observed.host(&id.host).answers()
             });
             is_current && runs
         }

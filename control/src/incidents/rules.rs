@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
-use weir_config::{AppName, Backends, DesiredApp, Moment, RouteState, Severity};
+use weir_config::{
+    AppName, Backends, DesiredApp, HostName, InstanceId, Moment, RouteState, Severity,
+};
 
 use super::Rule;
 use crate::{
-    failure::FailureReason, gate::Cause, instance::Instance, observed::Engine, reconciler::World,
+    failure::FailureReason,
+    gate::Cause,
+    host::{HostSeen, HostState},
+    instance::Instance,
+    reconciler::World,
 };
 
 /// One thing that is wrong now.
@@ -38,12 +44,9 @@ const CERTIFICATE_LEFT_AT_LAST: i64 = 3 * 24 * 3600;
 /// Everything that is wrong. Of an app only the nearest cause is told, and nothing that follows
 /// from a host that is away.
 pub(crate) fn troubles(world: &World, around: Surroundings, now: Moment) -> Vec<Trouble> {
-    let mut troubles = Vec::new();
-    troubles.extend(host(world));
-    let host_is_away = !troubles.is_empty();
-    let apps = world.desired.apps.values();
-    let apps = apps.filter(|app| !(host_is_away && app.deployment.is_some()));
-    troubles.extend(apps.filter_map(|app| of_app(app, world, now)));
+    let mut troubles: Vec<_> =
+        world.observed.hosts.iter().filter_map(|(name, host)| of_host(name, host)).collect();
+    troubles.extend(world.desired.apps.values().filter_map(|app| of_app(app, world, now)));
     troubles.extend(world.refusals.iter().map(|(subject, refusal)| {
         let (rule, severity, title) = match refusal.cause {
             Cause::Broken => (
@@ -81,18 +84,20 @@ pub(crate) fn troubles(world: &World, around: Surroundings, now: Moment) -> Vec<
     troubles
 }
 
-fn host(world: &World) -> Option<Trouble> {
-    let error = match &world.observed.engine {
-        Engine::Up(_) | Engine::Unknown { error: None } => return None,
-        Engine::Unknown { error: Some(error) } | Engine::Down { error, .. } => error,
-    };
+fn of_host(name: &HostName, host: &HostSeen) -> Option<Trouble> {
+    let error = host.error.as_ref().filter(|_| is_away(host))?;
     Some(Trouble {
         rule: Rule::HostLost,
-        subject: format!("Host/{}", crate::status::HOST),
+        subject: format!("Host/{name}"),
         severity: Severity::Critical,
-        title: format!("the container engine of host {} does not answer", crate::status::HOST),
+        title: format!("the container engine of host {name} does not answer"),
         detail: error.clone(),
     })
+}
+
+/// Whether a host has been silent for longer than a restart of its engine takes.
+fn is_away(host: &HostSeen) -> bool {
+    host.error.is_some() && !host.answers() && host.state != HostState::Suspect
 }
 
 fn of_app(app: &DesiredApp, world: &World, now: Moment) -> Option<Trouble> {
@@ -102,7 +107,15 @@ fn of_app(app: &DesiredApp, world: &World, now: Moment) -> Option<Trouble> {
     let trouble = |rule, title: String, detail: String| {
         Some(Trouble { rule, subject: format!("App/{name}"), severity, title, detail })
     };
-    let current = world.observed.current(app);
+    let hosts = &world.observed.hosts;
+    let current = current(app, world);
+    let is_where_nothing_answers = match current.is_empty() {
+        true => app.deployment.is_some() && hosts.values().any(is_away),
+        false => current.iter().any(|(id, _)| is_away(world.observed.host(&id.host))),
+    };
+    if is_where_nothing_answers {
+        return None;
+    }
     let failed = current.iter().find(|(_, instance)| {
         instance.failure.is_some() && !instance.failed_by(FailureReason::EngineUnreachable)
     });
@@ -117,7 +130,7 @@ fn of_app(app: &DesiredApp, world: &World, now: Moment) -> Option<Trouble> {
             return trouble(Rule::WakeFailed, format!("{name} does not wake"), detail);
         }
     }
-    let loops = |(_, instance): &&(_, &Instance)| crashes_again_and_again(instance, now);
+    let loops = |(_, instance): &&(&InstanceId, &Instance)| crashes_again_and_again(instance, now);
     if let Some((id, instance)) = current.iter().find(loops) {
         let detail = format!("{id}: {}", message(instance));
         return trouble(Rule::CrashLoop, format!("{name} crashes again and again"), detail);
@@ -131,6 +144,16 @@ fn of_app(app: &DesiredApp, world: &World, now: Moment) -> Option<Trouble> {
     };
     unavailable
         .and_then(|reason| trouble(Rule::AppUnhealthy, format!("nothing serves {name}"), reason))
+}
+
+/// What is known of the instances of an app's deployment.
+fn current<'a>(app: &DesiredApp, world: &'a World) -> Vec<(&'a InstanceId, &'a Instance)> {
+    let number = app.deployment.as_ref().map(|deployment| deployment.number);
+    let instances = world.observed.instances_of(&app.app.name);
+    let is_current = |(id, _): &(&InstanceId, _)| {
+        Some(id.deployment) == number && id.ordinal < app.app.instances
+    };
+    instances.filter(is_current).collect()
 }
 
 /// Whether requests for an app are sent to somebody.
@@ -179,7 +202,8 @@ fn certificates(world: &World, wall_clock: i64) -> Vec<Trouble> {
 fn unreadable(world: &World) -> impl Iterator<Item = Trouble> {
     let apps = world.desired.unreadable.iter().map(|name| format!("App/{name}"));
     let shards = world.desired.unreadable_shards.iter().map(|name| format!("Shard/{name}"));
-    apps.chain(shards).map(|subject| Trouble {
+    let hosts = world.desired.unreadable_hosts.iter().map(|name| format!("Host/{name}"));
+    apps.chain(shards).chain(hosts).map(|subject| Trouble {
         rule: Rule::ObjectUnreadable,
         severity: Severity::Warning,
         title: format!("{subject} cannot be read by this version of Weir"),

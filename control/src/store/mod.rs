@@ -1,4 +1,4 @@
-//! What must survive: apps and shards, deployments, host names, tokens and who changed what.
+//! What must survive: apps, shards and hosts, deployments, host names, tokens and who changed what.
 //!
 //! One writer, WAL, full sync: an acknowledged write survives `kill -9` and power loss. Every write
 //! takes the next revision in its own transaction, so revisions only grow and have no gap. The SQL
@@ -7,6 +7,7 @@
 mod apps;
 mod desired;
 mod error;
+mod hosts;
 #[cfg(test)]
 mod incident_tests;
 mod incidents;
@@ -36,6 +37,7 @@ use sqlx::{
 use tokio::sync::watch;
 use weir_config::Hostname;
 
+pub(crate) use desired::Changed;
 pub use error::StoreError;
 pub(crate) use incidents::{IncidentAction, IncidentEvent, IncidentQuery, IncidentRecord};
 pub(crate) use objects::{Cause, Kind, Object, Precondition, Record, Verb, Written};

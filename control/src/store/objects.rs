@@ -13,6 +13,7 @@ use super::{Store, StoreError, next_revision, record, signed, unsigned};
 pub enum Kind {
     App,
     Shard,
+    Host,
 }
 
 impl Kind {
@@ -21,6 +22,7 @@ impl Kind {
         match self {
             Self::App => "App",
             Self::Shard => "Shard",
+            Self::Host => "Host",
         }
     }
 }
@@ -31,6 +33,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::App => "app",
             Self::Shard => "shard",
+            Self::Host => "host",
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Each rule by which something is wrong, in worlds in which it is.
 
 use rcgen::{CertificateParams, KeyPair};
-use weir_config::{Certificate, Severity};
+use weir_config::{Certificate, HostName, Severity};
 use weir_deploy::ProviderError;
 
 use super::{SLEEPY, awake_bench, bench::Bench, seconds};
@@ -105,8 +105,15 @@ fn of_a_host_that_is_away_one_thing_is_told_and_not_what_follows_from_it() {
     let mut bench = awake_bench();
     bench.put("legacy", "{upstreams: [\"10.1.0.1:80\"]}");
     bench.settle();
-    let (endpoint, reason) = ("/nowhere".to_owned(), "connection refused".to_owned());
-    bench.tell(Event::EngineDown(ProviderError::Unreachable { endpoint, reason }));
+    let silence = || {
+        let (endpoint, reason) = ("/nowhere".to_owned(), "connection refused".to_owned());
+        let error = ProviderError::Unreachable { endpoint, reason };
+        Event::EngineDown { host: HostName::local(), error }
+    };
+    bench.tell(silence());
+    assert_eq!(wrong(&bench), [], "it may be starting anew");
+    bench.pass(seconds(45));
+    bench.tell(silence());
     bench.down = vec!["10.1.0.1:80"];
     bench.settle();
     let (host, app) = ("Host/local".to_owned(), "App/legacy".to_owned());

@@ -67,7 +67,8 @@ async fn incidents(weir: &Weir, query: &str) -> Vec<Value> {
     list["items"].as_array().unwrap().clone()
 }
 
-#[tokio::test]
+// The command line is waited for while the sinks answer.
+#[tokio::test(flavor = "multi_thread")]
 async fn an_incident_is_recorded_told_of_and_resolved_when_its_cause_is_gone() {
     let weir = Weir::start_with(&NO_ENGINE).await;
     let (upstream, sink, chat) =
@@ -75,7 +76,7 @@ async fn an_incident_is_recorded_told_of_and_resolved_when_its_cause_is_gone() {
     let key = [7; 32];
     let secret = format!("whsec_{}", STANDARD.encode(key));
     let url = format!("http://{}/hook?token=hidden", sink.address);
-    let set = ["notifier", "set", "ops", "--url", &url, "--min-severity", "critical"];
+    let set = ["notifier", "set", "ops", "--to", &url, "--min-severity", "critical"];
     let unsigned = run(&weir, &set, 2);
     assert!(unsigned.contains("write a secret"), "{unsigned}");
     let file = weir.dir.path().join("secret");
@@ -83,7 +84,7 @@ async fn an_incident_is_recorded_told_of_and_resolved_when_its_cause_is_gone() {
     run(&weir, &[&set[..], &["--secret-file", file.to_str().unwrap()]].concat(), 0);
     run(&weir, &set, 0);
     let url = format!("http://{}/services/hidden", chat.address);
-    run(&weir, &["notifier", "set", "chat", "--format", "slack", "--url", &url], 0);
+    run(&weir, &["notifier", "set", "chat", "--format", "slack", "--to", &url], 0);
     let shown = run(&weir, &["notifier", "ls", "-o", "json"], 0);
     assert!(!shown.contains("hidden") && !shown.contains(&secret), "{shown}");
     assert!(shown.contains("\"has_secret\": true"), "it stays when it is left out: {shown}");

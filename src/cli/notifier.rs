@@ -21,8 +21,8 @@ use super::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  weir notifier set ops --url https://example.com/hook --secret-file ./secret
-  weir notifier set chat --url https://hooks.slack.com/services/... --format slack
+  weir notifier set ops --to https://example.com/hook --secret-file ./secret
+  weir notifier set chat --to https://hooks.slack.com/services/... --format slack
   weir notifier test ops
   weir notifier ls
   weir notifier rm ops
@@ -56,8 +56,8 @@ enum Command {
 struct Set {
     name: String,
     /// Where messages are sent
-    #[arg(long)]
-    url: String,
+    #[arg(long, value_name = "URL")]
+    to: String,
     #[arg(long, value_enum, default_value_t = Format::Standard)]
     format: Format,
     /// A file with `whsec_` and 24 to 64 bytes in base64; `-` is standard input. Left out, the
@@ -107,7 +107,7 @@ impl Set {
             events.push(NotifierEvent::Resolved);
         }
         let spec = NotifierSpec {
-            url: self.url,
+            url: self.to,
             format: match self.format {
                 Format::Standard => NotifierFormat::Standard,
                 Format::Slack => NotifierFormat::Slack,

@@ -20,6 +20,7 @@ mod last_good;
 mod manifest;
 mod name;
 mod networks;
+mod notifier;
 mod observe;
 mod pool;
 mod problem;
@@ -51,9 +52,13 @@ pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
 pub use last_good::LastGood;
 pub use manifest::Manifest;
 pub use name::{
-    AppName, HostName, HostPath, Hostname, MemberName, RESERVED_NAMES, SecretName, ShardName,
+    AppName, HostName, HostPath, Hostname, MemberName, NotifierName, RESERVED_NAMES, SecretName,
+    ShardName,
 };
 pub use networks::Networks;
+pub use notifier::{
+    NotifierEvent, NotifierFormat, NotifierManifest, NotifierSpec, SECRET_PREFIX, Severity,
+};
 pub use observe::{NoObserver, Observe};
 pub use pool::{Backends, Balance, Choice, Endpoint, HashKey, Pool};
 pub use problem::{Place, Problem, Problems};

@@ -93,6 +93,18 @@ impl FromStr for HostName {
     }
 }
 
+/// The name of a notifier: as a shard's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct NotifierName(Arc<str>);
+
+impl FromStr for NotifierName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        label("a notifier", text).map(|name| Self(name.into()))
+    }
+}
+
 /// A DNS label without `--` that starts with a letter, at most 40 bytes.
 fn label<'a>(of: &str, text: &'a str) -> Result<&'a str, String> {
     let refuse = |why: &str| Err(format!("`{text}` cannot be {of}'s name: {why}"));
@@ -310,6 +322,7 @@ text_newtype!(HostName);
 text_newtype!(Hostname);
 text_newtype!(MemberName);
 text_newtype!(SecretName);
+text_newtype!(NotifierName);
 text_newtype!(ShardName);
 
 #[cfg(test)]

@@ -58,6 +58,8 @@ pub(crate) enum Event {
     ConvergeWanted(Vec<AppName>),
     /// Somebody wants to know whether the loop goes round.
     Pulse(oneshot::Sender<()>),
+    /// An operator says that a loss that is held is right.
+    SnapshotConfirmed,
     CertificatesRenewed(Arc<[Certificate]>),
     /// The proxy could not connect to an endpoint that should be ready.
     ConnectFailed(EndpointId),

@@ -146,7 +146,10 @@ impl Observed {
                 self.certificates = certificates;
                 agenda.touch_everything();
             }
-            Event::ConnectFailed(_) | Event::Desired(_) | Event::Pulse(_) => {}
+            Event::ConnectFailed(_)
+            | Event::Desired(_)
+            | Event::Pulse(_)
+            | Event::SnapshotConfirmed => {}
         }
     }
 

@@ -7,7 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use weir_config::{Activity, LastGood, Snapshot};
+use weir_config::{Activity, Snapshot};
+
+use crate::last_good;
 
 /// A locked state directory. The lock ends with the process, however that ends.
 #[derive(Debug)]
@@ -81,33 +83,12 @@ impl StateDir {
         self.file("secrets.key")
     }
 
-    /// The snapshot that was served last, if there is one that can be read.
+    /// The snapshot to begin with, if one was served before: the last one that the process lived
+    /// with.
     pub fn last_good(&self, activity: &Activity) -> Option<Snapshot> {
-        let file = self.file(LAST_GOOD);
-        let bytes = match fs::read(&file) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => {
-                tracing::warn!(file = %file.display(), %error, "the last snapshot cannot be read");
-                return None;
-            }
-        };
-        match serde_json::from_slice::<LastGood>(&bytes) {
-            Ok(saved) => Some(saved.restore(activity, &boot_id())),
-            Err(error) => {
-                tracing::warn!(file = %file.display(), %error, "the last snapshot is damaged");
-                None
-            }
-        }
-    }
-
-    /// Where the served snapshot is kept.
-    pub(crate) fn last_good_file(&self) -> PathBuf {
-        self.file(LAST_GOOD)
+        last_good::recover(self, activity)
     }
 }
-
-const LAST_GOOD: &str = "last-good.json";
 
 /// What tells one boot of this machine from another (`random(4)`); empty if the system does not
 /// tell.

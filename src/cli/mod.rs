@@ -11,13 +11,16 @@ mod deploy;
 mod explain;
 mod get;
 mod host;
+mod incident;
 mod logs;
 mod manifests;
 mod members;
+mod notifier;
 mod outcome;
 mod progress;
 mod secret;
 mod sleep;
+mod snapshot;
 mod steps;
 mod table;
 mod upgrade;
@@ -41,6 +44,9 @@ pub(crate) enum Command {
     Host(host::Host),
     Shard(host::Shard),
     Explain(explain::Explain),
+    Incident(incident::Incident),
+    Notifier(notifier::Notifier),
+    Snapshot(snapshot::Snapshot),
     Upgrade(upgrade::Upgrade),
     Check(check::Check),
     Completions(completions::Completions),
@@ -75,6 +81,9 @@ impl Command {
             Self::Host(command) => command.run().await,
             Self::Shard(command) => command.run().await,
             Self::Explain(command) => command.run().await,
+            Self::Incident(command) => command.run().await,
+            Self::Notifier(command) => command.run().await,
+            Self::Snapshot(command) => command.run().await,
             Self::Upgrade(command) => command.run().await,
             Self::Check(command) => command.run(),
             Self::Completions(command) => command.run(whole),

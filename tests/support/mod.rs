@@ -6,6 +6,7 @@
 pub mod hosts;
 pub mod load;
 pub mod relay;
+pub mod sink;
 pub mod upstream;
 pub mod websocket;
 

@@ -161,10 +161,13 @@ impl Call {
     }
 
     pub(super) fn json(&self) -> Result<Value, ApiProblem> {
-        serde_json::from_slice(&self.body).map_err(|error| {
-            ApiProblem::bad_request("bad_json", format!("not valid JSON: {error}"))
-        })
+        json(&self.body)
     }
+}
+
+pub(super) fn json(body: &[u8]) -> Result<Value, ApiProblem> {
+    serde_json::from_slice(body)
+        .map_err(|error| ApiProblem::bad_request("bad_json", format!("not valid JSON: {error}")))
 }
 
 impl ApiState {

@@ -5,13 +5,16 @@ mod auth;
 mod call;
 mod explain;
 mod hosts;
+mod incidents;
 mod instances;
 mod logs;
+mod notifiers;
 mod openapi;
 mod problem;
 mod query;
 mod secrets;
 mod shards;
+mod snapshot;
 mod wait;
 pub mod wire;
 
@@ -24,7 +27,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use weir_config::{Activity, Hostname};
 
 use crate::{
@@ -54,6 +57,8 @@ pub(crate) struct ApiState {
     pub(crate) base_domain: Hostname,
     pub(crate) metrics: prometheus::Registry,
     pub(crate) https_port: u16,
+    /// Told when an operator has resolved an incident.
+    pub(crate) incidents_changed: Arc<Notify>,
 }
 
 impl ApiState {
@@ -85,6 +90,19 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/hosts/actions/converge", post(hosts::converge))
         .route("/v1/shards/{name}/actions/converge", post(hosts::converge_shard))
         .route("/v1/hostnames/{hostname}/explain", get(explain::explain))
+        .route("/v1/incidents", get(incidents::list))
+        .route("/v1/incidents/{id}", get(incidents::read))
+        .route("/v1/incidents/{id}/actions/acknowledge", post(incidents::acknowledge))
+        .route("/v1/incidents/{id}/actions/resolve", post(incidents::resolve))
+        .route("/v1/incidents/{id}/actions/note", post(incidents::note))
+        .route("/v1/notifiers", get(notifiers::list))
+        .route(
+            "/v1/notifiers/{name}",
+            get(notifiers::read).put(notifiers::put).delete(notifiers::delete),
+        )
+        .route("/v1/notifiers/{name}/actions/test", post(notifiers::test))
+        .route("/v1/snapshot", get(snapshot::read))
+        .route("/v1/snapshot/actions/confirm", post(snapshot::confirm))
         .layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
     Router::new()
         .merge(resources)

@@ -3,7 +3,9 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{apps, explain, hosts, instances, logs, secrets, shards, wire};
+use super::{
+    apps, explain, hosts, incidents, instances, logs, notifiers, secrets, shards, snapshot, wire,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -41,6 +43,18 @@ use super::{apps, explain, hosts, instances, logs, secrets, shards, wire};
         hosts::converge,
         hosts::converge_shard,
         explain::explain,
+        incidents::list,
+        incidents::read,
+        incidents::acknowledge,
+        incidents::resolve,
+        incidents::note,
+        notifiers::list,
+        notifiers::read,
+        notifiers::put,
+        notifiers::delete,
+        notifiers::test,
+        snapshot::read,
+        snapshot::confirm,
     ),
     components(schemas(wire::ProblemDetails))
 )]

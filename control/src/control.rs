@@ -18,6 +18,7 @@ use crate::{
     executor::Executor,
     feed,
     hints::Hints,
+    history,
     observed::Observed,
     prober::Probers,
     reactor::{EVENT_QUEUE, Reactor},
@@ -154,6 +155,10 @@ impl Control {
         let mut tasks = JoinSet::new();
         tasks.spawn(engine::watch(provider.clone(), events.clone()));
         tasks.spawn(feed::follow(store.clone(), desired.revision, events.clone()));
+        let (notes, noted) = history::notes();
+        tasks.spawn(history::follow(world.clone(), notes));
+        tasks.spawn(history::write(store.clone(), noted));
+        tasks.spawn(history::settle_operations(store.clone(), world.clone()));
         let address = admin.local_addr().map_err(ControlError::Api)?;
         // Only the command line's convenience: no reason to end with traffic to carry.
         if let Err(error) = api::write_url(&dir, address) {

@@ -11,18 +11,20 @@ use axum::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use weir_config::{Hostname, Problem, Problems, decode};
+use weir_config::{Hostname, Moment, Problem, Problems, decode};
 
 use super::{
     ApiState,
+    operations::with_operation,
     problem::ApiProblem,
-    query::Params,
+    query::{PageQuery, Params},
     wait::WaitQuery,
     wire::{List, Resource},
 };
 use crate::{
+    operations::outcome,
     reconciler::World,
-    store::{Cause, Object, Precondition, Record, Token, Verb, Written},
+    store::{Cause, Object, Operation, Precondition, Record, Token, Verb, Written},
     time::rfc3339,
 };
 
@@ -95,7 +97,7 @@ impl Call {
 
     pub(super) async fn read<O: Shown>(self) -> Answer {
         let record = self.state.store.read::<O>(&self.name::<O>()?).await?;
-        self.answer(StatusCode::OK, record, O::is_settled).await
+        self.answer(StatusCode::OK, record, None, O::is_settled).await
     }
 
     pub(super) async fn create<O: Shown>(self) -> Answer {
@@ -116,16 +118,21 @@ impl Call {
 
     async fn write<O: Shown>(self, spec: &O::Spec, object: &O, holds: Precondition) -> Answer {
         let cause = self.cause(Verb::Put);
-        let Written { record, created, .. } =
+        let Written { record, created, operation } =
             self.state.store.put(spec, object, holds, cause).await?;
         let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-        self.answer(status, record, O::is_settled).await
+        self.answer(status, record, operation.as_ref(), O::is_settled).await
     }
 
     pub(super) async fn delete<O: Object>(self) -> Answer {
         let (name, precondition) = (self.name::<O>()?, self.precondition()?);
-        self.state.store.delete::<O>(&name, precondition, &self.token.id).await?;
-        Ok(StatusCode::ACCEPTED.into_response())
+        let cause = self.cause(Verb::Delete);
+        let operation = self.state.store.delete::<O>(&name, precondition, cause).await?;
+        if let Some(limit) = self.wait.limit()? {
+            let is_gone = |world: &World| outcome(&operation, world, Moment::now()).is_some();
+            self.state.wait_until(limit, is_gone).await;
+        }
+        Ok(with_operation(StatusCode::ACCEPTED.into_response(), Some(&operation)))
     }
 
     /// Answers by an object once the loop has it and, if that is asked for, once it is `done`.
@@ -133,12 +140,13 @@ impl Call {
         &self,
         status: StatusCode,
         record: Record<O>,
+        operation: Option<&Operation>,
         done: impl Fn(&O::Status) -> bool,
     ) -> Answer {
         let record = self.state.settle(record, self.wait.limit()?, done).await?;
         let etag = [(header::ETAG, format!("\"{}\"", record.meta.revision))];
         let resource = self.state.show(&self.state.world(), record);
-        Ok((status, etag, Json(resource)).into_response())
+        Ok(with_operation((status, etag, Json(resource)).into_response(), operation))
     }
 
     /// `If-None-Match: *` for new ones only, `If-Match: "REVISION"` for unchanged ones only, or `*`
@@ -168,12 +176,14 @@ impl Call {
 }
 
 impl ApiState {
-    /// All objects of a kind.
-    pub(super) async fn list<O: Shown>(&self) -> Answer {
-        let records = self.store.list::<O>().await?;
+    /// Objects of a kind, by name.
+    pub(super) async fn list<O: Shown>(&self, query: &PageQuery) -> Answer {
+        let page = query.page(None)?;
+        let (records, revision) = self.store.list::<O>(&page).await?;
+        let next_cursor = page.next(&records, |last| last.name.to_string());
         let world = self.world();
         let items: Vec<_> = records.into_iter().map(|record| self.show(&world, record)).collect();
-        Ok(Json(List { items }).into_response())
+        Ok(Json(List { items, next_cursor, revision: Some(revision) }).into_response())
     }
 
     /// An object with its status in this world.

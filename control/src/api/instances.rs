@@ -15,11 +15,11 @@ pub(crate) async fn instances(State(state): State<ApiState>) -> Json<List<Instan
     let instances = world.observed.instances.iter();
     let items =
         instances.map(|(id, instance)| status::instance(id, instance, &state.activity)).collect();
-    Json(List { items })
+    Json(List::whole(items))
 }
 
 /// Every host; so far the one that Weir runs on.
 #[utoipa::path(get, path = "/v1/hosts", responses((status = 200, body = List<HostResource>)))]
 pub(crate) async fn hosts(State(state): State<ApiState>) -> Json<List<HostResource>> {
-    Json(List { items: vec![status::host(&state.world().observed)] })
+    Json(List::whole(vec![status::host(&state.world().observed)]))
 }

@@ -3,10 +3,12 @@
 mod apps;
 mod auth;
 mod call;
+mod events;
 mod explain;
 mod instances;
 mod logs;
 mod openapi;
+mod operations;
 mod problem;
 mod query;
 mod shards;
@@ -71,6 +73,11 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/shards/{name}", get(shards::read).put(shards::put).delete(shards::delete))
         .route("/v1/instances", get(instances::instances))
         .route("/v1/hosts", get(instances::hosts))
+        .route("/v1/apps/{name}/events", get(events::of_app))
+        .route("/v1/events", get(events::list))
+        .route("/v1/operations", get(operations::list))
+        .route("/v1/operations/{id}", get(operations::read))
+        .route("/v1/audit", get(operations::audit))
         .route("/v1/hostnames/{hostname}/explain", get(explain::explain))
         .layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
     Router::new()

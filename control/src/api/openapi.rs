@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{apps, explain, instances, logs, shards, wire};
+use super::{apps, events, explain, instances, logs, operations, shards, wire};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,6 +27,11 @@ use super::{apps, explain, instances, logs, shards, wire};
         shards::delete,
         instances::instances,
         instances::hosts,
+        events::list,
+        events::of_app,
+        operations::list,
+        operations::read,
+        operations::audit,
         explain::explain,
     ),
     components(schemas(wire::ProblemDetails))

@@ -17,13 +17,35 @@ use crate::{
 pub(crate) use members::shard_status;
 
 /// How an app stands, by those who should answer its requests.
-struct Standing {
-    phase: Phase,
+pub(crate) struct Standing {
+    pub(crate) phase: Phase,
     ready: u16,
     wanted: u16,
-    failure: Option<FailureDetails>,
+    pub(crate) failure: Option<FailureDetails>,
     /// What is counted.
     noun: &'static str,
+}
+
+impl Standing {
+    /// Why it is in its phase, as a sentence.
+    pub(crate) fn summary(&self) -> String {
+        match &self.failure {
+            Some(failure) if self.phase != Phase::Ready => failure.message.clone(),
+            _ => self.count(),
+        }
+    }
+
+    fn count(&self) -> String {
+        format!("{} of {} {} are ready", self.ready, self.wanted, self.noun)
+    }
+}
+
+/// How an app stands that the loop has taken in.
+pub(crate) fn standing(app: &DesiredApp, world: &World, now: Moment) -> Standing {
+    match app.deployment {
+        Some(_) => of_instances(app, &world.observed, now),
+        None => members::standing(app, world),
+    }
 }
 
 /// The status of an app that the loop has taken in.
@@ -35,10 +57,7 @@ pub(crate) fn app_status(
     https_port: u16,
 ) -> AppStatus {
     let observed = &world.observed;
-    let standing = match app.deployment {
-        Some(_) => of_instances(app, observed, now),
-        None => members::standing(app, world),
-    };
+    let standing = standing(app, world, now);
     AppStatus {
         phase: standing.phase,
         observed_generation: app.generation,
@@ -137,7 +156,7 @@ fn failure_details(id: &InstanceId, instance: &Instance, now: Moment) -> Option<
 }
 
 fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec<Condition> {
-    let Standing { phase, ready, wanted, failure, noun } = standing;
+    let Standing { phase, ready, wanted, failure, .. } = standing;
     let phase = *phase;
     let condition = |kind: &str, status: Option<bool>, reason: &str, message: String| Condition {
         kind: kind.to_owned(),
@@ -151,7 +170,7 @@ fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec
         None => "AllMembersReady",
     };
     let served = observed.served.app(&app.app.name);
-    let count = format!("{ready} of {wanted} {noun} are ready");
+    let count = standing.count();
     let (is_ready, reason, message) = match (phase, failure) {
         (Phase::Ready, _) => (Some(true), all_ready, count.clone()),
         (Phase::Paused | Phase::Stopped, _) => {

@@ -6,9 +6,9 @@ use sqlx::Row;
 use weir_config::{App, Desired, Shard};
 
 use super::{
-    Kind, Store, StoreError,
-    objects::{Record, select_all},
-    parse_name, signed, unsigned,
+    Kind, Page, Store, StoreError,
+    objects::{Record, select_page},
+    parse_name, revision, signed, unsigned,
 };
 use crate::subject::Subject;
 
@@ -20,10 +20,9 @@ impl Store {
     /// so that one bad row does not stop all others.
     pub(crate) async fn desired(&self) -> Result<Desired, StoreError> {
         let mut reading = self.readers.begin().await?;
-        let row = sqlx::query("SELECT rev FROM cluster WHERE one = 1").fetch_one(&mut *reading);
-        let revision = unsigned(row.await?.try_get("rev")?);
-        let mut desired = Desired { revision, ..Desired::default() };
-        for row in &select_all::<Shard>(&mut reading).await? {
+        let revision = revision(&mut reading).await?;
+        let (mut desired, all) = (Desired { revision, ..Desired::default() }, Page::default());
+        for row in &select_page::<Shard>(&mut reading, &all).await? {
             match Record::<Shard>::of(row).and_then(|record| record.meant(&self.base_domain)) {
                 Ok(shard) => {
                     desired.shards.insert(shard.name.clone(), Arc::new(shard));
@@ -34,7 +33,7 @@ impl Store {
                 }
             }
         }
-        for row in &select_all::<App>(&mut reading).await? {
+        for row in &select_page::<App>(&mut reading, &all).await? {
             match Record::<App>::of(row).and_then(|record| record.meant(&self.base_domain)) {
                 Ok(app) => {
                     desired.apps.insert(app.app.name.clone(), Arc::new(app));

@@ -18,7 +18,7 @@ use crate::{
     executor::Executor,
     feed,
     hints::Hints,
-    history,
+    history::{self, Told, Transitions},
     observed::Observed,
     prober::Probers,
     reactor::{EVENT_QUEUE, Reactor},
@@ -155,9 +155,12 @@ impl Control {
         let mut tasks = JoinSet::new();
         tasks.spawn(engine::watch(provider.clone(), events.clone()));
         tasks.spawn(feed::follow(store.clone(), desired.revision, events.clone()));
-        let (notes, noted) = history::notes();
-        tasks.spawn(history::follow(world.clone(), notes));
-        tasks.spawn(history::write(store.clone(), noted));
+        let (noticed, events_noticed) = mpsc::channel(history::QUEUE);
+        let (lines, lines_noticed) = mpsc::channel(history::QUEUE);
+        let (dates, transitions) = watch::channel(Transitions::default());
+        let told = Told { events: noticed, lines, transitions: dates };
+        tasks.spawn(history::follow(world.clone(), store.clone(), provider.clone(), told));
+        tasks.spawn(history::write(store.clone(), events_noticed, lines_noticed));
         tasks.spawn(history::settle_operations(store.clone(), world.clone()));
         let address = admin.local_addr().map_err(ControlError::Api)?;
         // Only the command line's convenience: no reason to end with traffic to carry.
@@ -170,12 +173,14 @@ impl Control {
         let state = ApiState {
             store: store.clone(),
             world,
+            transitions,
             activity: self.activity.clone(),
             events,
             provider,
             base_domain,
             metrics,
             https_port,
+            stopping: stopping.clone(),
         };
         tracing::info!(%address, "the admin API listens");
         let api = axum::serve(admin, api::router(state)).with_graceful_shutdown(stopped(stopping));

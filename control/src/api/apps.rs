@@ -30,7 +30,9 @@ impl Shown for App {
     fn status(record: &Record<Self>, state: &ApiState, world: &World) -> Option<AppStatus> {
         let app = world.desired.apps.get(&record.name)?;
         let (now, port) = (Moment::now(), state.https_port);
-        Some(status::app_status(app, world, &state.activity, now, port))
+        let mut status = status::app_status(app, world, &state.activity, now, port);
+        state.transitions.borrow().date(&record.name, &mut status.conditions);
+        Some(status)
     }
 
     fn unseen(record: &Record<Self>) -> AppStatus {

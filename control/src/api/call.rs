@@ -15,6 +15,7 @@ use weir_config::{Hostname, Moment, Problem, Problems, decode};
 
 use super::{
     ApiState,
+    idempotency::IdempotencyKey,
     operations::with_operation,
     problem::ApiProblem,
     query::{PageQuery, Params},
@@ -55,6 +56,8 @@ pub(crate) struct Call {
     name: String,
     pub(super) wait: WaitQuery,
     headers: HeaderMap,
+    /// Says which request this is, if it is sent again.
+    key: Option<String>,
     body: Bytes,
 }
 
@@ -63,12 +66,14 @@ impl FromRequest<ApiState> for Call {
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiProblem> {
         let (mut parts, body) = request.into_parts();
-        let Params(wait) = Params::from_request_parts(&mut parts, state).await?;
+        let Params(wait) = Params::<WaitQuery>::from_request_parts(&mut parts, state).await?;
+        let wait = wait.or_preferred(&parts.headers);
         let path = RawPathParams::from_request_parts(&mut parts, state).await;
         let path = path.map_err(|error| ApiProblem::not_found(&error.body_text()))?;
         let name = path.iter().find(|(key, _)| *key == "name").map(|(_, name)| name.to_owned());
         let token = parts.extensions.get().cloned();
         let token = token.ok_or_else(|| ApiProblem::unavailable("no token was looked at"))?;
+        let key = parts.extensions.get::<IdempotencyKey>().map(|key| key.0.clone());
         let headers = parts.headers.clone();
         let body = Bytes::from_request(Request::from_parts(parts, body), state).await;
         let body = body.map_err(|error| {
@@ -76,7 +81,7 @@ impl FromRequest<ApiState> for Call {
             ApiProblem::new(status, "bad_body", "The body cannot be read", why)
         })?;
         let name = name.unwrap_or_default();
-        Ok(Self { state: state.clone(), token, name, wait, headers, body })
+        Ok(Self { state: state.clone(), token, name, wait, headers, key, body })
     }
 }
 
@@ -92,7 +97,7 @@ impl Call {
     }
 
     pub(super) fn cause(&self, verb: Verb) -> Cause<'_> {
-        Cause { actor: &self.token.id, verb }
+        Cause { actor: &self.token.id, verb, key: self.key.as_deref() }
     }
 
     pub(super) async fn read<O: Shown>(self) -> Answer {

@@ -3,8 +3,10 @@
 mod apps;
 mod auth;
 mod call;
+mod deployment_logs;
 mod events;
 mod explain;
+mod idempotency;
 mod instances;
 mod logs;
 mod openapi;
@@ -12,7 +14,9 @@ mod operations;
 mod problem;
 mod query;
 mod shards;
+mod sse;
 mod wait;
+mod watch;
 pub mod wire;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -31,6 +35,7 @@ use weir_deploy::Provider;
 use crate::{
     control::ControlError,
     event::Event,
+    history::Transitions,
     observed::Engine,
     reconciler::World,
     state_dir::{StateDir, write_private},
@@ -46,12 +51,15 @@ const MAX_BODY: usize = 1 << 20;
 pub(crate) struct ApiState {
     pub(crate) store: Store,
     pub(crate) world: watch::Receiver<Arc<World>>,
+    pub(crate) transitions: watch::Receiver<Transitions>,
     pub(crate) activity: Arc<Activity>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) base_domain: Hostname,
     pub(crate) metrics: prometheus::Registry,
     pub(crate) https_port: u16,
+    /// True when the process gives up its control: no stream outlives that.
+    pub(crate) stopping: watch::Receiver<bool>,
 }
 
 impl ApiState {
@@ -73,12 +81,15 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/shards/{name}", get(shards::read).put(shards::put).delete(shards::delete))
         .route("/v1/instances", get(instances::instances))
         .route("/v1/hosts", get(instances::hosts))
+        .route("/v1/apps/{name}/deployments/{number}/logs", get(deployment_logs::logs))
         .route("/v1/apps/{name}/events", get(events::of_app))
         .route("/v1/events", get(events::list))
         .route("/v1/operations", get(operations::list))
         .route("/v1/operations/{id}", get(operations::read))
         .route("/v1/audit", get(operations::audit))
         .route("/v1/hostnames/{hostname}/explain", get(explain::explain))
+        .route("/v1/watch", get(watch::watch))
+        .layer(middleware::from_fn_with_state(state.clone(), idempotency::once))
         .layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
     Router::new()
         .merge(resources)

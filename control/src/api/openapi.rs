@@ -3,7 +3,9 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{apps, events, explain, instances, logs, operations, shards, wire};
+use super::{
+    apps, deployment_logs, events, explain, instances, logs, operations, shards, watch, wire,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -21,6 +23,7 @@ use super::{apps, events, explain, instances, logs, operations, shards, wire};
         apps::sleep,
         apps::wake,
         logs::logs,
+        deployment_logs::logs,
         shards::list,
         shards::read,
         shards::put,
@@ -32,6 +35,7 @@ use super::{apps, events, explain, instances, logs, operations, shards, wire};
         operations::list,
         operations::read,
         operations::audit,
+        watch::watch,
         explain::explain,
     ),
     components(schemas(wire::ProblemDetails))

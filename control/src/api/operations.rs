@@ -25,7 +25,7 @@ use crate::{
 
 /// Operations shown at once when nothing else is asked for.
 const DEFAULT_LIMIT: u32 = 100;
-const HEADER: HeaderName = HeaderName::from_static("weir-operation");
+pub(super) const HEADER: HeaderName = HeaderName::from_static("weir-operation");
 const PREFIX: &str = "op_";
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -154,6 +154,18 @@ pub(super) fn with_operation(mut answer: Response, operation: Option<&Operation>
         headers.insert(HEADER, id);
     }
     answer
+}
+
+/// The answer to a request that was done by this operation, and whose own answer is not known.
+pub(super) async fn answer_done(state: &ApiState, number: u64) -> Response {
+    match state.store.operation(number).await {
+        Ok(Some(operation)) => {
+            let resource = Json(state.show_operation(&operation));
+            with_operation((StatusCode::ACCEPTED, resource).into_response(), Some(&operation))
+        }
+        Ok(None) => ApiProblem::not_found("what this did is no longer known").into_response(),
+        Err(error) => ApiProblem::from(error).into_response(),
+    }
 }
 
 fn id(operation: &Operation) -> String {

@@ -124,6 +124,9 @@ pub struct Condition {
     /// A sentence for people.
     pub message: String,
     pub observed_generation: u64,
+    /// Since when it has this status, as far as the process that answers knows: RFC 3339.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub last_transition_at: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -1,6 +1,6 @@
 //! What has happened between two worlds: pure, so that it can be tested in virtual time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use imbl::ordmap::DiffItem;
 use weir_config::{
@@ -16,7 +16,7 @@ use crate::{
     members::MemberState,
     observed::{Engine, Observed},
     reconciler::World,
-    store::{Kind, NewEvent},
+    store::{DeploymentId, Kind, NewEvent},
 };
 
 /// What two worlds differ in.
@@ -24,6 +24,8 @@ use crate::{
 pub(super) struct Differences {
     /// In the order in which they follow from each other: what was meant, done, and served.
     pub(super) events: Vec<NewEvent>,
+    /// Deployments that are new.
+    pub(super) deployments: Vec<DeploymentId>,
     /// Apps that may be in another phase.
     pub(super) apps: BTreeSet<AppName>,
     /// Instances that are not as they were.
@@ -35,13 +37,9 @@ pub(super) fn compare(former: &World, present: &World) -> Differences {
     let mut differences = Differences::default();
     differences.engine(&former.observed.engine, &present.observed.engine);
     differences.desired(former, present);
-    // Before its containers were listed, all of them would be new.
+    // Before they were listed, all of them would be new.
     if former.observed.is_complete() {
         differences.instances(&former.observed, &present.observed);
-    } else {
-        let all = present.observed.instances.keys().cloned();
-        differences.instances.extend(all);
-        differences.apps.extend(present.desired.apps.keys().cloned());
     }
     differences.members(former, present);
     differences.routes(former, present);
@@ -55,6 +53,21 @@ pub(super) fn compare(former: &World, present: &World) -> Differences {
 }
 
 impl Differences {
+    /// What has to be looked at when nothing is known of what was before; of deployments, only these
+    /// have been told of.
+    pub(super) fn everything(&mut self, world: &World, told: &BTreeMap<AppName, u64>) {
+        self.instances.extend(world.observed.instances.keys().cloned());
+        for (name, app) in &world.desired.apps {
+            self.apps.insert(name.clone());
+            let number = app.deployment.as_ref().map(|made| made.number);
+            let is_new = |number| told.get(name).is_none_or(|told| *told < number);
+            let is_found = self.deployments.iter().any(|found| found.app == *name);
+            if number.is_some_and(is_new) && !is_found {
+                self.deployment(app, None);
+            }
+        }
+    }
+
     fn engine(&mut self, former: &Engine, present: &Engine) {
         let (what, message) = match (former, present) {
             (Engine::Up(_), Engine::Down { error, .. }) => ("EngineDown", error.clone()),
@@ -70,6 +83,17 @@ impl Differences {
     }
 
     fn desired(&mut self, former: &World, present: &World) {
+        for item in former.desired.shards.diff(&present.desired.shards) {
+            let (name, what) = match item {
+                DiffItem::Add(name, _) => (name, "Created"),
+                DiffItem::Update { new: (name, _), .. } => (name, "Changed"),
+                DiffItem::Remove(name, _) => (name, "Deleted"),
+            };
+            let (kind, name) = (Kind::Shard.as_str(), name.to_string());
+            let message = format!("the shard was {}", what.to_lowercase());
+            let reason = "Applied".to_owned();
+            self.events.push(NewEvent { kind, name, deployment: None, what, reason, message });
+        }
         for item in former.desired.apps.diff(&present.desired.apps) {
             match item {
                 DiffItem::Add(name, app) => {
@@ -96,6 +120,8 @@ impl Differences {
         if former.and_then(number) == Some(made.number) {
             return;
         }
+        let name = app.app.name.clone();
+        self.deployments.push(DeploymentId { app: name, number: made.number });
         let message = format!("deployment {} of {}", made.number, made.template.image);
         self.app(&app.app.name, Some(made.number), "DeploymentMade", "Applied", message);
     }

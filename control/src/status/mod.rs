@@ -155,7 +155,12 @@ fn failure_details(id: &InstanceId, instance: &Instance, now: Moment) -> Option<
     })
 }
 
-fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec<Condition> {
+/// What can be said of an app that stands so; not since when.
+pub(crate) fn conditions(
+    app: &DesiredApp,
+    standing: &Standing,
+    observed: &Observed,
+) -> Vec<Condition> {
     let Standing { phase, ready, wanted, failure, .. } = standing;
     let phase = *phase;
     let condition = |kind: &str, status: Option<bool>, reason: &str, message: String| Condition {
@@ -164,6 +169,7 @@ fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec
         reason: reason.to_owned(),
         message,
         observed_generation: app.generation,
+        last_transition_at: String::new(),
     };
     let all_ready = match app.deployment {
         Some(_) => "AllInstancesReady",

@@ -46,6 +46,15 @@ pub(crate) struct LogEntry {
     pub(crate) data: String,
 }
 
+/// The log of a deployment as it was left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownLog {
+    pub(crate) deployment: DeploymentId,
+    pub(crate) has_ended: bool,
+    /// Of the logs of its app.
+    pub(crate) is_newest: bool,
+}
+
 /// What is to be added to one deployment's log.
 #[derive(Default)]
 struct Added {
@@ -56,25 +65,25 @@ struct Added {
 
 impl Store {
     /// Takes down what happened.
-    pub(crate) async fn note(&self, notes: Vec<Note>) -> Result<(), StoreError> {
+    pub(crate) async fn note(&self, notes: &[Note]) -> Result<(), StoreError> {
         let (mut events, mut logs) = (Vec::new(), BTreeMap::<DeploymentId, Added>::new());
         for note in notes {
             match note {
                 Note::Event(event) => {
                     if let (Some(number), Ok(app)) = (event.deployment, event.name.parse()) {
                         let added = logs.entry(DeploymentId { app, number }).or_default();
-                        added.entries.push(("step", to_json(&step(&event))?));
+                        added.entries.push(("step", to_json(&step(event))?));
                     }
                     events.push(event);
                 }
                 Note::Line { deployment, container, record } => {
-                    let added = logs.entry(deployment).or_default();
-                    added.entries.push(("log", to_json(&record)?));
-                    *added.lines.entry(container).or_default() += 1;
+                    let added = logs.entry(deployment.clone()).or_default();
+                    added.entries.push(("log", to_json(record)?));
+                    *added.lines.entry(container.clone()).or_default() += 1;
                 }
                 Note::End { deployment, state } => {
                     let end = serde_json::json!({ "state": state }).to_string();
-                    logs.entry(deployment).or_default().entries.push(("end", end));
+                    logs.entry(deployment.clone()).or_default().entries.push(("end", end));
                 }
             }
         }
@@ -130,19 +139,27 @@ impl Store {
         Ok(Some((unsigned(row.try_get("last_seq")?), ended)))
     }
 
-    /// The deployments whose logs go on.
-    pub(crate) async fn open_deployment_logs(&self) -> Result<Vec<DeploymentId>, StoreError> {
+    /// Of each app the log of its newest deployment, and those that have not ended.
+    pub(crate) async fn known_deployment_logs(&self) -> Result<Vec<KnownLog>, StoreError> {
         let rows = sqlx::query(
-            "SELECT g.app AS name, g.number FROM deployment_logs g
-             JOIN deployment_log_lines l
+            "SELECT g.app AS name, g.number, l.type,
+                (SELECT MAX(number) FROM deployment_logs WHERE app = g.app) AS newest
+             FROM deployment_logs g LEFT JOIN deployment_log_lines l
                ON l.app = g.app AND l.number = g.number AND l.seq = g.last_seq
-             WHERE l.type <> 'end'",
+             WHERE l.type IS NULL OR l.type <> 'end'
+               OR g.number = (SELECT MAX(number) FROM deployment_logs WHERE app = g.app)
+             ORDER BY g.app, g.number",
         )
         .fetch_all(&self.readers)
         .await?;
         let of = |row: &SqliteRow| {
             let (app, number) = (super::parse_name(row)?, unsigned(row.try_get("number")?));
-            Ok(DeploymentId { app, number })
+            let last: Option<String> = row.try_get("type")?;
+            Ok(KnownLog {
+                deployment: DeploymentId { app, number },
+                has_ended: last.as_deref() == Some("end"),
+                is_newest: unsigned(row.try_get("newest")?) == number,
+            })
         };
         rows.iter().map(of).collect()
     }

@@ -1,6 +1,6 @@
 //! Everything as meant, and what of it has changed.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use sqlx::Row;
 use weir_config::{App, Desired, Shard};
@@ -57,7 +57,7 @@ impl Store {
             .bind(signed(revision))
             .fetch_all(&self.readers)
             .await?;
-        let (mut last, mut changes) = (revision, Vec::new());
+        let (mut last, mut changes, mut known) = (revision, Vec::new(), HashSet::new());
         for row in &rows {
             let rev = unsigned(row.try_get("rev")?);
             // Revisions have no gap, so a gap is the edge of what is kept.
@@ -71,7 +71,7 @@ impl Store {
             } else {
                 Subject::App(parse_name(row)?)
             };
-            if !changes.contains(&changed) {
+            if known.insert(changed.clone()) {
                 changes.push(changed);
             }
         }

@@ -53,7 +53,7 @@ pub(crate) struct EventFilter {
 /// Appends events, in their order, and drops what is too old to be kept.
 pub(super) async fn append(
     writing: &mut SqliteConnection,
-    events: &[NewEvent],
+    events: &[&NewEvent],
 ) -> Result<(), StoreError> {
     let Some(first) = sequence(writing, "events", events.len()).await? else { return Ok(()) };
     for (id, event) in (first..).zip(events) {
@@ -130,14 +130,6 @@ impl Store {
         .fetch_all(&self.readers)
         .await?;
         rows.iter().map(StoredEvent::of).collect()
-    }
-
-    /// The id of the newest event; 0 if there was none ever.
-    pub(crate) async fn last_event(&self) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT last FROM counters WHERE name = 'events'")
-            .fetch_optional(&self.readers)
-            .await?;
-        row.map_or(Ok(0), |row| Ok(unsigned(row.try_get("last")?)))
     }
 }
 

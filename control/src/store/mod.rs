@@ -6,10 +6,13 @@
 //! is the common part of SQLite and PostgreSQL.
 
 mod apps;
+mod cause;
 mod deployment_logs;
 mod desired;
 mod error;
 mod events;
+mod follow;
+mod idempotency;
 mod objects;
 mod operations;
 mod page;
@@ -30,10 +33,13 @@ use sqlx::{
 use tokio::sync::watch;
 use weir_config::Hostname;
 
-pub(crate) use deployment_logs::{DeploymentId, LogEntry, Note};
+pub(crate) use cause::{Cause, Precondition, Verb};
+pub(crate) use deployment_logs::{DeploymentId, KnownLog, LogEntry, Note};
 pub use error::StoreError;
 pub(crate) use events::{EventFilter, NewEvent, StoredEvent};
-pub(crate) use objects::{Cause, Kind, Object, Precondition, Record, Verb, Written};
+pub(crate) use follow::Place;
+pub(crate) use idempotency::{KeptAnswer, Known, Repeatable};
+pub(crate) use objects::{Kind, Object, Record, Written};
 pub(crate) use operations::{Operation, OperationFilter, OperationState, Outcome, Target};
 pub(crate) use page::Page;
 pub(crate) use tokens::Token;
@@ -97,6 +103,7 @@ impl Store {
             operations: watch::Sender::new(()),
             noted: watch::Sender::new(()),
         };
+        store.forget_unanswered().await?;
         if row.try_get::<String, _>("base_domain")? != **base_domain {
             store.rename_base_domain().await?;
         }

@@ -3,7 +3,8 @@
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Cause, Kind, Page, Store, StoreError, prune::KEPT_OPERATIONS, sequence, signed, unsigned,
+    Cause, Kind, Page, Store, StoreError, idempotency, prune::KEPT_OPERATIONS, sequence, signed,
+    unsigned,
 };
 use crate::time::unix_millis;
 
@@ -133,6 +134,7 @@ pub(super) async fn begin(
         .bind(signed(number) - KEPT_OPERATIONS)
         .execute(&mut *writing)
         .await?;
+    idempotency::done(writing, cause, number).await?;
     let (actor, verb) = (cause.actor.to_owned(), cause.verb.as_str().to_owned());
     Ok(Operation { number, at, actor, verb, target, revision, before, after, outcome: None })
 }

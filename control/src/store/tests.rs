@@ -5,9 +5,11 @@ use weir_config::{App, AppManifest, AppName, Hostname, Shard, ShardName, parse_d
 use super::{Cause, Operation, Precondition, Store, StoreError, Verb, Written};
 use crate::subject::Subject;
 
-const PUT: Cause<'_> = Cause { actor: "test", verb: Verb::Put };
-const DELETE: Cause<'_> = Cause { actor: "test", verb: Verb::Delete };
-const DEPLOY: Cause<'_> = Cause { actor: "test", verb: Verb::Deploy };
+const PUT: Cause<'_> = Cause { actor: "test", verb: Verb::Put, key: None };
+const DELETE: Cause<'_> = Cause { actor: "test", verb: Verb::Delete, key: None };
+const DEPLOY: Cause<'_> = Cause { actor: "test", verb: Verb::Deploy, key: None };
+
+mod history;
 
 struct Bench {
     store: Store,

@@ -118,7 +118,8 @@ async fn a_container_that_exits_at_once_is_told_at_once_with_its_last_words() {
     assert!(failure["log_tail"].to_string().contains("boom: cannot start"), "{failure:#}");
     let (status, page) = weir.get(&name, "/").await;
     assert_eq!(status, 503);
-    assert!(page.contains("exited with code 3"), "{page}");
+    assert!(page.contains("cannot be served") && !page.contains("code 3"), "{page}");
+    assert!(failure["message"].as_str().unwrap().contains("exited with code 3"), "{failure:#}");
 }
 
 #[tokio::test]

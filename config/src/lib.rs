@@ -7,6 +7,7 @@
 
 mod activity;
 mod app;
+mod client_key;
 mod clock;
 mod decode;
 mod deployment;
@@ -38,6 +39,7 @@ pub use app::{
     App, HealthCheck, PortMapping, Probe, Resources, RestartPolicy, Rollout, SleepPolicy, Source,
     Volume,
 };
+pub use client_key::ClientKey;
 pub use clock::Moment;
 pub use decode::decode;
 pub use deployment::{Deployment, Desired, DesiredApp, Template};
@@ -62,6 +64,7 @@ pub use spec::{
     UpstreamSpec, UpstreamTlsSpec,
 };
 pub use traffic::{
-    ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream, UpstreamTls,
+    Authorities, ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream,
+    UpstreamTls,
 };
 pub use units::{Memory, Span};

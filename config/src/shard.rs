@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Balance, HealthCheck, MemberName, Problem, Problems, ShardManifest, ShardName, app,
+    Balance, HealthCheck, MemberName, Problem, Problems, ShardManifest, ShardName, Upstream, app,
     decode::decode_partly, spec::MemberSpec,
 };
 
@@ -64,7 +64,9 @@ impl Shard {
         let name = problems.take("/name", "bad_name", manifest.name.parse::<ShardName>());
         let members = members("/spec/members", &spec.members, &mut problems);
         let balance = app::balance("/spec/balance", &spec.balance, &mut problems);
-        let health = app::health("/spec/health", &spec.health, &mut problems);
+        // Its apps may speak to its members differently; plain HTTP/1.1 is what they have in common.
+        let upstream = Upstream::default();
+        let health = app::health("/spec/health", &spec.health, &upstream, &mut problems);
         let Some(name) = name else { return Err(problems) };
         problems.or_value(Self { name, members, balance, health })
     }

@@ -22,6 +22,7 @@ mod members;
 mod observed;
 mod operations;
 mod plan;
+mod probe;
 mod prober;
 mod random;
 mod reactor;
@@ -30,6 +31,8 @@ mod redact;
 mod rehearsal;
 mod saver;
 mod served;
+#[cfg(test)]
+mod simulation;
 mod state_dir;
 mod status;
 mod store;

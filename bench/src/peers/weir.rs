@@ -1,10 +1,8 @@
 //! Weir: apps of 100 names each, told and changed through its admin API.
 
 use std::{
-    fs,
     net::{SocketAddr, TcpStream},
     path::Path,
-    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -15,7 +13,8 @@ use serde_json::json;
 use super::{Addresses, Peer, call, version};
 use crate::{
     process::Process,
-    site::{DOMAIN, NAMES, Site, free_address, host, sibling},
+    site::{NAMES, Site, free_address, host},
+    weir,
 };
 
 /// The most names that one app may have.
@@ -38,7 +37,6 @@ pub(super) fn start_with_access_log(site: &Site) -> anyhow::Result<Peer> {
 fn start_with(site: &Site, name: &'static str, log: &str) -> anyhow::Result<Peer> {
     let addresses = Addresses::free()?;
     let address = free_address()?;
-    let program = sibling("weir")?;
     let state = site.dir().join(name);
     // One client with 10,000 connections is too many for its defaults, as are its many requests.
     let settings = json!({"proxy": {
@@ -47,23 +45,17 @@ fn start_with(site: &Site, name: &'static str, log: &str) -> anyhow::Result<Peer
         "idle_timeout": "10m",
     }});
     let settings = site.write("weir.yaml", &settings.to_string())?;
-    let mut command = Command::new(&program);
-    command
-        .args(["serve", "--threads", "1", "--base-domain", DOMAIN, "--log-level", log])
-        .args(["--http", &addresses.http.to_string(), "--https", &addresses.https.to_string()])
-        .args(["--admin", &address.to_string(), "--state-dir"])
-        .arg(&state)
-        .arg("--config")
-        .arg(settings);
+    let mut command = weir::serve(&state, [addresses.http, addresses.https, address])?;
+    command.args(["--threads", "1", "--log-level", log, "--config"]).arg(settings);
     let mut process = Process::measured(site.dir(), name, &command)?;
     let admin = Admin::wait_for(address, &state, &mut process)?;
     admin.put_all(site.backend(0))?;
     Ok(Peer {
         name,
-        version: version(&program.to_string_lossy(), "--version")?,
+        version: version(&command.get_program().to_string_lossy(), "--version")?,
         names: "apps of 100 names each",
         addresses,
-        roots: state.join("ca.pem"),
+        roots: weir::roots(&state),
         process,
         change: Some(Box::new(move |_, to| admin.put("changing", &[], to))),
     })
@@ -80,9 +72,9 @@ impl Admin {
         while Instant::now() < deadline {
             process.ensure_runs()?;
             if TcpStream::connect(address).is_ok()
-                && let Ok(token) = fs::read_to_string(state.join("admin.token"))
+                && let Ok(token) = weir::token(state)
             {
-                return Ok(Self { address, token: token.trim().to_owned() });
+                return Ok(Self { address, token });
             }
             thread::sleep(Duration::from_millis(10));
         }

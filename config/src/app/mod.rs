@@ -12,8 +12,8 @@ pub use self::container::{PortMapping, Resources, RestartPolicy, Volume};
 pub(crate) use self::traffic::{balance, default_policy};
 use crate::{
     AppManifest, AppName, AppSpec, Balance, HealthSpec, HostPath, Hostname, Member, ProbeKind,
-    Problem, Problems, RolloutSpec, ShardName, Template, TrafficPolicy, decode::decode_partly,
-    shard,
+    Problem, Problems, RolloutSpec, ShardName, Template, TrafficPolicy, Upstream,
+    decode::decode_partly, shard,
 };
 
 /// A valid app. Made from an [`AppManifest`] only, so that what is here has been checked.
@@ -55,7 +55,11 @@ pub struct HealthCheck {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
-    Http { path: String },
+    /// Asked for as a request would be.
+    Http {
+        path: String,
+        upstream: Upstream,
+    },
     Tcp,
 }
 
@@ -129,14 +133,14 @@ impl App {
         let name = problems.take("/name", "bad_name", manifest.name.parse::<AppName>());
         let written = hostnames(&spec.hostnames, &mut problems);
         let source = source(spec, &mut problems);
-        let health = health("/spec/health", &spec.health, &mut problems);
+        let policy = Arc::new(traffic::policy(spec, &mut problems));
+        let health = health("/spec/health", &spec.health, &policy.upstream, &mut problems);
         let sleep = sleep(spec, &mut problems);
         if !(1..=MAX_INSTANCES).contains(&spec.instances) {
             let message = format!("an app has 1 to {MAX_INSTANCES} instances");
             problems.push(Problem::new("/spec/instances", "out_of_range", message));
         }
         let balance = balance("/spec/balance", &spec.balance, &mut problems);
-        let policy = Arc::new(traffic::policy(spec, &mut problems));
         let (Some(name), Some(source)) = (name, source) else { return Err(problems) };
         let mut hostnames = vec![HostPath::from(Hostname::of_app(&name, base_domain))];
         for hostname in written {
@@ -223,7 +227,12 @@ fn shards(spec: &AppSpec, written: &[String], problems: &mut Problems) -> Arc<[S
     names.into()
 }
 
-pub(crate) fn health(base: &str, spec: &HealthSpec, problems: &mut Problems) -> HealthCheck {
+pub(crate) fn health(
+    base: &str,
+    spec: &HealthSpec,
+    upstream: &Upstream,
+    problems: &mut Problems,
+) -> HealthCheck {
     for (field, count) in [("rise", spec.rise), ("fall", spec.fall)] {
         if count == 0 {
             let pointer = format!("{base}/{field}");
@@ -250,7 +259,7 @@ pub(crate) fn health(base: &str, spec: &HealthSpec, problems: &mut Problems) -> 
                 let message = "a path starts with `/` and has no spaces";
                 problems.push(Problem::new(format!("{base}/path"), "bad_path", message));
             }
-            Probe::Http { path }
+            Probe::Http { path, upstream: upstream.clone() }
         }
     };
     HealthCheck {

@@ -167,7 +167,8 @@ impl Default for HealthSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ProbeKind {
-    /// `GET path` on the app's port.
+    /// `GET path` on the app's port, spoken as `upstream` says; to a shard's member, as plain
+    /// HTTP/1.1.
     Http,
     /// A connection to the app's port.
     #[default]

@@ -40,9 +40,23 @@ impl<'a> Cast<'a> {
         Self { app, deployment, current, former }
     }
 
+    /// Whether each instance that should be has been started, or failed to be.
+    fn was_started(&self) -> bool {
+        let was_started = |instance: &Instance| {
+            let state = instance.state();
+            instance.failure.is_some() || state.is_some_and(|s| s != ContainerState::Created)
+        };
+        self.current.iter().all(|(_, instance)| was_started(instance))
+    }
+
     /// Whether the current deployment can take all traffic.
     pub(super) fn is_ready(&self) -> bool {
         self.current.iter().all(|(_, instance)| instance.is_ready())
+    }
+
+    /// Whether the current deployment sleeps, so that it has been ready and will be again.
+    fn is_asleep(&self) -> bool {
+        self.current.iter().all(|(_, instance)| instance.sleeps().is_some())
     }
 
     /// Whether the former ones must go before the new ones start: a published port can be held by
@@ -57,11 +71,21 @@ impl<'a> Cast<'a> {
         self.takes_turns() && self.current.iter().all(is_made)
     }
 
-    /// The latest of the former deployments that has ever been ready: it serves for as long as the
-    /// new one is not.
+    /// The former deployment that serves for as long as the new one is not ready: the latest that
+    /// is ready itself, or else that has ever been.
     fn fallback(&self) -> Option<u64> {
         let proven = self.former.iter().filter(|(_, instance)| instance.proven);
-        proven.map(|(id, _)| id.deployment).filter(|n| *n < self.deployment.number).max()
+        let candidates = proven.map(|(id, instance)| (instance.is_ready(), id.deployment));
+        let candidates = candidates.filter(|(_, number)| *number < self.deployment.number);
+        candidates.max().map(|(_, number)| number)
+    }
+
+    /// Those that serve while the new deployment is not ready; the other former ones can go.
+    pub(super) fn stand_ins(&self) -> impl Iterator<Item = (&'a InstanceId, &'a Instance)> {
+        let (fallback, number) = (self.fallback(), self.deployment.number);
+        self.former.iter().copied().filter(move |(id, instance)| {
+            instance.proven && (Some(id.deployment) == fallback || id.deployment == number)
+        })
     }
 
     /// Since when every instance has been ready with nothing under way, if so it is.
@@ -86,7 +110,9 @@ pub(super) fn plan_app(
     plan: &mut Planned,
 ) -> AppRoute {
     let cast = Cast::of(app, deployment, observed);
-    let state = observed.apps.get(&app.app.name).cloned().unwrap_or_default();
+    let mut state = observed.apps.get(&app.app.name).cloned().unwrap_or_default();
+    // A former deployment slept, perhaps before a restart: a new one is verified awake.
+    state.asleep = state.asleep.filter(|_| cast.was_started());
     let (target, until) = sleep::target(app.app.sleep.as_ref(), &state, cast.at_ease_since(), now);
     if let Some(at) = until {
         plan.wake_at(at);
@@ -103,12 +129,12 @@ pub(super) fn plan_app(
             plan_current(&cast, id, instance, target, observed, now, plan);
         }
     }
-    let fallback = cast.fallback();
+    let stand_ins: Vec<_> = cast.stand_ins().map(|(id, _)| id).collect();
     for (id, instance) in &cast.former {
         plan.probe(id, instance, &app.app.health);
-        let stands_in = instance.proven
-            && (Some(id.deployment) == fallback || id.deployment == deployment.number);
-        if cast.is_ready() || cast.makes_room() || !stands_in {
+        let sleeps = matches!(target, Target::Asleep(_)) && cast.is_asleep();
+        let has_successor = cast.is_ready() || sleeps || cast.makes_room();
+        if has_successor || !stand_ins.contains(id) {
             retire(id, instance, observed, &app.app.rollout, now, plan);
         } else if target == Target::Awake && instance.doing.is_none() {
             plan_stand_in(id, instance, now, plan);

@@ -57,7 +57,7 @@ pub(crate) struct Planned {
 #[derive(Clone, Debug)]
 pub(crate) struct ProbeTarget {
     pub(crate) address: SocketAddr,
-    pub(crate) check: HealthCheck,
+    pub(crate) check: Arc<HealthCheck>,
     pub(crate) epoch: u64,
     /// Whether the last verdict is that it is ready.
     pub(crate) ready: bool,
@@ -220,7 +220,7 @@ impl Planned {
         if let (Running, Some(address)) = (container.state, container.address) {
             let target = ProbeTarget {
                 address: SocketAddr::new(address, container.port),
-                check: check.clone(),
+                check: Arc::new(check.clone()),
                 epoch: instance.epoch,
                 ready: instance.health.is_ready(),
             };

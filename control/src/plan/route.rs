@@ -128,7 +128,7 @@ fn endpoints(cast: &Cast<'_>, activity: &Activity) -> Vec<Endpoint> {
         return current.collect();
     }
     let former: Vec<_> =
-        cast.former.iter().filter_map(|(id, instance)| endpoint(id, instance)).collect();
+        cast.stand_ins().filter_map(|(id, instance)| endpoint(id, instance)).collect();
     // Two deployments never answer side by side.
     let deployment = |endpoint: &Endpoint| endpoint.id.instance().map(|id| id.deployment);
     match former.iter().map(deployment).max() {

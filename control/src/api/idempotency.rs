@@ -64,13 +64,13 @@ async fn repeatable(
         let (status, title) = (StatusCode::PAYLOAD_TOO_LARGE, "The body cannot be read");
         ApiProblem::new(status, "bad_body", title, error.to_string())
     })?;
-    let precondition =
-        parts.headers.get(header::IF_MATCH).or(parts.headers.get(header::IF_NONE_MATCH));
+    let preconditions =
+        [header::IF_MATCH, header::IF_NONE_MATCH].map(|name| parts.headers.get(name));
     let text = format!(
         "{} {} {:?}\n{}",
         parts.method,
         parts.uri,
-        precondition,
+        preconditions,
         String::from_utf8_lossy(&body)
     );
     let fingerprint = token::hash(&text);
@@ -119,7 +119,7 @@ async fn keep_answer(state: &ApiState, to: &Repeatable, answer: Option<&KeptAnsw
 
 fn keep(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> KeptAnswer {
     let value = |name: &HeaderName| Some(headers.get(name)?.to_str().ok()?.to_owned());
-    let pairs = KEPT_HEADERS.iter().filter_map(|name| Some((name.to_string(), value(name)?)));
+    let pairs = KEPT_HEADERS.into_iter().filter_map(|name| Some((name.to_string(), value(&name)?)));
     let pairs: Vec<_> = pairs.collect();
     KeptAnswer {
         status: status.as_u16(),

@@ -16,7 +16,7 @@ mod query;
 mod shards;
 mod sse;
 mod wait;
-mod watch;
+mod watches;
 pub mod wire;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -88,7 +88,7 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/operations/{id}", get(operations::read))
         .route("/v1/audit", get(operations::audit))
         .route("/v1/hostnames/{hostname}/explain", get(explain::explain))
-        .route("/v1/watch", get(watch::watch))
+        .route("/v1/watch", get(watches::watch))
         .layer(middleware::from_fn_with_state(state.clone(), idempotency::once))
         .layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
     Router::new()

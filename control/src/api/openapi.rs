@@ -4,7 +4,7 @@ use axum::Json;
 use utoipa::OpenApi;
 
 use super::{
-    apps, deployment_logs, events, explain, instances, logs, operations, shards, watch, wire,
+    apps, deployment_logs, events, explain, instances, logs, operations, shards, watches, wire,
 };
 
 #[derive(OpenApi)]
@@ -35,7 +35,7 @@ use super::{
         operations::list,
         operations::read,
         operations::audit,
-        watch::watch,
+        watches::watch,
         explain::explain,
     ),
     components(schemas(wire::ProblemDetails))

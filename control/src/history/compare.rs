@@ -21,9 +21,9 @@ use crate::{
 
 /// What two worlds differ in.
 #[derive(Debug, Default)]
-pub(super) struct Differences {
+pub(crate) struct Differences {
     /// In the order in which they follow from each other: what was meant, done, and served.
-    pub(super) events: Vec<NewEvent>,
+    pub(crate) events: Vec<NewEvent>,
     /// Deployments that are new.
     pub(super) deployments: Vec<DeploymentId>,
     /// Apps that may be in another phase.
@@ -33,7 +33,7 @@ pub(super) struct Differences {
 }
 
 /// Costs what has changed, not what there is: both worlds share what has not.
-pub(super) fn compare(former: &World, present: &World) -> Differences {
+pub(crate) fn compare(former: &World, present: &World) -> Differences {
     let mut differences = Differences::default();
     differences.engine(&former.observed.engine, &present.observed.engine);
     differences.desired(former, present);

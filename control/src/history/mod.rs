@@ -4,7 +4,7 @@
 //! Nothing here decides anything, and the loop never waits for it. It compares one world with the
 //! next that it sees; worlds between them may pass unseen.
 
-mod compare;
+pub(crate) mod compare;
 mod operations;
 mod output;
 mod transitions;
@@ -82,13 +82,13 @@ pub(crate) async fn write(
     mut events: mpsc::Receiver<Note>,
     mut lines: mpsc::Receiver<Note>,
 ) {
-    let mut batch = Vec::with_capacity(QUEUE);
+    let (mut batch, mut written) = (Vec::with_capacity(QUEUE), Vec::with_capacity(BATCH));
     let mut prune_at = Instant::now();
     loop {
         let received = tokio::select! {
             biased;
             received = events.recv_many(&mut batch, QUEUE) => received,
-            received = lines.recv_many(&mut batch, BATCH) => received,
+            received = lines.recv_many(&mut written, BATCH) => received,
             () = sleep_until(prune_at) => {
                 prune_at = Instant::now() + PRUNE;
                 if let Err(error) = store.prune().await {
@@ -100,6 +100,7 @@ pub(crate) async fn write(
         if received == 0 {
             return;
         }
+        batch.append(&mut written);
         while let Err(error) = store.note(&batch).await {
             tracing::warn!(%error, "what happened cannot be noted; trying again");
             sleep(RETRY).await;

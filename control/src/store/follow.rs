@@ -47,8 +47,8 @@ impl Store {
         let first = |column| Ok::<_, StoreError>(kept.try_get::<Option<i64>, _>(column)?);
         // If none are kept, the next one would be the first.
         let next = |last: u64| signed(last) + 1;
-        let oldest_change = first("rev")?.unwrap_or(next(up_to.revision));
-        let oldest_event = first("id")?.unwrap_or(next(up_to.event.unwrap_or_default()));
+        let oldest_change = first("rev")?.unwrap_or_else(|| next(up_to.revision));
+        let oldest_event = first("id")?.unwrap_or_else(|| next(up_to.event.unwrap_or_default()));
         if next(place.revision) < oldest_change
             || next(event) < oldest_event
             || place.revision > up_to.revision

@@ -53,9 +53,9 @@ async fn of_events_the_last_of_each_object_are_kept() {
 async fn of_a_deployments_log_the_last_part_is_kept() {
     let mut bench = Bench::new().await;
     for batch in 0..15 {
-        let many: Vec<_> =
-            (0..200).map(|i| line(format!("{} {}", batch * 200 + i, "x".repeat(1000))));
-        bench.store.note(&many.collect::<Vec<_>>()).await.unwrap();
+        let text = |i| format!("{} {}", batch * 200 + i, "x".repeat(1000));
+        let many: Vec<_> = (0..200).map(|i| line(text(i))).collect();
+        bench.store.note(&many).await.unwrap();
     }
     bench.reopen("test.example").await;
     let kept = bench.store.deployment_log(&deployment(), 0, 10_000).await.unwrap();

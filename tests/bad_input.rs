@@ -160,7 +160,7 @@ async fn an_engine_that_is_not_there_is_told_and_its_return_is_noticed() {
     assert_eq!(status, 201, "what is wanted can be said at any time: {app:#}");
     let hosts = wait_for("the engine to be missed", async || {
         let (_, hosts) = weir.api("GET", "/v1/hosts", None).await;
-        hosts["items"][0]["message"].as_str().map(str::to_owned)
+        hosts["items"][0]["status"]["message"].as_str().map(str::to_owned)
     });
     assert!(hosts.await.contains(&socket));
 
@@ -171,7 +171,7 @@ async fn an_engine_that_is_not_there_is_told_and_its_return_is_noticed() {
     relay.close();
     wait_for("the engine to be missed again", async || {
         let (_, hosts) = weir.api("GET", "/v1/hosts", None).await;
-        (hosts["items"][0]["state"] == "disconnected").then_some(())
+        (hosts["items"][0]["status"]["state"] == "suspect").then_some(())
     })
     .await;
     assert_eq!(weir.get(&name, "/").await.0, 200, "what runs serves on");

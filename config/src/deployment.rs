@@ -8,8 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    App, AppName, HostName, InstanceId, PortMapping, Resources, RestartPolicy, Shard, ShardName,
-    Volume,
+    App, AppName, Host, HostName, PortMapping, Resources, RestartPolicy, Shard, ShardName, Volume,
 };
 
 /// The part of an app that a container is made from. Two equal templates make equal containers; a
@@ -43,32 +42,37 @@ pub struct DesiredApp {
     pub deployment: Option<Deployment>,
 }
 
-impl DesiredApp {
-    /// The instances that should be, in order; none of an app that is no image.
-    pub fn instances(&self) -> impl Iterator<Item = InstanceId> {
-        let numbers = self.deployment.iter().map(|deployment| deployment.number);
-        numbers.flat_map(|deployment| {
-            let app = &self.app.name;
-            let of = move |ordinal| {
-                let host = HostName::local();
-                InstanceId { app: app.clone(), deployment, ordinal, host }
-            };
-            (0..self.app.instances).map(of)
-        })
-    }
-}
-
 /// Everything as meant, at one revision of the store. Cheap to clone.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Desired {
     pub revision: u64,
     pub apps: imbl::OrdMap<AppName, Arc<DesiredApp>>,
     pub shards: imbl::OrdMap<ShardName, Arc<Shard>>,
+    /// The machine that Weir runs on is always one of them.
+    pub hosts: imbl::OrdMap<HostName, Arc<Host>>,
     /// Apps whose specs cannot be read, as after a step back to an older Weir. What runs of them is
     /// left alone: to be unreadable is not to be deleted.
     pub unreadable: BTreeSet<AppName>,
     /// The same of shards.
     pub unreadable_shards: BTreeSet<ShardName>,
+    /// The same of hosts.
+    pub unreadable_hosts: BTreeSet<HostName>,
+}
+
+impl Default for Desired {
+    /// Nothing, on the machine that Weir runs on.
+    fn default() -> Self {
+        let local = Host::local();
+        Self {
+            revision: 0,
+            apps: imbl::OrdMap::new(),
+            shards: imbl::OrdMap::new(),
+            hosts: [(local.name.clone(), Arc::new(local))].into_iter().collect(),
+            unreadable: BTreeSet::new(),
+            unreadable_shards: BTreeSet::new(),
+            unreadable_hosts: BTreeSet::new(),
+        }
+    }
 }
 
 impl Desired {

@@ -13,6 +13,7 @@ mod decode;
 mod deployment;
 mod document;
 mod hash;
+mod host;
 mod host_table;
 mod instance;
 mod last_good;
@@ -44,6 +45,7 @@ pub use clock::Moment;
 pub use decode::decode;
 pub use deployment::{Deployment, Desired, DesiredApp, Template};
 pub use document::{Document, parse_documents};
+pub use host::{Capacity, Disconnect, Engine, Host, Placement, Ssh, has_labels};
 pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
 pub use last_good::LastGood;
 pub use manifest::Manifest;
@@ -58,8 +60,9 @@ pub use settings::{LogFormat, Settings, SettingsSpec};
 pub use shard::{Member, Shard};
 pub use snapshot::{AppRoute, Certificate, RouteState, Snapshot};
 pub use spec::{
-    AppManifest, AppSpec, BalanceSpec, ClientAuthSpec, HashAlgorithm, HealthSpec, LimitsSpec,
-    MemberSpec, OutlierSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec,
+    AppManifest, AppSpec, BalanceSpec, CapacitySpec, ClientAuthSpec, DisconnectSpec, EngineSshSpec,
+    EngineTlsSpec, HashAlgorithm, HealthSpec, HostManifest, HostSpec, LimitsSpec, MemberSpec,
+    OutlierSpec, PlacementSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec,
     RetriesSpec, RolloutSpec, ShardManifest, ShardSpec, SleepSpec, TimeoutsSpec, UpstreamProtocol,
     UpstreamSpec, UpstreamTlsSpec,
 };

@@ -13,6 +13,7 @@ mod deployment_log;
 mod events;
 mod explain;
 mod get;
+mod host;
 mod lines;
 mod logs;
 mod manifests;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Sleep(sleep::Sleep),
     Wake(sleep::Wake),
     Delete(delete::Delete),
+    Host(host::Host),
+    Shard(host::Shard),
     Explain(explain::Explain),
     Upgrade(upgrade::Upgrade),
     Check(check::Check),
@@ -78,6 +81,8 @@ impl Command {
             Self::Sleep(command) => command.run().await,
             Self::Wake(command) => command.run().await,
             Self::Delete(command) => command.run().await,
+            Self::Host(command) => command.run().await,
+            Self::Shard(command) => command.run().await,
             Self::Explain(command) => command.run().await,
             Self::Upgrade(command) => command.run().await,
             Self::Check(command) => command.run(),

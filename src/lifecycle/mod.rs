@@ -32,7 +32,7 @@ use tokio::{
     task::{JoinError, JoinHandle},
     time::sleep,
 };
-use weir_config::{Activity, HostName, Settings, Snapshots};
+use weir_config::{Activity, Settings, Snapshots};
 use weir_control::{Control, ControlError, Opened, Options, StateDir};
 use weir_deploy::Docker;
 use weir_proxy::ProxyMetrics;
@@ -191,9 +191,7 @@ impl Process {
         let https_port = self.sockets.https.local_addr()?.port();
         let options = Options { dir, base_domain, certificates, admin, metrics, https_port };
         let docker = PathBuf::clone(&self.settings.docker);
-        Ok(control
-            .open(options, move |cluster| Docker::new(HostName::local(), &docker, cluster))
-            .await?)
+        Ok(control.open(options, move |host, cluster| Docker::of(host, &docker, cluster)).await?)
     }
 
     /// Takes back what a successor did not keep. Traffic does not depend on it, so this is tried

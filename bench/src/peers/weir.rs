@@ -1,4 +1,4 @@
-//! Weir: apps of 100 names each, told and changed through its admin API.
+//! Weir: apps of 100 names each over one shard, told and changed through its admin API.
 
 use std::{
     net::{SocketAddr, TcpStream},
@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{anyhow, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Addresses, Peer, call, version};
 use crate::{
@@ -16,6 +16,8 @@ use crate::{
     site::{NAMES, Site, free_address, host},
     weir,
 };
+
+const SHARD: &str = "backends";
 
 /// The most names that one app may have.
 const NAMES_OF_AN_APP: usize = 100;
@@ -53,11 +55,11 @@ fn start_with(site: &Site, name: &'static str, log: &str) -> anyhow::Result<Peer
     Ok(Peer {
         name,
         version: version(&command.get_program().to_string_lossy(), "--version")?,
-        names: "apps of 100 names each",
+        names: "apps of 100 names each, over one shard",
         addresses,
         roots: weir::roots(&state),
         process,
-        change: Some(Box::new(move |_, to| admin.put("changing", &[], to))),
+        change: Some(Box::new(move |_, to| admin.change(to))),
     })
 }
 
@@ -86,11 +88,14 @@ impl Admin {
             for app in (writer..NAMES / NAMES_OF_AN_APP).step_by(WRITERS) {
                 let names = (app * NAMES_OF_AN_APP..).take(NAMES_OF_AN_APP).map(host);
                 let names: Vec<_> = names.collect();
-                self.put(&format!("app-{app}"), &names, backend)?;
+                self.put_app(&format!("app-{app}"), &names, json!({"shards": [SHARD]}))?;
             }
             anyhow::Ok(())
         };
-        self.put("changing", &[], backend)?;
+        // As the others, all names have one group of backends, and so its connections in common.
+        let members = json!({"members": [{"name": "backend", "address": backend}]});
+        self.put("Shard", SHARD, members)?;
+        self.change(backend)?;
         thread::scope(|scope| {
             let writers: Vec<_> =
                 (0..WRITERS).map(|writer| scope.spawn(move || put(writer))).collect();
@@ -99,11 +104,22 @@ impl Admin {
         })
     }
 
-    /// Makes an app, or changes it.
-    fn put(&self, app: &str, names: &[String], backend: SocketAddr) -> anyhow::Result<()> {
-        let spec = json!({"upstreams": [backend], "hostnames": names, "http": "serve"});
-        let manifest = json!({"kind": "App", "name": app, "spec": spec});
+    /// Makes the app that changes another backend's.
+    fn change(&self, to: SocketAddr) -> anyhow::Result<()> {
+        self.put_app("changing", &[], json!({"upstreams": [to]}))
+    }
+
+    fn put_app(&self, app: &str, names: &[String], mut spec: Value) -> anyhow::Result<()> {
+        spec["hostnames"] = json!(names);
+        spec["http"] = json!("serve");
+        self.put("App", app, spec)
+    }
+
+    /// Makes an object, or changes it.
+    fn put(&self, kind: &str, name: &str, spec: Value) -> anyhow::Result<()> {
+        let manifest = json!({"kind": kind, "name": name, "spec": spec});
         let headers = format!("Authorization: Bearer {}\r\n", self.token);
-        call(self.address, &format!("PUT /v1/apps/{app}"), &headers, &manifest)
+        let path = format!("PUT /v1/{}s/{name}", kind.to_lowercase());
+        call(self.address, &path, &headers, &manifest)
     }
 }

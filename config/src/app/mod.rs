@@ -11,8 +11,8 @@ use serde_json::Value;
 pub use self::container::{PortMapping, Resources, RestartPolicy, Volume};
 pub(crate) use self::traffic::{balance, default_policy};
 use crate::{
-    AppManifest, AppName, AppSpec, Balance, HealthSpec, HostPath, Hostname, Member, ProbeKind,
-    Problem, Problems, RolloutSpec, ShardName, Template, TrafficPolicy, Upstream,
+    AppManifest, AppName, AppSpec, Balance, HealthSpec, HostPath, Hostname, Member, Placement,
+    ProbeKind, Problem, Problems, RolloutSpec, ShardName, Template, TrafficPolicy, Upstream,
     decode::decode_partly, shard,
 };
 
@@ -25,6 +25,8 @@ pub struct App {
     pub source: Source,
     /// How many containers there are of an image.
     pub instances: u16,
+    /// Which hosts they run on.
+    pub placement: Placement,
     pub health: HealthCheck,
     pub sleep: Option<SleepPolicy>,
     /// Over its instances or upstreams; a shard has one of its own.
@@ -127,7 +129,8 @@ impl App {
         let mut problems = Problems::default();
         let spec = &manifest.spec;
         if manifest.kind != "App" {
-            let message = format!("`{}` is not `App`; the other kind is `Shard`", manifest.kind);
+            let message =
+                format!("`{}` is not `App`; the other kinds are `Shard` and `Host`", manifest.kind);
             problems.push(Problem::new("/kind", "unknown_kind", message));
         }
         let name = problems.take("/name", "bad_name", manifest.name.parse::<AppName>());
@@ -140,6 +143,7 @@ impl App {
             let message = format!("an app has 1 to {MAX_INSTANCES} instances");
             problems.push(Problem::new("/spec/instances", "out_of_range", message));
         }
+        let placement = Placement::from_spec(&spec.placement, &mut problems);
         let balance = balance("/spec/balance", &spec.balance, &mut problems);
         let (Some(name), Some(source)) = (name, source) else { return Err(problems) };
         let mut hostnames = vec![HostPath::from(Hostname::of_app(&name, base_domain))];
@@ -154,6 +158,7 @@ impl App {
             hostnames,
             source,
             instances: spec.instances,
+            placement,
             health,
             sleep,
             balance,

@@ -38,8 +38,12 @@ pub(crate) async fn logs(
     state.store.read::<App>(&name).await?;
     let tail = Some(query.tail.unwrap_or(DEFAULT_TAIL));
     let mut all = stream::SelectAll::new();
-    for (instance, _) in state.world().observed.instances_of(&name) {
-        match state.provider.logs(instance, tail, query.follow).await {
+    let (world, providers) = (state.world(), state.providers.load());
+    for (instance, _) in world.observed.instances_of(&name) {
+        // One that does not answer would only be waited for.
+        let answers = world.observed.host(&instance.host).answers();
+        let Some(provider) = providers.get(&instance.host).filter(|_| answers) else { continue };
+        match provider.logs(instance, tail, query.follow).await {
             Ok(lines) => all.push(records(instance, lines).boxed()),
             Err(error) => tracing::debug!(%instance, %error, "has no log"),
         }

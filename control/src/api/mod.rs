@@ -6,6 +6,7 @@ mod call;
 mod deployment_logs;
 mod events;
 mod explain;
+mod hosts;
 mod idempotency;
 mod instances;
 mod logs;
@@ -30,13 +31,13 @@ use axum::{
 };
 use tokio::sync::{mpsc, watch};
 use weir_config::{Activity, Hostname};
-use weir_deploy::Provider;
 
 use crate::{
     control::ControlError,
+    engines::Providers,
     event::Event,
     history::Transitions,
-    observed::Engine,
+    host::HostSeen,
     reconciler::World,
     state_dir::{StateDir, write_private},
     store::Store,
@@ -54,7 +55,7 @@ pub(crate) struct ApiState {
     pub(crate) transitions: watch::Receiver<Transitions>,
     pub(crate) activity: Arc<Activity>,
     pub(crate) events: mpsc::Sender<Event>,
-    pub(crate) provider: Arc<dyn Provider>,
+    pub(crate) providers: Providers,
     pub(crate) base_domain: Hostname,
     pub(crate) metrics: prometheus::Registry,
     pub(crate) https_port: u16,
@@ -80,7 +81,13 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/shards", get(shards::list))
         .route("/v1/shards/{name}", get(shards::read).put(shards::put).delete(shards::delete))
         .route("/v1/instances", get(instances::instances))
-        .route("/v1/hosts", get(instances::hosts))
+        .route("/v1/hosts", get(hosts::list))
+        .route("/v1/hosts/{name}", get(hosts::read).put(hosts::put).delete(hosts::delete))
+        .route("/v1/hosts/{name}/actions/cordon", post(hosts::cordon))
+        .route("/v1/hosts/{name}/actions/uncordon", post(hosts::uncordon))
+        .route("/v1/hosts/{name}/actions/drain", post(hosts::drain))
+        .route("/v1/hosts/actions/converge", post(hosts::converge))
+        .route("/v1/shards/{name}/actions/converge", post(hosts::converge_shard))
         .route("/v1/apps/{name}/deployments/{number}/logs", get(deployment_logs::logs))
         .route("/v1/apps/{name}/events", get(events::of_app))
         .route("/v1/events", get(events::list))
@@ -105,17 +112,14 @@ pub(crate) fn router(state: ApiState) -> Router {
         .with_state(state)
 }
 
-/// Whether apps can be made and changed: the engine has been heard of.
+/// Whether apps can be made and changed: an engine answers.
 async fn ready(State(state): State<ApiState>) -> Result<&'static str, ApiProblem> {
-    match &state.world().observed.engine {
-        Engine::Up(_) => Ok("ready\n"),
-        Engine::Unknown { error: None } => {
-            Err(ApiProblem::unavailable("the container engine has not answered yet"))
-        }
-        Engine::Unknown { error: Some(error) } | Engine::Down { error, .. } => {
-            Err(ApiProblem::unavailable(error))
-        }
+    let hosts = &state.world().observed.hosts;
+    if hosts.values().any(HostSeen::answers) {
+        return Ok("ready\n");
     }
+    let error = hosts.values().find_map(|host| host.error.as_deref());
+    Err(ApiProblem::unavailable(error.unwrap_or("the container engine has not answered yet")))
 }
 
 async fn metrics(State(state): State<ApiState>) -> Response {

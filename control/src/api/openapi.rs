@@ -4,7 +4,8 @@ use axum::Json;
 use utoipa::OpenApi;
 
 use super::{
-    apps, deployment_logs, events, explain, instances, logs, operations, shards, watches, wire,
+    apps, deployment_logs, events, explain, hosts, instances, logs, operations, shards, watches,
+    wire,
 };
 
 #[derive(OpenApi)]
@@ -29,13 +30,21 @@ use super::{
         shards::put,
         shards::delete,
         instances::instances,
-        instances::hosts,
         events::list,
         events::of_app,
         operations::list,
         operations::read,
         operations::audit,
         watches::watch,
+        hosts::list,
+        hosts::read,
+        hosts::put,
+        hosts::delete,
+        hosts::cordon,
+        hosts::uncordon,
+        hosts::drain,
+        hosts::converge,
+        hosts::converge_shard,
         explain::explain,
     ),
     components(schemas(wire::ProblemDetails))

@@ -84,11 +84,11 @@ impl From<StoreError> for ApiProblem {
             }
             StoreError::HostnameTaken { .. } => Self::conflict("hostname_taken", detail.clone())
                 .with_error("/spec/hostnames", "taken", &detail),
-            StoreError::NoSuchShard { index, .. } => {
-                let pointer = format!("/spec/shards/{index}");
+            StoreError::NoSuchShard { pointer, .. } => {
                 Problems(vec![Problem::new(pointer, "no_shard", detail)]).into()
             }
             StoreError::ShardInUse { .. } => Self::conflict("shard_in_use", detail),
+            StoreError::LocalHost => Self::conflict("host_in_use", detail),
             StoreError::Conflict { kind, .. } => {
                 let (status, title) =
                     (StatusCode::PRECONDITION_FAILED, format!("The {kind} has changed"));

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use weir_config::{AppSpec, Problem, ShardSpec};
+use weir_config::{AppSpec, HostSpec, Problem, ShardSpec};
 
 /// An object as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Resource<Spec, Status> {
-    /// `App` or `Shard`.
+    /// `App`, `Shard` or `Host`.
     pub kind: String,
     pub name: String,
     /// Grows by one with every change of the spec.
@@ -23,6 +23,7 @@ pub struct Resource<Spec, Status> {
 
 pub type AppResource = Resource<AppSpec, AppStatus>;
 pub type ShardResource = Resource<ShardSpec, ShardStatus>;
+pub type HostResource = Resource<HostSpec, HostStatus>;
 
 /// What the loop makes of the spec.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -269,22 +270,43 @@ pub struct InstanceResource {
     pub message: Option<String>,
 }
 
-/// A machine with a container engine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct HostResource {
-    pub name: String,
-    /// `ready`, `disconnected` or `unknown`.
+/// How a host is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HostStatus {
+    /// `unknown`, `ready`, `suspect`, `disconnected`, `lost` or `returned`.
     pub state: String,
+    /// Why its engine does not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
+    /// Where its instances are reached; none of `local`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<u64>,
     /// Bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
     pub instances: u64,
+}
+
+/// What to bring to where it would be placed anew.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConvergeRequest {
+    /// Only tell.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// An instance that is on another host than it would be placed on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DriftResource {
+    pub app: String,
+    pub instance: String,
+    /// Where it is.
+    pub host: String,
 }
 
 /// Why a host name gets what it gets.

@@ -12,9 +12,10 @@ use crate::{
     action::Action,
     failure::FailureReason,
     health::Health,
+    host::HostState,
     instance::Instance,
     members::MemberState,
-    observed::{Engine, Observed},
+    observed::Observed,
     reconciler::World,
     store::{DeploymentId, Kind, NewEvent},
 };
@@ -35,12 +36,9 @@ pub(crate) struct Differences {
 /// Costs what has changed, not what there is: both worlds share what has not.
 pub(crate) fn compare(former: &World, present: &World) -> Differences {
     let mut differences = Differences::default();
-    differences.engine(&former.observed.engine, &present.observed.engine);
+    differences.hosts(former, present);
     differences.desired(former, present);
-    // Before they were listed, all of them would be new.
-    if former.observed.is_complete() {
-        differences.instances(&former.observed, &present.observed);
-    }
+    differences.instances(&former.observed, &present.observed);
     differences.members(former, present);
     differences.routes(former, present);
     for item in former.observed.apps.diff(&present.observed.apps) {
@@ -68,31 +66,33 @@ impl Differences {
         }
     }
 
-    fn engine(&mut self, former: &Engine, present: &Engine) {
-        let (what, message) = match (former, present) {
-            (Engine::Up(_), Engine::Down { error, .. }) => ("EngineDown", error.clone()),
-            (Engine::Down { .. }, Engine::Up(info)) => {
-                ("EngineUp", format!("{} {} answers again", info.name, info.version))
-            }
-            _ => return,
-        };
-        let reason = if what == "EngineDown" { "EngineUnreachable" } else { "EngineAnswers" };
-        let name = weir_config::HostName::local().to_string();
-        let reason = reason.to_owned();
-        self.events.push(NewEvent { kind: "Host", name, deployment: None, what, reason, message });
+    fn hosts(&mut self, former: &World, present: &World) {
+        for item in former.desired.hosts.diff(&present.desired.hosts) {
+            let (name, what) = spec_change(&item);
+            self.object(Kind::Host, name, what, "Applied", format!("the host: {what}"));
+        }
+        for item in former.observed.hosts.diff(&present.observed.hosts) {
+            let DiffItem::Update { old: (_, old), new: (name, new) } = item else { continue };
+            let what = match new.state {
+                state if state == old.state || old.state == HostState::Unknown => continue,
+                HostState::Unknown => continue,
+                HostState::Ready => "HostReady",
+                HostState::Suspect => "HostSuspect",
+                HostState::Disconnected => "HostDisconnected",
+                HostState::Lost => "HostLost",
+                HostState::Returned => "HostReturned",
+            };
+            let error = new.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+            let message = format!("{} → {}{error}", old.state, new.state);
+            let reason = if new.answers() { "EngineAnswers" } else { "EngineUnreachable" };
+            self.object(Kind::Host, name, what, reason, message);
+        }
     }
 
     fn desired(&mut self, former: &World, present: &World) {
         for item in former.desired.shards.diff(&present.desired.shards) {
-            let (name, what) = match item {
-                DiffItem::Add(name, _) => (name, "Created"),
-                DiffItem::Update { new: (name, _), .. } => (name, "Changed"),
-                DiffItem::Remove(name, _) => (name, "Deleted"),
-            };
-            let (kind, name) = (Kind::Shard.as_str(), name.to_string());
-            let message = format!("the shard was {}", what.to_lowercase());
-            let reason = "Applied".to_owned();
-            self.events.push(NewEvent { kind, name, deployment: None, what, reason, message });
+            let (name, what) = spec_change(&item);
+            self.object(Kind::Shard, name, what, "Applied", format!("the shard: {what}"));
         }
         for item in former.desired.apps.diff(&present.desired.apps) {
             match item {
@@ -133,7 +133,10 @@ impl Differences {
                 DiffItem::Remove(id, old) => (id, old, Instance::unseen()),
                 DiffItem::Update { old: (_, old), new: (id, new) } => (id, old, new),
             };
-            self.instance(id, old, new);
+            // Before those of a host were listed, all of them would be new.
+            if former.host(&id.host).is_listed() {
+                self.instance(id, old, new);
+            }
             self.instances.push(id.clone());
             self.apps.insert(id.app.clone());
         }
@@ -235,9 +238,7 @@ impl Differences {
             MemberOf::App(app) => (Kind::App, app.to_string()),
             MemberOf::Shard(shard) => (Kind::Shard, shard.to_string()),
         };
-        let (kind, reason) = (kind.as_str(), reason.to_owned());
-        let message = format!("{}: {message}", id.name);
-        self.events.push(NewEvent { kind, name, deployment: None, what, reason, message });
+        self.object(kind, &name, what, reason, format!("{}: {message}", id.name));
     }
 
     fn routes(&mut self, former: &World, present: &World) {
@@ -257,6 +258,18 @@ impl Differences {
         }
     }
 
+    fn object(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        what: &'static str,
+        reason: &str,
+        message: String,
+    ) {
+        let (kind, name, reason) = (kind.as_str(), name.to_owned(), reason.to_owned());
+        self.events.push(NewEvent { kind, name, deployment: None, what, reason, message });
+    }
+
     pub(super) fn app(
         &mut self,
         name: &AppName,
@@ -268,5 +281,13 @@ impl Differences {
         self.apps.insert(name.clone());
         let (kind, name, reason) = (Kind::App.as_str(), name.to_string(), reason.to_owned());
         self.events.push(NewEvent { kind, name, deployment, what, reason, message });
+    }
+}
+
+fn spec_change<'a, K, V>(item: &DiffItem<'a, 'a, K, V>) -> (&'a K, &'static str) {
+    match *item {
+        DiffItem::Add(name, _) => (name, "Created"),
+        DiffItem::Update { new: (name, _), .. } => (name, "Changed"),
+        DiffItem::Remove(name, _) => (name, "Deleted"),
     }
 }

@@ -16,7 +16,6 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use weir_config::{AppName, HostName, Moment};
-use weir_deploy::Provider;
 
 use self::{
     compare::{Differences, compare},
@@ -25,6 +24,7 @@ use self::{
 pub(crate) use self::{operations::settle_operations, transitions::Transitions};
 use crate::{
     api::wire::Phase,
+    engines::Providers,
     reconciler::World,
     status,
     store::{DeploymentId, KnownLog, NewEvent, Note, Store},
@@ -54,7 +54,7 @@ pub(crate) struct Told {
 pub(crate) async fn follow(
     mut worlds: watch::Receiver<Arc<World>>,
     store: Store,
-    provider: Arc<dyn Provider>,
+    providers: Providers,
     tell: Told,
 ) {
     let known = loop {
@@ -65,7 +65,7 @@ pub(crate) async fn follow(
         sleep(RETRY).await;
     };
     let Told { events, lines, transitions } = tell;
-    let outputs = Outputs::new(provider, store, lines);
+    let outputs = Outputs::new(providers, store, lines);
     let world = worlds.borrow_and_update().clone();
     let mut history = History::new(world.clone(), &known, outputs, events, transitions);
     history.take(world, Moment::now());
@@ -179,7 +179,7 @@ impl History {
             // What happened while nobody looked.
             differences.everything(&world, &self.told);
             differences.apps.extend(self.logs.keys().cloned());
-            self.is_complete = world.observed.is_complete();
+            self.is_complete = world.observed.hosts.values().all(|host| !host.is_awaited());
         }
         for made in &differences.deployments {
             self.told.insert(made.app.clone(), made.number);

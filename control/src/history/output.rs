@@ -10,10 +10,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 use weir_config::InstanceId;
-use weir_deploy::{Container, LogStream, Provider, ProviderError};
+use weir_deploy::{Container, LogStream, ProviderError};
 
 use crate::{
     api::wire::LogRecord,
+    engines::Providers,
     store::{DeploymentId, Note, Store},
 };
 
@@ -32,7 +33,7 @@ pub(super) struct Outputs {
 }
 
 struct Shared {
-    provider: Arc<dyn Provider>,
+    providers: Providers,
     store: Store,
     lines: mpsc::Sender<Note>,
     room: Semaphore,
@@ -65,13 +66,9 @@ struct Source {
 }
 
 impl Outputs {
-    pub(super) fn new(
-        provider: Arc<dyn Provider>,
-        store: Store,
-        lines: mpsc::Sender<Note>,
-    ) -> Self {
+    pub(super) fn new(providers: Providers, store: Store, lines: mpsc::Sender<Note>) -> Self {
         let room = Semaphore::new(READERS);
-        let shared = Arc::new(Shared { provider, store, lines, room });
+        let shared = Arc::new(Shared { providers, store, lines, room });
         Self { shared, readers: BTreeMap::new(), tasks: JoinSet::new() }
     }
 
@@ -175,7 +172,10 @@ async fn read(
             *position.insert(found.map_err(|error| refused(&error))?)
         }
     };
-    let mut lines = shared.provider.logs(&source.instance, None, follow).await?;
+    let host = &source.instance.host;
+    let provider = shared.providers.load().get(host).cloned();
+    let provider = provider.ok_or_else(|| refused(&format_args!("there is no host {host}")))?;
+    let mut lines = provider.logs(&source.instance, None, follow).await?;
     let mut skipped = 0;
     while let Some(line) = lines.next().await {
         let line = line?;

@@ -7,11 +7,17 @@ use weir_config::{
 };
 use weir_deploy::{ContainerSpec, ContainerState};
 
-use super::{Planned, route, sleep, sleep::Target};
+use super::{
+    Planned,
+    placement::{Placed, Places},
+    route, sleep,
+    sleep::Target,
+};
 use crate::{
     action::{Action, StopReason},
     failure::Failure,
     health::Health,
+    host::HostState,
     instance::Instance,
     observed::Observed,
     served::serves,
@@ -26,18 +32,27 @@ pub(super) struct Cast<'a> {
     pub(super) deployment: &'a Deployment,
     /// The ones that should be, in order.
     pub(super) current: Vec<(InstanceId, &'a Instance)>,
-    /// The ones of former deployments and those that are one too many.
+    /// Why some that should be are nowhere, if so they are.
+    pub(super) unplaced: Option<String>,
+    /// The ones of former deployments, those that are one too many, and those that have moved.
     pub(super) former: Vec<(&'a InstanceId, &'a Instance)>,
 }
 
 impl<'a> Cast<'a> {
-    fn of(app: &'a DesiredApp, deployment: &'a Deployment, observed: &'a Observed) -> Self {
-        let current = observed.current(app);
+    fn of(app: &'a DesiredApp, deployment: &'a Deployment, places: &Places<'a>) -> Self {
+        let observed = places.observed;
+        let Placed { instances, unplaced } = places.place(app, deployment);
+        let current = observed.known(instances);
         let former = observed
             .instances_of(&app.app.name)
             .filter(|(id, _)| current.iter().all(|(current, _)| current != *id))
             .collect();
-        Self { app, deployment, current, former }
+        Self { app, deployment, current, unplaced, former }
+    }
+
+    /// Whether something holds of every instance that should be; one that is nowhere is nothing.
+    fn all_current(&self, holds: impl Fn(&Instance) -> bool) -> bool {
+        self.unplaced.is_none() && self.current.iter().all(|(_, instance)| holds(instance))
     }
 
     /// Whether each instance that should be has been started, or failed to be.
@@ -46,23 +61,26 @@ impl<'a> Cast<'a> {
             let state = instance.state();
             instance.failure.is_some() || state.is_some_and(|s| s != ContainerState::Created)
         };
-        self.current.iter().all(|(_, instance)| was_started(instance))
+        self.all_current(was_started)
     }
 
     /// Whether the current deployment can take all traffic.
     pub(super) fn is_ready(&self) -> bool {
-        self.current.iter().all(|(_, instance)| instance.is_ready())
+        self.all_current(Instance::is_ready)
     }
 
     /// Whether the current deployment sleeps, so that it has been ready and will be again.
     fn is_asleep(&self) -> bool {
-        self.current.iter().all(|(_, instance)| instance.sleeps().is_some())
+        self.all_current(|instance| instance.sleeps().is_some())
     }
 
     /// Whether the former ones must go before the new ones start: a published port can be held by
-    /// one running container at a time.
+    /// one running container of a host at a time.
     fn takes_turns(&self) -> bool {
-        !self.deployment.template.ports.is_empty() && !self.former.is_empty()
+        let shares_host = |(former, _): &(&InstanceId, _)| {
+            self.current.iter().any(|(current, _)| current.host == former.host)
+        };
+        !self.deployment.template.ports.is_empty() && self.former.iter().any(shares_host)
     }
 
     /// Whether it is their time to go: the new ones are made, so their image is known to be there.
@@ -89,14 +107,17 @@ impl<'a> Cast<'a> {
     }
 
     /// Since when every instance has been ready with nothing under way, if so it is.
-    fn at_ease_since(&self) -> Option<Moment> {
+    fn at_ease_since(&self, observed: &Observed) -> Option<Moment> {
         let ready_since = |instance: &Instance| {
             let is_at_ease = instance.is_ready() && instance.doing.is_none();
             instance.health.ready_since().filter(|_| is_at_ease)
         };
         let since: Option<Vec<_>> =
             self.current.iter().map(|(_, instance)| ready_since(instance)).collect();
-        since.filter(|_| self.former.is_empty())?.into_iter().max()
+        // One on a lost host may never come back.
+        let is_lost = |(id, _): &(&InstanceId, _)| observed.host(&id.host).state == HostState::Lost;
+        let is_settled = self.former.iter().all(is_lost) && self.unplaced.is_none();
+        since.filter(|_| is_settled)?.into_iter().max()
     }
 }
 
@@ -104,16 +125,19 @@ impl<'a> Cast<'a> {
 pub(super) fn plan_app(
     app: &DesiredApp,
     deployment: &Deployment,
-    observed: &Observed,
+    places: &Places<'_>,
     activity: &Activity,
     now: Moment,
     plan: &mut Planned,
 ) -> AppRoute {
-    let cast = Cast::of(app, deployment, observed);
+    let observed = places.observed;
+    let cast = Cast::of(app, deployment, places);
     let mut state = observed.apps.get(&app.app.name).cloned().unwrap_or_default();
-    // A former deployment slept, perhaps before a restart: a new one is verified awake.
+    // A former deployment slept, perhaps before a restart: a new one is verified awake. So is a copy
+    // on another host.
     state.asleep = state.asleep.filter(|_| cast.was_started());
-    let (target, until) = sleep::target(app.app.sleep.as_ref(), &state, cast.at_ease_since(), now);
+    let (target, until) =
+        sleep::target(app.app.sleep.as_ref(), &state, cast.at_ease_since(observed), now);
     if let Some(at) = until {
         plan.wake_at(at);
     }
@@ -140,6 +164,8 @@ pub(super) fn plan_app(
             plan_stand_in(id, instance, now, plan);
         }
     }
+    let is_made = |(_, instance): &(_, &Instance)| instance.container.is_some();
+    plan.converged = state.converging && cast.former.is_empty() && cast.current.iter().all(is_made);
     route::route(&cast, target, observed, activity, now)
 }
 

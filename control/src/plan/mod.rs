@@ -6,11 +6,12 @@
 
 mod app;
 mod members;
+pub(crate) mod placement;
 mod pool;
 mod route;
 mod sleep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     borrow::Cow,
@@ -24,11 +25,9 @@ use weir_config::{
     Rollout, ShardName, SleepLevel, Snapshot,
 };
 
+use self::placement::Places;
 use crate::{
-    action::Action,
-    agenda::Scope,
-    instance::Instance,
-    observed::{Engine, Observed},
+    action::Action, agenda::Scope, host::HostSeen, instance::Instance, observed::Observed,
     subject::Subject,
 };
 
@@ -47,6 +46,8 @@ pub(crate) struct Planned {
     pub(crate) actions: Vec<Action>,
     /// How deep it is to sleep with this snapshot, if it does not already.
     pub(crate) asleep: Option<SleepLevel>,
+    /// Whether its instances are where they would be dealt to, though they were not.
+    pub(crate) converged: bool,
     /// Whom to probe.
     pub(crate) probes: BTreeMap<EndpointId, ProbeTarget>,
     /// When to plan again though nothing happens.
@@ -72,6 +73,7 @@ pub(crate) fn plan(
     now: Moment,
     scope: &Scope,
 ) -> Plan {
+    let places = Places::new(desired, observed);
     let mut subjects = BTreeMap::new();
     let mut snapshot = (*observed.served).clone();
     let mut changed = BTreeSet::new();
@@ -82,15 +84,13 @@ pub(crate) fn plan(
                 plan_shard(name, desired, observed, activity, &mut planned, &mut snapshot)
             }
             Subject::App(name) => {
-                plan_app(name, desired, observed, activity, now, &mut planned, &mut snapshot)
+                plan_app(name, desired, &places, activity, now, &mut planned, &mut snapshot)
             }
         };
         if is_changed {
             changed.insert(subject.clone());
         }
-        if !matches!(observed.engine, Engine::Up(_)) {
-            planned.actions.clear();
-        }
+        planned.actions.retain(|action| observed.host(&action.instance().host).answers());
         subjects.insert(subject.clone(), planned);
     }
     let is_same = changed.is_empty()
@@ -153,12 +153,13 @@ fn plan_shard(
 fn plan_app(
     name: &AppName,
     desired: &Desired,
-    observed: &Observed,
+    places: &Places<'_>,
     activity: &Activity,
     now: Moment,
     planned: &mut Planned,
     snapshot: &mut Snapshot,
 ) -> bool {
+    let observed = places.observed;
     let served = snapshot.app(name);
     let Some(app) = desired.apps.get(name) else {
         let is_gone = served.is_some() && desired.has_gone(name);
@@ -172,7 +173,7 @@ fn plan_app(
         }
         return is_gone;
     };
-    let route = plan_route(app, observed, activity, now, planned);
+    let route = plan_route(app, places, activity, now, planned);
     let route = route.filter(|route| served.is_none_or(|served| **served != *route));
     let is_changed = route.is_some();
     if let Some(route) = route {
@@ -185,21 +186,30 @@ fn plan_app(
 /// already is the best there is.
 fn plan_route(
     app: &DesiredApp,
-    observed: &Observed,
+    places: &Places<'_>,
     activity: &Activity,
     now: Moment,
     planned: &mut Planned,
 ) -> Option<AppRoute> {
+    let observed = places.observed;
     let Some(deployment) = &app.deployment else {
         return Some(members::plan_app(app, observed, activity, now, planned));
     };
-    match &observed.engine {
+    match unseen(app, places) {
         // Until the containers are known, what was served last is served on.
-        Engine::Unknown { error } => route::unseen(app, observed, activity, error),
-        Engine::Up(_) | Engine::Down { .. } => {
-            Some(app::plan_app(app, deployment, observed, activity, now, planned))
-        }
+        Some(host) => route::unseen(app, observed, activity, &host.error),
+        None => Some(app::plan_app(app, deployment, places, activity, now, planned)),
     }
+}
+
+/// A host that may have containers of an app that are not known yet.
+pub(crate) fn unseen<'a>(app: &DesiredApp, places: &Places<'a>) -> Option<&'a HostSeen> {
+    let observed = places.observed;
+    let of_app = || places.of(app).map(|host| observed.host(&host.name));
+    // When none of them has ever answered, nothing is known at all.
+    of_app().find(|host| host.is_awaited()).or_else(|| {
+        of_app().find(|host| host.may_hold).filter(|_| !of_app().any(|h| h.is_listed()))
+    })
 }
 
 impl ProbeTarget {

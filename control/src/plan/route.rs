@@ -13,12 +13,7 @@ use super::{
     pool::{are_instances, pool},
     sleep::Target,
 };
-use crate::{
-    health::Health,
-    instance::Instance,
-    observed::{Engine, Observed},
-    served::own_pool,
-};
+use crate::{health::Health, instance::Instance, observed::Observed, served::own_pool};
 
 /// What a client is told to wait. A constant: a count-down would be a new snapshot every second.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -89,7 +84,10 @@ fn awake(cast: &Cast<'_>, observed: &Observed, activity: &Activity, now: Moment)
         // It was no image before: what it was serves until an instance is ready.
         return RouteState::Serving(backends.clone());
     }
-    if matches!(observed.engine, Engine::Down { .. }) {
+    if let (Some(reason), []) = (&cast.unplaced, cast.current.as_slice()) {
+        return unavailable(reason);
+    }
+    if cast.current.iter().any(|(id, _)| !observed.host(&id.host).answers()) {
         // An engine that is only restarted is worth a wait.
         return match served {
             Some(RouteState::Asleep(level)) => RouteState::Asleep(*level),
@@ -132,6 +130,10 @@ fn endpoints(cast: &Cast<'_>, activity: &Activity) -> Vec<Endpoint> {
     // Two deployments never answer side by side.
     let deployment = |endpoint: &Endpoint| endpoint.id.instance().map(|id| id.deployment);
     match former.iter().map(deployment).max() {
+        // Some of it is moving to other hosts.
+        Some(latest) if latest == Some(cast.deployment.number) => {
+            current.chain(former.into_iter().filter(|e| deployment(e) == latest)).collect()
+        }
         Some(latest) => former.into_iter().filter(|e| deployment(e) == latest).collect(),
         None => current.collect(),
     }

@@ -1,10 +1,14 @@
 //! What must hold whatever happens.
 
-use weir_config::{Backends, RouteState, Snapshot};
+use weir_config::{Backends, HostName, RouteState, Snapshot};
 use weir_deploy::ContainerState;
 
 use super::world::World;
-use crate::action::{Action, StopReason};
+use crate::{
+    action::{Action, StopReason},
+    plan::placement::Places,
+    reconciler,
+};
 
 impl World {
     /// Before an action reaches the engine.
@@ -39,7 +43,7 @@ impl World {
     pub(super) fn check_snapshot(&self, snapshot: &Snapshot) {
         let observed = &self.reconciler.world.observed;
         assert!(snapshot.generation > observed.served.generation, "generations only grow");
-        if !observed.is_complete() {
+        if !observed.host(&HostName::local()).is_listed() {
             return;
         }
         for route in snapshot.apps() {
@@ -57,7 +61,8 @@ impl World {
         for app in self.reconciler.world.desired.apps.values() {
             let name = &app.app.name;
             let deployment = app.deployment.as_ref().expect("only images are simulated");
-            let wanted: Vec<_> = app.instances().collect();
+            let reconciler::World { desired, observed } = &self.reconciler.world;
+            let wanted = Places::new(desired, observed).place(app, deployment).instances;
             let served = self.snapshots.current();
             let route = &served.app(name).expect("every app has a route").state;
             if matches!(&*deployment.template.image, "missing" | "broken") {

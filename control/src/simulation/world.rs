@@ -9,8 +9,8 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use weir_config::{
-    Activity, App, AppName, Deployment, DesiredApp, EndpointId, InstanceId, LastGood, Moment,
-    Publisher, Snapshot, Snapshots, Source, Template, channel,
+    Activity, App, AppName, Deployment, Desired, DesiredApp, EndpointId, HostName, InstanceId,
+    LastGood, Moment, Publisher, Snapshot, Snapshots, Source, Template, channel,
 };
 use weir_deploy::ProviderError;
 
@@ -282,7 +282,8 @@ impl World {
             return;
         }
         let listing = self.engine.listing();
-        let listed = Event::EngineListed { info: info(), listing, began: self.now };
+        let listed =
+            Event::EngineListed { host: HostName::local(), info: info(), listing, began: self.now };
         self.soon(Happening::Hears(listed), 50);
     }
 
@@ -413,7 +414,10 @@ impl World {
         self.engine.is_down = true;
         let reason = "connection refused".to_owned();
         let down = ProviderError::Unreachable { endpoint: "simulated".to_owned(), reason };
-        self.soon(Happening::Hears(Event::EngineDown(down)), 500);
+        self.soon(
+            Happening::Hears(Event::EngineDown { host: HostName::local(), error: down }),
+            500,
+        );
         self.soon(Happening::EngineComesBack, 60_000);
     }
 
@@ -447,7 +451,7 @@ impl World {
         self.reconciler = Reconciler::new(Observed::new(served, Arc::new([]), self.now));
         let apps = self.store.apps.iter().map(|(name, app)| (name.clone(), Some(app.clone())));
         let (revision, apps) = (self.store.revision, apps.collect());
-        let whole = DesiredChange { revision, whole: true, apps, ..DesiredChange::default() };
+        let whole = DesiredChange { revision, apps, ..DesiredChange::whole(Desired::default()) };
         self.reconciler.take(Event::Desired(whole), &self.activity, self.now);
         self.soon(Happening::Listing, 500);
         self.soon(Happening::Probing, 500);

@@ -1,19 +1,26 @@
 //! What the world says about an object: computed from the same values that the plan is made from,
 //! never stored, so that it cannot disagree with them.
 
+mod hosts;
 mod members;
 
-use weir_config::{Activity, DesiredApp, InstanceId, Moment, RouteState, SleepLevel};
+use weir_config::{Activity, Deployment, DesiredApp, InstanceId, Moment, RouteState, SleepLevel};
 use weir_deploy::ContainerState;
 
 use crate::{
-    api::wire::{AppStatus, Condition, FailureDetails, HostResource, InstanceResource, Phase},
+    api::wire::{AppStatus, Condition, FailureDetails, InstanceResource, Phase},
     health::Health,
+    host::HostSeen,
     instance::Instance,
-    observed::{Engine, Observed},
+    observed::Observed,
+    plan::{
+        placement::{Placed, Places},
+        unseen,
+    },
     reconciler::World,
 };
 
+pub(crate) use hosts::{drift, host_status};
 pub(crate) use members::shard_status;
 
 /// How an app stands, by those who should answer its requests.
@@ -24,6 +31,8 @@ pub(crate) struct Standing {
     pub(crate) failure: Option<FailureDetails>,
     /// What is counted.
     noun: &'static str,
+    /// Why some of them are nowhere, or nothing is known of them.
+    why_not: Option<String>,
 }
 
 impl Standing {
@@ -42,8 +51,8 @@ impl Standing {
 
 /// How an app stands that the loop has taken in.
 pub(crate) fn standing(app: &DesiredApp, world: &World, now: Moment) -> Standing {
-    match app.deployment {
-        Some(_) => of_instances(app, &world.observed, now),
+    match &app.deployment {
+        Some(deployment) => of_instances(app, deployment, world, now),
         None => members::standing(app, world),
     }
 }
@@ -73,15 +82,20 @@ pub(crate) fn app_status(
     }
 }
 
-fn of_instances(app: &DesiredApp, observed: &Observed, now: Moment) -> Standing {
-    let current = observed.current(app);
+fn of_instances(app: &DesiredApp, deployment: &Deployment, world: &World, now: Moment) -> Standing {
+    let World { desired, observed } = world;
+    let places = Places::new(desired, observed);
+    let Placed { instances, unplaced } = places.place(app, deployment);
+    let current = observed.known(instances);
+    let unseen = unseen(app, &places);
     let ready = current.iter().filter(|(_, instance)| instance.is_ready()).count() as u16;
     Standing {
-        phase: phase(app, &current, ready, observed, now),
+        phase: phase(app, &current, ready, unseen.is_some(), observed, now),
         ready,
         wanted: app.app.instances,
         failure: current.iter().find_map(|(id, instance)| failure_details(id, instance, now)),
         noun: "instances",
+        why_not: unplaced.or_else(|| unseen.map(host_message)),
     }
 }
 
@@ -89,6 +103,7 @@ fn phase(
     app: &DesiredApp,
     current: &[(InstanceId, &Instance)],
     ready: u16,
+    is_unseen: bool,
     observed: &Observed,
     now: Moment,
 ) -> Phase {
@@ -96,15 +111,16 @@ fn phase(
     let failed = current.iter().any(|(_, instance)| instance.is_backing_off(now));
     let unhealthy =
         |(_, instance): &(_, &Instance)| matches!(instance.health, Health::Unhealthy { .. });
-    match (route, &observed.engine) {
-        (Some(RouteState::Serving(_)), _) if ready == app.app.instances => Phase::Ready,
-        (Some(RouteState::Serving(_)), _) if failed || current.iter().any(unhealthy) => {
+    let unplaced = current.len() < usize::from(app.app.instances);
+    match route {
+        Some(RouteState::Serving(_)) if ready == app.app.instances => Phase::Ready,
+        Some(RouteState::Serving(_)) if failed || unplaced || current.iter().any(unhealthy) => {
             Phase::Degraded
         }
-        (Some(RouteState::Unavailable { .. }), _) => Phase::Failed,
-        (_, Engine::Unknown { .. }) => Phase::Unknown,
-        (Some(RouteState::Asleep(_)), _) if is_waking(app, observed) => Phase::Progressing,
-        (Some(RouteState::Asleep(_)), _) => match asleep(current) {
+        Some(RouteState::Unavailable { .. }) => Phase::Failed,
+        _ if is_unseen => Phase::Unknown,
+        Some(RouteState::Asleep(_)) if is_waking(app, observed) => Phase::Progressing,
+        Some(RouteState::Asleep(_)) => match asleep(current) {
             Some(SleepLevel::Paused) => Phase::Paused,
             Some(SleepLevel::Stopped) => Phase::Stopped,
             None => Phase::Progressing,
@@ -161,7 +177,7 @@ pub(crate) fn conditions(
     standing: &Standing,
     observed: &Observed,
 ) -> Vec<Condition> {
-    let Standing { phase, ready, wanted, failure, .. } = standing;
+    let Standing { phase, ready, wanted, failure, why_not, .. } = standing;
     let phase = *phase;
     let condition = |kind: &str, status: Option<bool>, reason: &str, message: String| Condition {
         kind: kind.to_owned(),
@@ -182,7 +198,10 @@ pub(crate) fn conditions(
         (Phase::Paused | Phase::Stopped, _) => {
             (Some(true), "Asleep", "the next request wakes it".to_owned())
         }
-        (Phase::Unknown, _) => (None, "EngineUnknown", engine_message(&observed.engine)),
+        (Phase::Unknown, _) => (None, "EngineUnknown", why_not.clone().unwrap_or_default()),
+        (Phase::Progressing | Phase::Degraded | Phase::Failed, None) if why_not.is_some() => {
+            (Some(false), "NoHost", why_not.clone().unwrap_or_default())
+        }
         (Phase::Progressing, None) => (Some(false), "Progressing", count.clone()),
         (_, Some(failure)) => (Some(false), failure.reason.as_str(), failure.message.clone()),
         (_, None) => {
@@ -224,12 +243,10 @@ fn unavailable(served: Option<&std::sync::Arc<weir_config::AppRoute>>) -> Option
     }
 }
 
-fn engine_message(engine: &Engine) -> String {
-    match engine {
-        Engine::Up(info) => format!("{} {}", info.name, info.version),
-        Engine::Unknown { error: None } => "the container engine has not answered yet".to_owned(),
-        Engine::Unknown { error: Some(error) } | Engine::Down { error, .. } => error.clone(),
-    }
+/// Why nothing is known of a host's containers.
+fn host_message(host: &HostSeen) -> String {
+    let error = host.error.as_deref();
+    error.unwrap_or("the container engine has not answered yet").to_owned()
 }
 
 /// One instance as the API shows it.
@@ -250,7 +267,7 @@ pub(crate) fn instance(
         app: id.app.to_string(),
         deployment: id.deployment,
         ordinal: id.ordinal,
-        host: HOST.to_owned(),
+        host: id.host.to_string(),
         state: instance_state(instance).to_owned(),
         container: container.map(|container| container.id.chars().take(12).collect()),
         address: container
@@ -276,31 +293,5 @@ fn instance_state(instance: &Instance) -> &'static str {
         (Some(ContainerState::Exited { .. }), _) if instance.stopped_by_us => "stopped",
         (Some(ContainerState::Exited { .. }), _) => "exited",
         (Some(ContainerState::Dead), _) => "dead",
-    }
-}
-
-/// The name of the one host there is so far: the machine that Weir runs on.
-pub(crate) const HOST: &str = "local";
-
-pub(crate) fn host(observed: &Observed) -> HostResource {
-    let (state, info) = match &observed.engine {
-        Engine::Unknown { .. } => ("unknown", None),
-        Engine::Up(info) => ("ready", Some(info)),
-        Engine::Down { last, .. } => ("disconnected", Some(last)),
-    };
-    let message = match &observed.engine {
-        Engine::Up(_) => None,
-        engine => Some(engine_message(engine)),
-    };
-    HostResource {
-        name: HOST.to_owned(),
-        state: state.to_owned(),
-        message,
-        engine: info.map(|info| {
-            format!("Docker {} (API {}), {}/{}", info.version, info.api_version, info.os, info.arch)
-        }),
-        cpus: info.map(|info| info.cpus),
-        memory: info.map(|info| info.memory),
-        instances: observed.instances.len() as u64,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use weir_config::{
     App, AppManifest, AppName, AppSpec, Deployment, DesiredApp, HostPath, Hostname, Problems,
-    Source, Template,
+    ShardName, Source, Template,
 };
 
 use super::{
@@ -58,11 +58,7 @@ impl Object for App {
         verb: Verb,
     ) -> Result<(), StoreError> {
         claim_hostnames(writing, &self.name, &self.hostnames).await?;
-        let shards = match &self.source {
-            Source::Shards(shards) => &**shards,
-            Source::Image(_) | Source::Upstreams(_) => &[],
-        };
-        name_shards(writing, &self.name, shards).await?;
+        name_shards(writing, &self.name, &shards_of(self)).await?;
         let Source::Image(template) = &self.source else { return Ok(()) };
         let deployed = former.and_then(|former| former.extra.as_ref());
         if verb == Verb::Deploy || deployed.is_none_or(|former| former.template != *template) {
@@ -103,6 +99,18 @@ impl Store {
         });
         renamed.await
     }
+}
+
+/// The shards that an app names, each with its place: those whose members answer, or the one on
+/// whose hosts it runs.
+fn shards_of(app: &App) -> Vec<(String, &ShardName)> {
+    let source = match &app.source {
+        Source::Shards(shards) => &**shards,
+        Source::Image(_) | Source::Upstreams(_) => &[],
+    };
+    let source = source.iter().enumerate().map(|(i, name)| (format!("/spec/shards/{i}"), name));
+    let placement = app.placement.shard.iter();
+    source.chain(placement.map(|name| ("/spec/placement/shard".to_owned(), name))).collect()
 }
 
 /// Makes `hostnames` the app's, and those that it had before nobody's.

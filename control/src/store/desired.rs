@@ -3,14 +3,21 @@
 use std::{collections::HashSet, sync::Arc};
 
 use sqlx::Row;
-use weir_config::{App, Desired, Shard};
+use weir_config::{App, AppName, Desired, Host, HostName, Shard, ShardName};
 
 use super::{
     Kind, Page, Store, StoreError,
     objects::{Record, select_page},
     parse_name, revision, signed, unsigned,
 };
-use crate::subject::Subject;
+
+/// What a commit has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Changed {
+    Host(HostName),
+    Shard(ShardName),
+    App(AppName),
+}
 
 impl Store {
     /// Everything as meant, at the last committed revision.
@@ -22,6 +29,17 @@ impl Store {
         let mut reading = self.readers.begin().await?;
         let revision = revision(&mut reading).await?;
         let (mut desired, all) = (Desired { revision, ..Desired::default() }, Page::default());
+        for row in &select_page::<Host>(&mut reading, &all).await? {
+            match Record::<Host>::of(row).and_then(|record| record.meant(&self.base_domain)) {
+                Ok(host) => {
+                    desired.hosts.insert(host.name.clone(), Arc::new(host));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a host cannot be read and is left as it is");
+                    desired.unreadable_hosts.insert(parse_name(row)?);
+                }
+            }
+        }
         for row in &select_page::<Shard>(&mut reading, &all).await? {
             match Record::<Shard>::of(row).and_then(|record| record.meant(&self.base_domain)) {
                 Ok(shard) => {
@@ -52,7 +70,7 @@ impl Store {
     pub(crate) async fn changes_since(
         &self,
         revision: u64,
-    ) -> Result<Option<(u64, Vec<Subject>)>, StoreError> {
+    ) -> Result<Option<(u64, Vec<Changed>)>, StoreError> {
         let rows = sqlx::query("SELECT rev, kind, name FROM changes WHERE rev > $1 ORDER BY rev")
             .bind(signed(revision))
             .fetch_all(&self.readers)
@@ -66,10 +84,10 @@ impl Store {
             }
             last = rev;
             let kind: String = row.try_get("kind")?;
-            let changed = if kind == Kind::Shard.as_str() {
-                Subject::Shard(parse_name(row)?)
-            } else {
-                Subject::App(parse_name(row)?)
+            let changed = match kind {
+                kind if kind == Kind::Host.as_str() => Changed::Host(parse_name(row)?),
+                kind if kind == Kind::Shard.as_str() => Changed::Shard(parse_name(row)?),
+                _ => Changed::App(parse_name(row)?),
             };
             if known.insert(changed.clone()) {
                 changes.push(changed);

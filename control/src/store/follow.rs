@@ -17,7 +17,7 @@ pub(crate) struct Place {
 
 /// What has changed after a place, each object once.
 #[derive(Debug)]
-pub(crate) struct Changed {
+pub(crate) struct ChangedObjects {
     pub(crate) objects: Vec<(Kind, String)>,
     /// How far this reaches.
     pub(crate) up_to: Place,
@@ -36,7 +36,7 @@ impl Store {
         &self,
         place: Place,
         kinds: &[Kind],
-    ) -> Result<Option<Changed>, StoreError> {
+    ) -> Result<Option<ChangedObjects>, StoreError> {
         let mut reading = self.readers.begin().await?;
         let up_to = here(&mut reading).await?;
         let event = place.event.or(up_to.event).unwrap_or_default();
@@ -70,7 +70,7 @@ impl Store {
                 objects.push((kind, row.try_get("name")?));
             }
         }
-        Ok(Some(Changed { objects, up_to }))
+        Ok(Some(ChangedObjects { objects, up_to }))
     }
 }
 

@@ -1,5 +1,5 @@
-//! What must survive: apps and shards, deployments, host names, tokens, and what happened: who asked
-//! for what, and what came of it.
+//! What must survive: apps, shards and hosts, deployments, host names, tokens, and what happened: who
+//! asked for what, and what came of it.
 //!
 //! One writer, WAL, full sync: an acknowledged write survives `kill -9` and power loss. Every write
 //! takes the next revision in its own transaction, so revisions only grow and have no gap. The SQL
@@ -12,6 +12,7 @@ mod desired;
 mod error;
 mod events;
 mod follow;
+mod hosts;
 mod idempotency;
 mod objects;
 mod operations;
@@ -35,6 +36,7 @@ use weir_config::Hostname;
 
 pub(crate) use cause::{Cause, Precondition, Verb};
 pub(crate) use deployment_logs::{DeploymentId, KnownLog, LogEntry, Note};
+pub(crate) use desired::Changed;
 pub use error::StoreError;
 pub(crate) use events::{EventFilter, NewEvent, StoredEvent};
 pub(crate) use follow::Place;

@@ -19,10 +19,11 @@ use crate::redact::redacted;
 pub enum Kind {
     App,
     Shard,
+    Host,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 2] = [Self::App, Self::Shard];
+    pub(crate) const ALL: [Self; 3] = [Self::App, Self::Shard, Self::Host];
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
@@ -33,6 +34,7 @@ impl Kind {
         match self {
             Self::App => "App",
             Self::Shard => "Shard",
+            Self::Host => "Host",
         }
     }
 }
@@ -43,6 +45,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::App => "app",
             Self::Shard => "shard",
+            Self::Host => "host",
         })
     }
 }

@@ -53,28 +53,29 @@ impl Object for Shard {
     }
 }
 
-/// Notes which shards an app names, all of which must exist.
+/// Notes which shards an app names, each with its place in it; all of them must exist.
 pub(super) async fn name_shards(
     connection: &mut SqliteConnection,
     app: &AppName,
-    shards: &[ShardName],
+    shards: &[(String, &ShardName)],
 ) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM app_shards WHERE app = $1")
         .bind(&**app)
         .execute(&mut *connection)
         .await?;
-    for (index, shard) in shards.iter().enumerate() {
+    for (pointer, shard) in shards {
         let named = sqlx::query(
             "INSERT INTO app_shards (app, shard)
              SELECT $1, name FROM objects WHERE kind = 'Shard' AND name = $2
              ON CONFLICT (app, shard) DO UPDATE SET shard = excluded.shard",
         )
         .bind(&**app)
-        .bind(&**shard)
+        .bind(&***shard)
         .execute(&mut *connection)
         .await?;
         if named.rows_affected() == 0 {
-            return Err(StoreError::NoSuchShard { index, shard: shard.clone() });
+            let (pointer, shard) = (pointer.clone(), (*shard).clone());
+            return Err(StoreError::NoSuchShard { pointer, shard });
         }
     }
     Ok(())

@@ -1,9 +1,10 @@
 //! The store on a real SQLite file.
 
-use weir_config::{App, AppManifest, AppName, Hostname, Shard, ShardName, parse_documents};
+use weir_config::{
+    App, AppManifest, AppName, Host, HostName, Hostname, Shard, ShardName, parse_documents,
+};
 
-use super::{Cause, Operation, Precondition, Store, StoreError, Verb, Written};
-use crate::subject::Subject;
+use super::{Cause, Changed, Operation, Precondition, Store, StoreError, Verb, Written};
 
 const PUT: Cause<'_> = Cause { actor: "test", verb: Verb::Put, key: None };
 const DELETE: Cause<'_> = Cause { actor: "test", verb: Verb::Delete, key: None };
@@ -168,7 +169,7 @@ async fn followers_are_told_each_changed_app_once() {
     bench.put("one", "{image: b}").await;
     bench.delete_app("two").await.unwrap();
     let (last, names) = bench.store.changes_since(1).await.unwrap().unwrap();
-    assert_eq!((last, names), (4, vec![Subject::App(name("two")), Subject::App(name("one"))]));
+    assert_eq!((last, names), (4, vec![Changed::App(name("two")), Changed::App(name("one"))]));
 }
 
 #[tokio::test]
@@ -188,8 +189,8 @@ async fn a_shard_is_written_as_an_app_is() {
     // An app may have the name of a shard.
     bench.put("east", "{shards: [east]}").await;
     let changes = bench.store.changes_since(0).await.unwrap().unwrap();
-    let shard = Subject::Shard("east".parse().unwrap());
-    assert_eq!(changes, (3, vec![shard, Subject::App(name("east"))]));
+    let shard = Changed::Shard("east".parse().unwrap());
+    assert_eq!(changes, (3, vec![shard, Changed::App(name("east"))]));
 
     bench.reopen("test.example").await;
     let desired = bench.store.desired().await.unwrap();
@@ -206,7 +207,10 @@ async fn an_app_names_shards_that_exist_and_they_stay_until_it_lets_go() {
     let spec = "{shards: [east, west]}";
     let error = bench.write("sites", spec, Precondition::None, false).await.unwrap_err();
     assert_eq!(error.to_string(), "there is no shard `west`; apply it first");
-    assert!(matches!(error, StoreError::NoSuchShard { index: 1, .. }), "{error:?}");
+    assert!(
+        matches!(error, StoreError::NoSuchShard { ref pointer, .. } if pointer == "/spec/shards/1"),
+        "{error:?}"
+    );
     assert!(
         bench.store.find::<App>(&name("sites")).await.unwrap().is_none(),
         "half a change was made"
@@ -279,4 +283,28 @@ fn the_migrations_are_sql_for_sqlite_and_for_postgresql() {
             Parser::parse_sql(dialect, migration.sql.as_str()).unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn the_machine_that_weir_runs_on_is_always_a_host() {
+    let bench = Bench::new().await;
+    let local = HostName::local();
+    assert_eq!(bench.store.meant::<Host>(&local).await.unwrap(), Some(Host::local()));
+    let error = bench.store.delete::<Host>(&local, Precondition::None, DELETE).await.unwrap_err();
+    assert!(matches!(error, StoreError::LocalHost), "{error:?}");
+
+    let text = "kind: Host\nname: b\nspec: {engine: \"unix:///b.sock\", cordoned: true}";
+    let (manifest, host) = Host::read(parse_documents(text).unwrap()[0].value.clone()).unwrap();
+    bench.store.put(&manifest.spec, &host, Precondition::New, PUT).await.unwrap();
+    let hosts = bench.store.desired().await.unwrap().hosts;
+    assert_eq!(hosts.keys().map(ToString::to_string).collect::<Vec<_>>(), ["b", "local"]);
+    let changes = bench.store.changes_since(0).await.unwrap().unwrap();
+    assert_eq!(changes, (1, vec![Changed::Host(host.name.clone())]));
+
+    let spec = "{image: a, placement: {shard: east}}";
+    let error = bench.write("shop", spec, Precondition::None, false).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::NoSuchShard { pointer, .. } if pointer == "/spec/placement/shard"),
+        "{error:?}"
+    );
 }

@@ -57,8 +57,8 @@ impl Deploy {
                 let Ok(ended) = timeout(limit, log).await else {
                     return report_late(&client.app(&app.name).await?, since.elapsed());
                 };
-                let outcome = report(&client, &client.app(&app.name).await?, since.elapsed());
-                Ok(outcome.await?.max(ended?))
+                let app = client.app(&app.name).await?;
+                Ok(report(&client, &app, since.elapsed()).await?.max(ended?))
             }
             Some(limit) => follow(&client, &app, since, limit).await,
             None => report_accepted(&app),

@@ -264,7 +264,7 @@ async fn a_deployments_log_is_whole_however_often_it_is_interrupted() {
     let (mut last, mut log, mut breaks) = (None::<String>, Vec::<SseEvent>::new(), 0);
     'read: loop {
         let Ok(mut stream) = Sse::open(&weir, &path, last.as_deref()).await else { break };
-        let events = if breaks < 100 { random.random_range(0..40) } else { usize::MAX };
+        let events = if breaks < 100 { random.random_range(0..20) } else { usize::MAX };
         for _ in 0..events {
             let Some(event) = stream.next().await else { break };
             last = event.id.clone();

@@ -7,6 +7,7 @@ use weir_config::{AppName, Moment};
 
 use crate::{
     api::wire::Phase,
+    host::HostSeen,
     reconciler::World,
     status,
     store::{Kind, Operation, OperationState, Outcome, Verb},
@@ -18,8 +19,9 @@ const ACTION_LIMIT: Duration = Duration::from_secs(60);
 
 /// What has come of an operation; `None` while it goes on.
 pub(crate) fn outcome(operation: &Operation, world: &World, now: Moment) -> Option<Outcome> {
-    if let Some(outcome) = &operation.outcome {
-        return Some(outcome.clone());
+    // After a restart, what was served is served on; nothing is known of what runs.
+    if world.observed.hosts.values().any(HostSeen::is_awaited) {
+        return None;
     }
     let revision = operation.revision.unwrap_or_default();
     // A change is done when it is served.

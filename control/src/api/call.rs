@@ -11,7 +11,7 @@ use axum::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use weir_config::{Hostname, Moment, Problem, Problems, decode};
+use weir_config::{Hostname, Problem, Problems, decode};
 
 use super::{
     ApiState,
@@ -23,7 +23,6 @@ use super::{
     wire::{List, Resource},
 };
 use crate::{
-    operations::outcome,
     reconciler::World,
     store::{Cause, Object, Operation, Precondition, Record, Token, Verb, Written},
     time::rfc3339,
@@ -134,8 +133,7 @@ impl Call {
         let cause = self.cause(Verb::Delete);
         let operation = self.state.store.delete::<O>(&name, precondition, cause).await?;
         if let Some(limit) = self.wait.limit()? {
-            let is_gone = |world: &World| outcome(&operation, world, Moment::now()).is_some();
-            self.state.wait_until(limit, is_gone).await;
+            self.state.settled_operation(operation.number, Some(limit)).await?;
         }
         Ok(with_operation(StatusCode::ACCEPTED.into_response(), Some(&operation)))
     }

@@ -1,5 +1,7 @@
 //! `/v1/operations`: what was asked for and what came of it; `/v1/audit`: who changed what.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     extract::{Path, State},
@@ -7,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use weir_config::Moment;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     ApiState,
@@ -18,7 +20,6 @@ use super::{
     wire::{AuditRecord, List, OperationResource, ProblemDetails},
 };
 use crate::{
-    operations::outcome,
     store::{Operation, OperationFilter},
     time::rfc3339,
 };
@@ -50,7 +51,6 @@ pub(crate) async fn list(
     State(state): State<ApiState>,
     Params(query): Params<OperationsQuery>,
 ) -> Answer {
-    let show = |operation: &Operation| state.show_operation(operation);
     Ok(Json(select(&state, query, show).await?).into_response())
 }
 
@@ -62,21 +62,13 @@ pub(crate) async fn read(
     Path(id): Path<String>,
     Params(query): Params<WaitQuery>,
 ) -> Answer {
-    let stored = async || {
-        let number = id.strip_prefix(PREFIX).and_then(|number| number.parse().ok());
-        let found = match number {
-            Some(number) => state.store.operation(number).await?,
-            None => None,
-        };
-        found.ok_or_else(|| ApiProblem::not_found(&format!("there is no operation `{id}`")))
+    let number = id.strip_prefix(PREFIX).and_then(|number| number.parse().ok());
+    let found = match number {
+        Some(number) => state.settled_operation(number, query.limit()?).await?,
+        None => None,
     };
-    let mut operation = stored().await?;
-    if let Some(limit) = query.limit()? {
-        let is_settled = |world: &_| outcome(&operation, world, Moment::now()).is_some();
-        state.wait_until(limit, is_settled).await;
-        operation = stored().await?;
-    }
-    Ok(Json(state.show_operation(&operation)).into_response())
+    let none = || ApiProblem::not_found(&format!("there is no operation `{id}`"));
+    Ok(Json(show(&found.ok_or_else(none)?)).into_response())
 }
 
 /// Every change and action, with the spec before and after, the newest first. Kept for 90 days.
@@ -118,24 +110,41 @@ fn audited(operation: &Operation) -> AuditRecord {
 }
 
 impl ApiState {
-    /// An operation with what has come of it by now.
-    fn show_operation(&self, operation: &Operation) -> OperationResource {
-        let outcome = outcome(operation, &self.world(), Moment::now());
-        let target = operation.target.clone();
-        let state = outcome.as_ref().map_or("running", |outcome| outcome.state.as_str());
-        OperationResource {
-            id: id(operation),
-            kind: target.kind,
-            name: target.name,
-            generation: target.generation,
-            deployment: target.deployment,
-            verb: operation.verb.clone(),
-            actor: operation.actor.clone(),
-            state: state.to_owned(),
-            created_at: rfc3339(operation.at),
-            settled_at: outcome.as_ref().map(|outcome| rfc3339(outcome.at)),
-            message: outcome.map(|outcome| outcome.message).unwrap_or_default(),
+    /// An operation, with a `limit` once it is settled or the time is up. What is told of it is
+    /// what is noted, so that it holds after a crash.
+    pub(super) async fn settled_operation(
+        &self,
+        number: u64,
+        limit: Option<Duration>,
+    ) -> Result<Option<Operation>, ApiProblem> {
+        let deadline = Instant::now() + limit.unwrap_or_default();
+        let mut changed = self.store.operations_changed();
+        loop {
+            let found = self.store.operation(number).await?;
+            if found.as_ref().is_none_or(|operation| operation.outcome.is_some())
+                || timeout_at(deadline, changed.changed()).await.is_err()
+            {
+                return Ok(found);
+            }
         }
+    }
+}
+
+fn show(operation: &Operation) -> OperationResource {
+    let (target, outcome) = (operation.target.clone(), operation.outcome.as_ref());
+    let state = outcome.map_or("running", |outcome| outcome.state.as_str());
+    OperationResource {
+        id: id(operation),
+        kind: target.kind,
+        name: target.name,
+        generation: target.generation,
+        deployment: target.deployment,
+        verb: operation.verb.clone(),
+        actor: operation.actor.clone(),
+        state: state.to_owned(),
+        created_at: rfc3339(operation.at),
+        settled_at: outcome.map(|outcome| rfc3339(outcome.at)),
+        message: outcome.map(|outcome| outcome.message.clone()).unwrap_or_default(),
     }
 }
 
@@ -160,7 +169,7 @@ pub(super) fn with_operation(mut answer: Response, operation: Option<&Operation>
 pub(super) async fn answer_done(state: &ApiState, number: u64) -> Response {
     match state.store.operation(number).await {
         Ok(Some(operation)) => {
-            let resource = Json(state.show_operation(&operation));
+            let resource = Json(show(&operation));
             with_operation((StatusCode::ACCEPTED, resource).into_response(), Some(&operation))
         }
         Ok(None) => ApiProblem::not_found("what this did is no longer known").into_response(),

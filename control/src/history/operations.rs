@@ -13,12 +13,12 @@ use crate::{
 
 /// Follows operations until they are settled, and notes what has come of them.
 pub(crate) async fn settle_operations(store: Store, mut worlds: watch::Receiver<Arc<World>>) {
-    let mut begun = store.operations_begun();
-    begun.mark_changed();
+    let mut new = store.operations_changed();
+    new.mark_changed();
     let mut open: Vec<Operation> = Vec::new();
     loop {
         tokio::select! {
-            changed = begun.changed() => {
+            changed = new.changed() => {
                 if changed.is_err() { return }
                 match store.open_operations().await {
                     Ok(found) => open = found,
@@ -40,7 +40,7 @@ pub(crate) async fn settle_operations(store: Store, mut worlds: watch::Receiver<
             continue;
         }
         if let Err(error) = store.settle(&settled).await {
-            // It is computed until it is noted; the next operation brings it up again.
+            // The next operation brings it up again.
             tracing::warn!(%error, "what came of operations cannot be noted");
         }
     }

@@ -56,7 +56,7 @@ pub(crate) struct Store {
     base_domain: Hostname,
     /// The last committed revision, for those who follow the changes.
     revision: watch::Sender<u64>,
-    /// Tells that there are operations to follow.
+    /// Tells that operations have begun or been settled.
     operations: watch::Sender<()>,
     /// Tells that something has been noted.
     noted: watch::Sender<()>,
@@ -140,8 +140,8 @@ impl Store {
         self.revision.subscribe()
     }
 
-    /// Follows that there are operations to follow.
-    pub(crate) fn operations_begun(&self) -> watch::Receiver<()> {
+    /// Follows that operations have begun or been settled.
+    pub(crate) fn operations_changed(&self) -> watch::Receiver<()> {
         self.operations.subscribe()
     }
 
@@ -178,11 +178,11 @@ impl Store {
             *last = revision.max(*last);
             newer
         });
-        self.begun();
+        self.operations_are_new();
     }
 
-    /// Tells the followers of operations of a new one.
-    fn begun(&self) {
+    /// Tells the followers of operations that they are not as they were.
+    fn operations_are_new(&self) {
         self.operations.send_replace(());
     }
 }

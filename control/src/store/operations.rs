@@ -148,7 +148,7 @@ impl Store {
     ) -> Result<Operation, StoreError> {
         let change = Change { target, revision: None, before: None, after: None };
         let begun = self.write(async |writing| begin(writing, cause, change).await).await?;
-        self.begun();
+        self.operations_are_new();
         Ok(begun)
     }
 
@@ -205,7 +205,9 @@ impl Store {
             }
             Ok(())
         });
-        noted.await
+        noted.await?;
+        self.operations_are_new();
+        Ok(())
     }
 }
 

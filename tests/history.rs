@@ -191,7 +191,6 @@ async fn what_happens_to_an_app_is_told_in_order() {
     let expected = [
         "Created",
         "DeploymentMade",
-        "InstanceCreating",
         "InstanceCreated",
         "InstanceStarted",
         "InstanceReady",

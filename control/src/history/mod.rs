@@ -28,6 +28,7 @@ use crate::{
     reconciler::World,
     status,
     store::{DeploymentId, KnownLog, NewEvent, Note, Store},
+    time::unix_millis,
 };
 
 /// Notes of a kind that wait to be written. An event that finds no room is counted, and told later;
@@ -267,6 +268,7 @@ impl History {
 
     /// Never waits: it is the worlds that must not be missed.
     fn tell(&mut self, event: NewEvent) {
+        let at = unix_millis();
         if self.lost > 0 {
             let lost = NewEvent {
                 kind: "Host",
@@ -276,12 +278,12 @@ impl History {
                 reason: "QueueFull".to_owned(),
                 message: format!("{} events were not noted", self.lost),
             };
-            match self.events.try_send(Note::Event(lost)) {
+            match self.events.try_send(Note::Event { at, event: lost }) {
                 Ok(()) => self.lost = 0,
                 Err(_) => return self.lost += 1,
             }
         }
-        if self.events.try_send(Note::Event(event)).is_err() {
+        if self.events.try_send(Note::Event { at, event }).is_err() {
             self.lost += 1;
         }
     }

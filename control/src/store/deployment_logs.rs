@@ -22,7 +22,11 @@ const KEPT_LOGS: i64 = 20;
 #[derive(Clone, Debug)]
 pub(crate) enum Note {
     /// Also a step in the log of its deployment, if it is of one.
-    Event(NewEvent),
+    Event {
+        /// Milliseconds since the Unix epoch.
+        at: i64,
+        event: NewEvent,
+    },
     /// A line of a container's output.
     Line { deployment: DeploymentId, container: String, record: LogRecord },
     /// The deployment is settled, as this word says.
@@ -69,12 +73,12 @@ impl Store {
         let (mut events, mut logs) = (Vec::new(), BTreeMap::<DeploymentId, Added>::new());
         for note in notes {
             match note {
-                Note::Event(event) => {
+                Note::Event { at, event } => {
                     if let (Some(number), Ok(app)) = (event.deployment, event.name.parse()) {
                         let added = logs.entry(DeploymentId { app, number }).or_default();
-                        added.entries.push(("step", to_json(&step(event))?));
+                        added.entries.push(("step", to_json(&step(*at, event))?));
                     }
-                    events.push(event);
+                    events.push((*at, event));
                 }
                 Note::Line { deployment, container, record } => {
                     let added = logs.entry(deployment.clone()).or_default();
@@ -183,9 +187,9 @@ impl Store {
     }
 }
 
-fn step(event: &NewEvent) -> StepRecord {
+fn step(at: i64, event: &NewEvent) -> StepRecord {
     StepRecord {
-        at: rfc3339(unix_millis()),
+        at: rfc3339(at),
         r#type: event.what.to_owned(),
         reason: event.reason.clone(),
         message: event.message.clone(),

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{Page, Store, StoreError, sequence, signed, unsigned};
-use crate::time::unix_millis;
 
 /// Of one object.
 const KEPT_OF_ONE: i64 = 1000;
@@ -53,16 +52,16 @@ pub(crate) struct EventFilter {
 /// Appends events, in their order, and drops what is too old to be kept.
 pub(super) async fn append(
     writing: &mut SqliteConnection,
-    events: &[&NewEvent],
+    events: &[(i64, &NewEvent)],
 ) -> Result<(), StoreError> {
     let Some(first) = sequence(writing, "events", events.len()).await? else { return Ok(()) };
-    for (id, event) in (first..).zip(events) {
+    for (id, (at, event)) in (first..).zip(events) {
         sqlx::query(
             "INSERT INTO events (id, at, kind, name, deployment, type, reason, message)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(signed(id))
-        .bind(unix_millis())
+        .bind(at)
         .bind(event.kind)
         .bind(&event.name)
         .bind(event.deployment.map(signed))
@@ -72,7 +71,7 @@ pub(super) async fn append(
         .execute(&mut *writing)
         .await?;
     }
-    let objects: BTreeSet<_> = events.iter().map(|event| (event.kind, &event.name)).collect();
+    let objects: BTreeSet<_> = events.iter().map(|(_, event)| (event.kind, &event.name)).collect();
     for (kind, name) in objects {
         sqlx::query(
             "DELETE FROM events WHERE kind = $1 AND name = $2 AND id <=

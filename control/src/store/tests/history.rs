@@ -9,14 +9,15 @@ use crate::{
 };
 
 fn event(app: &str, message: String) -> Note {
-    Note::Event(NewEvent {
+    let event = NewEvent {
         kind: "App",
         name: app.to_owned(),
         deployment: None,
         what: "Changed",
         reason: "Applied".to_owned(),
         message,
-    })
+    };
+    Note::Event { at: crate::time::unix_millis(), event }
 }
 
 fn deployment() -> DeploymentId {

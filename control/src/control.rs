@@ -25,6 +25,7 @@ use crate::{
     executor::Executor,
     feed,
     hints::Hints,
+    history::{self, Told, Transitions},
     incidents,
     last_good::{self, Trial},
     notifications,
@@ -180,6 +181,13 @@ impl Control {
         let (followed, resolved) = (world.clone(), incidents_changed.clone());
         tasks.spawn(incidents::follow(store.clone(), followed, resolved, open_incidents));
         tasks.spawn(notifications::deliver(store.clone()));
+        let (noticed, events_noticed) = mpsc::channel(history::QUEUE);
+        let (lines, lines_noticed) = mpsc::channel(history::QUEUE);
+        let (dates, transitions) = watch::channel(Transitions::default());
+        let told = Told { events: noticed, lines, transitions: dates };
+        tasks.spawn(history::follow(world.clone(), store.clone(), providers.clone(), told));
+        tasks.spawn(history::write(store.clone(), events_noticed, lines_noticed));
+        tasks.spawn(history::settle_operations(store.clone(), world.clone()));
         let address = admin.local_addr().map_err(ControlError::Api)?;
         // Only the command line's convenience: no reason to end with traffic to carry.
         if let Err(error) = api::write_url(&dir, address) {
@@ -192,6 +200,7 @@ impl Control {
             store: store.clone(),
             vault,
             world,
+            transitions,
             activity: self.activity.clone(),
             events,
             providers,
@@ -199,6 +208,7 @@ impl Control {
             metrics,
             https_port,
             incidents_changed,
+            stopping: stopping.clone(),
         };
         tracing::info!(%address, "the admin API listens");
         let api = axum::serve(admin, api::router(state)).with_graceful_shutdown(stopped(stopping));

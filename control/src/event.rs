@@ -66,7 +66,7 @@ pub(crate) enum Event {
 }
 
 /// How a process ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Death {
     /// By the engine's clock, as [`Container::started_at`].
     pub(crate) at: i128,

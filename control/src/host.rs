@@ -22,7 +22,7 @@ pub(crate) enum HostState {
     Returned,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct HostSeen {
     pub(crate) state: HostState,
     /// Of its engine; `None` as long as its containers have not been listed.

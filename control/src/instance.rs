@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// One instance: its container, its health and what is being done to it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Instance {
     pub(crate) container: Option<Container>,
     pub(crate) health: Health,

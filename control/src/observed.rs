@@ -37,7 +37,7 @@ pub(crate) struct Observed {
 }
 
 /// One app's sleep and traffic.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct AppState {
     /// Requests in flight, held ones included, as sampled before the plan.
     pub(crate) in_flight: u64,

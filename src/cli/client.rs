@@ -142,6 +142,15 @@ impl Client {
         self.json(self.request(Method::GET, path, &[]).timeout(ANSWER)).await
     }
 
+    /// A part of a list.
+    pub(super) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<List<T>, ClientError> {
+        self.json(self.request(Method::GET, path, query).timeout(ANSWER)).await
+    }
+
     /// Acts on an app, and waits up to `limit` for what comes of it.
     pub(super) async fn act(
         &self,

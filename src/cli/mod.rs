@@ -1,6 +1,7 @@
 //! The commands that talk to a running server, and the two that need none.
 
 mod apply;
+mod audit;
 mod change;
 mod check;
 mod client;
@@ -8,19 +9,25 @@ mod client_error;
 mod completions;
 mod delete;
 mod deploy;
+mod deployment_log;
+mod events;
 mod explain;
 mod get;
 mod host;
 mod incident;
+mod lines;
 mod logs;
 mod manifests;
 mod members;
 mod notifier;
+mod operation;
 mod outcome;
+mod output;
 mod progress;
 mod secret;
 mod sleep;
 mod snapshot;
+mod sse;
 mod steps;
 mod table;
 mod upgrade;
@@ -36,6 +43,9 @@ pub(crate) enum Command {
     Get(get::Get),
     Deploy(deploy::Deploy),
     Logs(logs::Logs),
+    Events(events::Events),
+    Operation(operation::Operation),
+    Audit(audit::Audit),
     Sleep(sleep::Sleep),
     Wake(sleep::Wake),
     Delete(delete::Delete),
@@ -74,6 +84,9 @@ impl Command {
             Self::Get(command) => command.run().await,
             Self::Deploy(command) => command.run().await,
             Self::Logs(command) => command.run().await,
+            Self::Events(command) => command.run().await,
+            Self::Operation(command) => command.run().await,
+            Self::Audit(command) => command.run().await,
             Self::Sleep(command) => command.run().await,
             Self::Wake(command) => command.run().await,
             Self::Delete(command) => command.run().await,

@@ -7,6 +7,7 @@ pub mod hosts;
 pub mod load;
 pub mod relay;
 pub mod sink;
+pub mod sse;
 pub mod upstream;
 pub mod websocket;
 
@@ -237,10 +238,14 @@ impl Weir {
             .unwrap()
     }
 
+    /// A request to the admin API, by who may make it.
+    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let url = format!("{}{path}", self.admin);
+        reqwest::Client::new().request(method.parse().unwrap(), url).bearer_auth(&self.token)
+    }
+
     pub async fn api(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-        let request = reqwest::Client::new()
-            .request(method.parse().unwrap(), format!("{}{path}", self.admin))
-            .bearer_auth(&self.token);
+        let request = self.request(method, path);
         let request = match body {
             Some(body) => request.json(&body),
             None => request,

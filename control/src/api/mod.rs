@@ -3,19 +3,25 @@
 mod apps;
 mod auth;
 mod call;
+mod deployment_logs;
+mod events;
 mod explain;
 mod hosts;
+mod idempotency;
 mod incidents;
 mod instances;
 mod logs;
 mod notifiers;
 mod openapi;
+mod operations;
 mod problem;
 mod query;
 mod secrets;
 mod shards;
 mod snapshot;
+mod sse;
 mod wait;
+mod watches;
 pub mod wire;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -34,6 +40,7 @@ use crate::{
     control::ControlError,
     engines::Providers,
     event::Event,
+    history::Transitions,
     host::HostSeen,
     reconciler::World,
     state_dir::{StateDir, write_private},
@@ -51,6 +58,7 @@ pub(crate) struct ApiState {
     pub(crate) store: Store,
     pub(crate) vault: Vault,
     pub(crate) world: watch::Receiver<Arc<World>>,
+    pub(crate) transitions: watch::Receiver<Transitions>,
     pub(crate) activity: Arc<Activity>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) providers: Providers,
@@ -59,6 +67,8 @@ pub(crate) struct ApiState {
     pub(crate) https_port: u16,
     /// Told when an operator has resolved an incident.
     pub(crate) incidents_changed: Arc<Notify>,
+    /// True when the process gives up its control: no stream outlives that.
+    pub(crate) stopping: watch::Receiver<bool>,
 }
 
 impl ApiState {
@@ -89,6 +99,12 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/hosts/{name}/actions/drain", post(hosts::drain))
         .route("/v1/hosts/actions/converge", post(hosts::converge))
         .route("/v1/shards/{name}/actions/converge", post(hosts::converge_shard))
+        .route("/v1/apps/{name}/deployments/{number}/logs", get(deployment_logs::logs))
+        .route("/v1/apps/{name}/events", get(events::of_app))
+        .route("/v1/events", get(events::list))
+        .route("/v1/operations", get(operations::list))
+        .route("/v1/operations/{id}", get(operations::read))
+        .route("/v1/audit", get(operations::audit))
         .route("/v1/hostnames/{hostname}/explain", get(explain::explain))
         .route("/v1/incidents", get(incidents::list))
         .route("/v1/incidents/{id}", get(incidents::read))
@@ -103,6 +119,8 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/notifiers/{name}/actions/test", post(notifiers::test))
         .route("/v1/snapshot", get(snapshot::read))
         .route("/v1/snapshot/actions/confirm", post(snapshot::confirm))
+        .route("/v1/watch", get(watches::watch))
+        .layer(middleware::from_fn_with_state(state.clone(), idempotency::once))
         .layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
     Router::new()
         .merge(resources)

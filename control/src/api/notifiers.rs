@@ -29,7 +29,7 @@ pub(crate) async fn list(
     State(state): State<ApiState>,
 ) -> Result<Json<List<NotifierResource>>, ApiProblem> {
     let items = state.store.notifiers().await?.into_iter().map(shown).collect();
-    Ok(Json(List { items }))
+    Ok(Json(List::whole(items)))
 }
 
 /// One notifier, without its secret.

@@ -4,7 +4,8 @@ use axum::Json;
 use utoipa::OpenApi;
 
 use super::{
-    apps, explain, hosts, incidents, instances, logs, notifiers, secrets, shards, snapshot, wire,
+    apps, deployment_logs, events, explain, hosts, incidents, instances, logs, notifiers,
+    operations, secrets, shards, snapshot, watches, wire,
 };
 
 #[derive(OpenApi)]
@@ -28,11 +29,18 @@ use super::{
         secrets::put,
         secrets::delete,
         secrets::rotate_key,
+        deployment_logs::logs,
         shards::list,
         shards::read,
         shards::put,
         shards::delete,
         instances::instances,
+        events::list,
+        events::of_app,
+        operations::list,
+        operations::read,
+        operations::audit,
+        watches::watch,
         hosts::list,
         hosts::read,
         hosts::put,

@@ -143,5 +143,5 @@ fn shown(secrets: Vec<SecretRecord>) -> Response {
         version,
         updated_at: rfc3339(written_at),
     };
-    Json(List { items: secrets.into_iter().map(resource).collect() }).into_response()
+    Json(List::whole(secrets.into_iter().map(resource).collect())).into_response()
 }

@@ -125,6 +125,9 @@ pub struct Condition {
     /// A sentence for people.
     pub message: String,
     pub observed_generation: u64,
+    /// Since when it has this status, as far as the process that answers knows: RFC 3339.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub last_transition_at: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -143,10 +146,104 @@ pub struct FailureDetails {
     pub retry_in: Option<u64>,
 }
 
-/// A page of objects; there is one page so far.
+/// A page of a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct List<T> {
     pub items: Vec<T>,
+    /// Asks for the next page, if there may be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+    /// Of objects that operators write: the revision as of which this is, from which a watch goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+}
+
+impl<T> List<T> {
+    /// All there is.
+    pub fn whole(items: Vec<T>) -> Self {
+        Self { items, next_cursor: None, revision: None }
+    }
+}
+
+/// What somebody asked for, and what has come of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OperationResource {
+    /// `op_` and a number that grows.
+    pub id: String,
+    /// Of the object that it is about.
+    pub kind: String,
+    pub name: String,
+    /// The generation of the object that it made, or found.
+    pub generation: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<u64>,
+    /// As `put`, `deploy` or `wake`.
+    pub verb: String,
+    /// The token that asked.
+    pub actor: String,
+    /// `running`, `succeeded`, `failed`, `superseded` or `cancelled`.
+    pub state: String,
+    /// Why it is in this state.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// RFC 3339.
+    pub created_at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_at: Option<String>,
+}
+
+/// Something that happened to an object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct EventRecord {
+    /// Grows with every event.
+    pub id: u64,
+    /// RFC 3339.
+    pub at: String,
+    /// Of the object: `App`, `Shard` or `Host`.
+    pub kind: String,
+    pub name: String,
+    /// The deployment that it is a step of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<u64>,
+    /// What happened, as `InstanceReady`: a stable word for programs.
+    pub r#type: String,
+    /// Why, as `HealthCheckFailed`: a stable word for programs.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// A step in the log of a deployment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StepRecord {
+    /// RFC 3339.
+    pub at: String,
+    /// As in an event.
+    pub r#type: String,
+    pub reason: String,
+    pub message: String,
+}
+
+/// Who changed what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AuditRecord {
+    /// The operation.
+    pub id: String,
+    /// RFC 3339.
+    pub at: String,
+    /// The token that was used.
+    pub actor: String,
+    pub verb: String,
+    pub kind: String,
+    pub name: String,
+    /// Of the store; none if the spec has not changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// The spec before and after, without its secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<serde_json::Value>,
 }
 
 /// One running copy of an app.

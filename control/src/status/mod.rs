@@ -25,15 +25,37 @@ pub(crate) use hosts::{drift, host_status};
 pub(crate) use members::shard_status;
 
 /// How an app stands, by those who should answer its requests.
-struct Standing {
-    phase: Phase,
+pub(crate) struct Standing {
+    pub(crate) phase: Phase,
     ready: u16,
     wanted: u16,
-    failure: Option<FailureDetails>,
+    pub(crate) failure: Option<FailureDetails>,
     /// What is counted.
     noun: &'static str,
     /// Why some of them are nowhere, or nothing is known of them.
     why_not: Option<String>,
+}
+
+impl Standing {
+    /// Why it is in its phase, as a sentence.
+    pub(crate) fn summary(&self) -> String {
+        match &self.failure {
+            Some(failure) if self.phase != Phase::Ready => failure.message.clone(),
+            _ => self.count(),
+        }
+    }
+
+    fn count(&self) -> String {
+        format!("{} of {} {} are ready", self.ready, self.wanted, self.noun)
+    }
+}
+
+/// How an app stands that the loop has taken in.
+pub(crate) fn standing(app: &DesiredApp, world: &World, now: Moment) -> Standing {
+    match &app.deployment {
+        Some(deployment) => of_instances(app, deployment, world, now),
+        None => members::standing(app, world),
+    }
 }
 
 /// The status of an app that the loop has taken in.
@@ -45,10 +67,7 @@ pub(crate) fn app_status(
     https_port: u16,
 ) -> AppStatus {
     let observed = &world.observed;
-    let standing = match &app.deployment {
-        Some(deployment) => of_instances(app, deployment, world, now),
-        None => members::standing(app, world),
-    };
+    let standing = standing(app, world, now);
     AppStatus {
         phase: standing.phase,
         observed_generation: app.generation,
@@ -153,9 +172,10 @@ fn failure_details(id: &InstanceId, instance: &Instance, now: Moment) -> Option<
     })
 }
 
-fn conditions(app: &DesiredApp, standing: &Standing, world: &World) -> Vec<Condition> {
+/// What can be said of an app that stands so; not since when.
+pub(crate) fn conditions(app: &DesiredApp, standing: &Standing, world: &World) -> Vec<Condition> {
     let observed = &world.observed;
-    let Standing { phase, ready, wanted, failure, noun, why_not } = standing;
+    let Standing { phase, ready, wanted, failure, why_not, .. } = standing;
     let phase = *phase;
     let condition = |kind: &str, status: Option<bool>, reason: &str, message: String| Condition {
         kind: kind.to_owned(),
@@ -163,13 +183,14 @@ fn conditions(app: &DesiredApp, standing: &Standing, world: &World) -> Vec<Condi
         reason: reason.to_owned(),
         message,
         observed_generation: app.generation,
+        last_transition_at: String::new(),
     };
     let all_ready = match app.deployment {
         Some(_) => "AllInstancesReady",
         None => "AllMembersReady",
     };
     let served = observed.served.app(&app.app.name);
-    let count = format!("{ready} of {wanted} {noun} are ready");
+    let count = standing.count();
     let (is_ready, reason, message) = match (phase, failure) {
         (Phase::Ready, _) => (Some(true), all_ready, count.clone()),
         (Phase::Paused | Phase::Stopped, _) => {

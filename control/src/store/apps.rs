@@ -10,11 +10,11 @@ use weir_config::{
 
 use super::{
     Kind, Store, StoreError, Verb,
-    objects::{Object, Record, from_json, to_json},
+    objects::{Object, Record, from_json},
     parse_name,
     secrets::with_secrets,
     shards::name_shards,
-    unsigned,
+    to_json, unsigned,
 };
 
 impl Object for App {
@@ -38,6 +38,10 @@ impl Object for App {
         let Some(_) = spec.image else { return Ok(None) };
         let template = Arc::new(from_json(row, "template")?);
         Ok(Some(Deployment { number: unsigned(row.try_get("number")?), template }))
+    }
+
+    fn deployment(extra: &Option<Deployment>) -> Option<u64> {
+        extra.as_ref().map(|deployment| deployment.number)
     }
 
     fn meant(record: &Record<Self>, base_domain: &Hostname) -> Result<DesiredApp, Problems> {

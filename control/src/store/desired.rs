@@ -1,18 +1,18 @@
 //! Everything as meant, and what of it has changed.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use sqlx::Row;
 use weir_config::{App, AppName, Desired, Host, HostName, Shard, ShardName};
 
 use super::{
-    Kind, Store, StoreError,
-    objects::{Record, select_all},
-    parse_name, signed, unsigned,
+    Kind, Page, Store, StoreError,
+    objects::{Record, select_page},
+    parse_name, revision, signed, unsigned,
 };
 
 /// What a commit has changed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Changed {
     Host(HostName),
     Shard(ShardName),
@@ -27,10 +27,9 @@ impl Store {
     /// so that one bad row does not stop all others.
     pub(crate) async fn desired(&self) -> Result<Desired, StoreError> {
         let mut reading = self.readers.begin().await?;
-        let row = sqlx::query("SELECT rev FROM cluster WHERE one = 1").fetch_one(&mut *reading);
-        let revision = unsigned(row.await?.try_get("rev")?);
-        let mut desired = Desired { revision, ..Desired::default() };
-        for row in &select_all::<Host>(&mut reading).await? {
+        let revision = revision(&mut reading).await?;
+        let (mut desired, all) = (Desired { revision, ..Desired::default() }, Page::default());
+        for row in &select_page::<Host>(&mut reading, &all).await? {
             match Record::<Host>::of(row).and_then(|record| record.meant(&self.base_domain)) {
                 Ok(host) => {
                     desired.hosts.insert(host.name.clone(), Arc::new(host));
@@ -41,7 +40,7 @@ impl Store {
                 }
             }
         }
-        for row in &select_all::<Shard>(&mut reading).await? {
+        for row in &select_page::<Shard>(&mut reading, &all).await? {
             match Record::<Shard>::of(row).and_then(|record| record.meant(&self.base_domain)) {
                 Ok(shard) => {
                     desired.shards.insert(shard.name.clone(), Arc::new(shard));
@@ -52,7 +51,7 @@ impl Store {
                 }
             }
         }
-        for row in &select_all::<App>(&mut reading).await? {
+        for row in &select_page::<App>(&mut reading, &all).await? {
             match Record::<App>::of(row).and_then(|record| record.meant(&self.base_domain)) {
                 Ok(app) => {
                     desired.apps.insert(app.app.name.clone(), Arc::new(app));
@@ -76,7 +75,7 @@ impl Store {
             .bind(signed(revision))
             .fetch_all(&self.readers)
             .await?;
-        let (mut last, mut changes) = (revision, Vec::new());
+        let (mut last, mut changes, mut known) = (revision, Vec::new(), HashSet::new());
         for row in &rows {
             let rev = unsigned(row.try_get("rev")?);
             // Revisions have no gap, so a gap is the edge of what is kept.
@@ -90,7 +89,7 @@ impl Store {
                 kind if kind == Kind::Shard.as_str() => Changed::Shard(parse_name(row)?),
                 _ => Changed::App(parse_name(row)?),
             };
-            if !changes.contains(&changed) {
+            if known.insert(changed.clone()) {
                 changes.push(changed);
             }
         }

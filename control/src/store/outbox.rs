@@ -4,10 +4,7 @@ use serde_json::json;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use weir_config::{NotifierEvent, NotifierName, NotifierSpec};
 
-use super::{
-    IncidentRecord, Store, StoreError,
-    objects::{from_json, to_json},
-};
+use super::{IncidentRecord, Store, StoreError, objects::from_json, to_json};
 use crate::time::{rfc3339, unix_millis};
 
 /// Somebody who is told, with the secret.

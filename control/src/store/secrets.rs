@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 use super::{
     Cause, Kind, Object, Record, Store, StoreError, Verb, next_revision,
     objects::{from_json, select, upsert},
-    parse_name, record, signed, unsigned,
+    operations::{Change, begin},
+    parse_name, record_change, signed, unsigned,
 };
 use crate::{
     key_file::KeyFile,
@@ -107,9 +108,15 @@ impl Store {
                 meant.write_extra(writing, Some(former), Verb::Secrets).await?;
             }
             prune(writing, app).await?;
-            let cause = Cause { actor, verb: Verb::Secrets };
-            record(writing, revision, cause, Kind::App, app).await?;
-            let written = WrittenSecrets { app: select(writing, app).await?, secrets };
+            record_change(writing, revision, Kind::App, app).await?;
+            let stored = select(writing, app).await?;
+            if let Some(stored) = &stored {
+                // Which ones were changed is in the table; what they are is nowhere.
+                let target = stored.target();
+                let change = Change { target, revision: Some(revision), before: None, after: None };
+                begin(writing, Cause { actor, verb: Verb::Secrets, key: None }, change).await?;
+            }
+            let written = WrittenSecrets { app: stored, secrets };
             Ok((Some(revision), written))
         });
         let (revision, written) = written.await?;

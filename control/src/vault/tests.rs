@@ -51,7 +51,7 @@ impl Bench {
         let text = format!("kind: App\nname: {name}\nspec: {spec}");
         let manifest: AppManifest = parse_documents(&text).unwrap()[0].decode().unwrap();
         let app = App::from_manifest(&manifest, &"test.example".parse().unwrap()).unwrap();
-        let cause = Cause { actor: "test", verb: Verb::Put };
+        let cause = Cause { actor: "test", verb: Verb::Put, key: None };
         let store = &self.vault.store;
         let written = store.put(&manifest.spec, &app, Precondition::None, cause).await?;
         Ok(written.record.extra.map_or(0, |deployment| deployment.number))
@@ -129,7 +129,14 @@ async fn secrets_may_come_before_their_app_and_go_with_it() {
     assert_eq!(bench.put_app("shop", "{image: a}").await.unwrap(), 1);
     assert_eq!(bench.value("shop").await.unwrap(), "final");
     let (store, shop) = (&bench.vault.store, "shop".parse().unwrap());
-    store.delete::<App>(&shop, Precondition::None, "test").await.unwrap();
+    store
+        .delete::<App>(
+            &shop,
+            Precondition::None,
+            Cause { actor: "test", verb: Verb::Delete, key: None },
+        )
+        .await
+        .unwrap();
     assert_eq!(bench.sql("SELECT name FROM secrets").await.len(), 0);
 }
 

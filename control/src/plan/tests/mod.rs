@@ -2,6 +2,7 @@
 
 mod bench;
 mod gate;
+mod history;
 mod hosts;
 mod incidents;
 mod members;

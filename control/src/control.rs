@@ -1,10 +1,16 @@
 //! Puts the parts of the loop together and runs them.
 
-use std::{future::Future, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -19,14 +25,17 @@ use crate::{
     executor::Executor,
     feed,
     hints::Hints,
+    incidents,
+    last_good::{self, Trial},
+    notifications,
     observed::Observed,
     prober::Probers,
     reactor::{EVENT_QUEUE, Reactor},
     reconciler::{Reconciler, World},
-    saver,
     state_dir::StateDir,
     store::{Store, StoreError},
     token,
+    vault::{Vault, VaultError},
 };
 
 /// Control while it does not run: before, and between two runs. Hints find their way to whichever
@@ -51,12 +60,17 @@ pub struct Options {
     pub metrics: prometheus::Registry,
     /// The port that end users reach HTTPS at, for the URLs that are shown.
     pub https_port: u16,
+    /// False while a part of the process seems to stand still: then nothing that is served is
+    /// taken for good.
+    pub well: Arc<AtomicBool>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     #[error("the database in the state directory: {0}")]
     Store(#[from] StoreError),
+    #[error("the secrets in the state directory: {0}")]
+    Vault(#[from] VaultError),
     #[error("{file}: {error}")]
     File { file: PathBuf, error: io::Error },
     #[error("the admin API stopped: {0}")]
@@ -73,6 +87,7 @@ pub enum ControlError {
 pub struct Opened {
     options: Options,
     store: Store,
+    vault: Vault,
     desired: Desired,
     connect: Connect,
 }
@@ -104,10 +119,11 @@ impl Control {
         options.metrics.register(self.hints.metric()).map_err(ControlError::Metrics)?;
         let store = open_store(&options.dir, &options.base_domain, has_traffic).await?;
         token::ensure_admin(&options.dir, &store).await?;
+        let vault = Vault::open(options.dir.key_file(), store.clone()).await?;
         let desired = store.desired().await?;
         let cluster = store.cluster_id().to_owned();
         let connect = move |host: &Host| Arc::new(provider(host, &cluster)) as Arc<dyn Provider>;
-        Ok(Opened { options, store, desired, connect: Connect(Box::new(connect)) })
+        Ok(Opened { options, store, vault, desired, connect: Connect(Box::new(connect)) })
     }
 
     /// Observes, plans and executes until `shutdown` ends. Then nothing is changed any more, in the
@@ -120,19 +136,21 @@ impl Control {
         opened: Opened,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, ControlError> {
-        let Opened { options, store, desired, connect } = opened;
-        let Options { dir, base_domain, certificates, admin, metrics, https_port } = options;
+        let Opened { options, store, vault, desired, connect } = opened;
+        let Options { dir, base_domain, certificates, admin, metrics, https_port, well } = options;
+        let open_incidents = incidents::gauge();
+        metrics.register(Box::new(open_incidents.clone())).map_err(ControlError::Metrics)?;
         let (events, received) = mpsc::channel(EVENT_QUEUE);
         self.hints.lead_to(&events);
 
         let served = self.snapshots.current();
         let observed = Observed::new(served, certificates.clone(), Moment::now());
-        let (worlds, world) = watch::channel(Arc::new(World {
-            desired: desired.clone(),
-            observed: observed.clone(),
-        }));
-        let executor = Executor::new(self.activity.clone(), &events);
-        let engines = Engines::new(connect, &events);
+        let (worlds, world) =
+            watch::channel(Arc::new(World::new(desired.clone(), observed.clone())));
+        let dir = Arc::new(dir);
+        let trial = Arc::new(Trial::open(&dir, Moment::now()));
+        let executor = Executor::new(vault.clone(), self.activity.clone(), &events);
+        let engines = Engines::new(connect, vault.clone(), &events);
         let providers = engines.providers.clone();
         let mut reactor = Reactor {
             engines,
@@ -142,7 +160,8 @@ impl Control {
             publisher: self.publisher,
             events: received,
             worlds,
-            reconciler: Reconciler::new(observed),
+            reconciler: Reconciler::new(observed, trial.quarantine(Moment::now())),
+            trial: trial.clone(),
         };
         // Before the first plan, which takes what is not wanted for gone.
         reactor.take(Event::Desired(DesiredChange::whole(desired.clone())), Moment::now());
@@ -153,21 +172,25 @@ impl Control {
         };
         let mut reactor = tokio::spawn(reactor.run(stopped(stopping.clone())));
         let (stop_saver, saver_stops) = oneshot::channel();
-        let last_good_file = dir.last_good_file();
-        let saver = saver::keep_last_good(self.snapshots.clone(), last_good_file, saver_stops);
+        let saver = last_good::keep(self.snapshots.clone(), dir.clone(), trial, well, saver_stops);
         let saver = tokio::spawn(saver);
         let mut tasks = JoinSet::new();
         tasks.spawn(feed::follow(store.clone(), desired.revision, events.clone()));
+        let incidents_changed = Arc::new(Notify::new());
+        let (followed, resolved) = (world.clone(), incidents_changed.clone());
+        tasks.spawn(incidents::follow(store.clone(), followed, resolved, open_incidents));
+        tasks.spawn(notifications::deliver(store.clone()));
         let address = admin.local_addr().map_err(ControlError::Api)?;
         // Only the command line's convenience: no reason to end with traffic to carry.
         if let Err(error) = api::write_url(&dir, address) {
             tracing::warn!(%error, "the command line will need --url");
         }
-        let (dir, base) = (Arc::new(dir), base_domain.clone());
-        tasks.spawn(authority::keep_renewed(dir, base, certificates, events.clone()));
+        let base = base_domain.clone();
+        tasks.spawn(authority::keep_renewed(dir.clone(), base, certificates, events.clone()));
 
         let state = ApiState {
             store: store.clone(),
+            vault,
             world,
             activity: self.activity.clone(),
             events,
@@ -175,6 +198,7 @@ impl Control {
             base_domain,
             metrics,
             https_port,
+            incidents_changed,
         };
         tracing::info!(%address, "the admin API listens");
         let api = axum::serve(admin, api::router(state)).with_graceful_shutdown(stopped(stopping));

@@ -9,7 +9,7 @@ use weir_config::{
 };
 use weir_deploy::{Container, EngineInfo, Listing, ProviderError};
 
-use crate::{action::Action, subject::Subject};
+use crate::{action::Action, failure::ActionError, subject::Subject};
 
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -42,7 +42,7 @@ pub(crate) enum Event {
     /// An action has ended; with the container as it is now.
     Done {
         action: Action,
-        result: Result<Option<Container>, ProviderError>,
+        result: Result<Option<Container>, ActionError>,
     },
     /// The verdict of an endpoint's probes has changed, or its first error is known.
     Probed {
@@ -58,6 +58,8 @@ pub(crate) enum Event {
     ConvergeWanted(Vec<AppName>),
     /// Somebody wants to know whether the loop goes round.
     Pulse(oneshot::Sender<()>),
+    /// An operator says that a loss that is held is right.
+    SnapshotConfirmed,
     CertificatesRenewed(Arc<[Certificate]>),
     /// The proxy could not connect to an endpoint that should be ready.
     ConnectFailed(EndpointId),

@@ -15,7 +15,7 @@ use crate::{
     action::{Action, StopReason},
     agenda::Agenda,
     event::Event,
-    failure::{Failure, FailureReason},
+    failure::{ActionError, Failure, FailureReason},
     health::Health,
     host::HostSeen,
     instance::Instance,
@@ -146,7 +146,10 @@ impl Observed {
                 self.certificates = certificates;
                 agenda.touch_everything();
             }
-            Event::ConnectFailed(_) | Event::Desired(_) | Event::Pulse(_) => {}
+            Event::ConnectFailed(_)
+            | Event::Desired(_)
+            | Event::Pulse(_)
+            | Event::SnapshotConfirmed => {}
         }
     }
 
@@ -489,7 +492,7 @@ impl Observed {
     fn done(
         &mut self,
         action: &Action,
-        result: Result<Option<Container>, ProviderError>,
+        result: Result<Option<Container>, ActionError>,
         now: Moment,
     ) {
         let id = action.instance();
@@ -504,7 +507,7 @@ impl Observed {
                 }
                 instance.look(container, now);
             }
-            Err(ProviderError::NoContainer(_)) => instance.look(None, now),
+            Err(ActionError::Engine(ProviderError::NoContainer(_))) => instance.look(None, now),
             Err(error) => instance.fail(Failure::of_action(action, &error), now),
         }
         if let Some(death) = instance.unplaced_death.take() {

@@ -11,12 +11,16 @@ mod deploy;
 mod explain;
 mod get;
 mod host;
+mod incident;
 mod logs;
 mod manifests;
 mod members;
+mod notifier;
 mod outcome;
 mod progress;
+mod secret;
 mod sleep;
+mod snapshot;
 mod steps;
 mod table;
 mod upgrade;
@@ -35,9 +39,14 @@ pub(crate) enum Command {
     Sleep(sleep::Sleep),
     Wake(sleep::Wake),
     Delete(delete::Delete),
+    #[command(visible_alias = "secrets")]
+    Secret(secret::Secret),
     Host(host::Host),
     Shard(host::Shard),
     Explain(explain::Explain),
+    Incident(incident::Incident),
+    Notifier(notifier::Notifier),
+    Snapshot(snapshot::Snapshot),
     Upgrade(upgrade::Upgrade),
     Check(check::Check),
     Completions(completions::Completions),
@@ -68,9 +77,13 @@ impl Command {
             Self::Sleep(command) => command.run().await,
             Self::Wake(command) => command.run().await,
             Self::Delete(command) => command.run().await,
+            Self::Secret(command) => command.run().await,
             Self::Host(command) => command.run().await,
             Self::Shard(command) => command.run().await,
             Self::Explain(command) => command.run().await,
+            Self::Incident(command) => command.run().await,
+            Self::Notifier(command) => command.run().await,
+            Self::Snapshot(command) => command.run().await,
             Self::Upgrade(command) => command.run().await,
             Self::Check(command) => command.run(),
             Self::Completions(command) => command.run(whole),

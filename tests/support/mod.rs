@@ -6,6 +6,7 @@
 pub mod hosts;
 pub mod load;
 pub mod relay;
+pub mod sink;
 pub mod upstream;
 pub mod websocket;
 
@@ -144,6 +145,13 @@ impl Weir {
         let next = Self::start_in(self.dir.clone(), self.args.clone(), self.apps.clone());
         self.apps = Arc::default();
         next.await
+    }
+
+    /// Starts the server again that has ended, in the same way as [`Self::start`] does.
+    pub async fn restart(&mut self) {
+        // The containers are the next one's to remove.
+        let apps = std::mem::take(&mut self.apps);
+        *self = Self::start_in(self.dir.clone(), self.args.clone(), apps).await;
     }
 
     /// Starts a server on the state of one that has ended, with other arguments.

@@ -52,8 +52,8 @@ pub(crate) struct Call {
     /// Of the path; empty if it has none.
     name: String,
     pub(super) wait: WaitQuery,
-    headers: HeaderMap,
-    body: Bytes,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
 }
 
 impl FromRequest<ApiState> for Call {
@@ -160,11 +160,14 @@ impl Call {
         })
     }
 
-    fn json(&self) -> Result<Value, ApiProblem> {
-        serde_json::from_slice(&self.body).map_err(|error| {
-            ApiProblem::bad_request("bad_json", format!("not valid JSON: {error}"))
-        })
+    pub(super) fn json(&self) -> Result<Value, ApiProblem> {
+        json(&self.body)
     }
+}
+
+pub(super) fn json(body: &[u8]) -> Result<Value, ApiProblem> {
+    serde_json::from_slice(body)
+        .map_err(|error| ApiProblem::bad_request("bad_json", format!("not valid JSON: {error}")))
 }
 
 impl ApiState {

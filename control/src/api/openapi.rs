@@ -3,7 +3,9 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{apps, explain, hosts, instances, logs, shards, wire};
+use super::{
+    apps, explain, hosts, incidents, instances, logs, notifiers, secrets, shards, snapshot, wire,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -21,6 +23,11 @@ use super::{apps, explain, hosts, instances, logs, shards, wire};
         apps::sleep,
         apps::wake,
         logs::logs,
+        secrets::list,
+        secrets::patch,
+        secrets::put,
+        secrets::delete,
+        secrets::rotate_key,
         shards::list,
         shards::read,
         shards::put,
@@ -36,6 +43,18 @@ use super::{apps, explain, hosts, instances, logs, shards, wire};
         hosts::converge,
         hosts::converge_shard,
         explain::explain,
+        incidents::list,
+        incidents::read,
+        incidents::acknowledge,
+        incidents::resolve,
+        incidents::note,
+        notifiers::list,
+        notifiers::read,
+        notifiers::put,
+        notifiers::delete,
+        notifiers::test,
+        snapshot::read,
+        snapshot::confirm,
     ),
     components(schemas(wire::ProblemDetails))
 )]

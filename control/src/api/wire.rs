@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use weir_config::{AppSpec, HostSpec, Problem, ShardSpec};
+use weir_config::{AppSpec, HostSpec, NotifierSpec, Problem, Severity, ShardSpec};
 
 /// An object as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -229,6 +229,126 @@ pub struct Step {
     pub finding: String,
 }
 
+/// Something that is wrong, or was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct IncidentResource {
+    pub id: String,
+    /// By which rule, as `crash-loop`.
+    pub rule: String,
+    /// What it is about, as `App/shop`.
+    pub subject: String,
+    pub severity: Severity,
+    pub title: String,
+    pub detail: String,
+    /// `open` or `resolved`.
+    pub state: String,
+    /// How often it was opened.
+    pub occurrences: i64,
+    /// RFC 3339.
+    pub opened_at: String,
+    pub updated_at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved_at: Option<String>,
+    /// The token of who looks after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_at: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct IncidentPage {
+    pub items: Vec<IncidentResource>,
+    /// Asks for the next page, if there may be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// An incident with its record, the oldest event first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct IncidentDetails {
+    #[serde(flatten)]
+    pub incident: IncidentResource,
+    pub events: Vec<IncidentEventResource>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct IncidentEventResource {
+    /// Counts from 1.
+    pub number: i64,
+    /// RFC 3339.
+    pub at: String,
+    /// A token, or `weir`.
+    pub actor: String,
+    /// `opened`, `changed`, `acknowledged`, `note`, `resolved` or `reopened`.
+    pub action: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// A line for an incident's record.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoteRequest {
+    pub text: String,
+}
+
+/// Somebody who is told of incidents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NotifierResource {
+    /// Always `Notifier`.
+    pub kind: String,
+    pub name: String,
+    /// RFC 3339.
+    pub created_at: String,
+    pub updated_at: String,
+    /// Without what is secret.
+    pub spec: NotifierSpec,
+    pub status: NotifierStatus,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NotifierStatus {
+    pub has_secret: bool,
+    /// Messages that it has not taken yet.
+    pub queued: i64,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// What came of a test message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NotifierTest {
+    /// Its `webhook-id`.
+    pub id: String,
+    pub delivered: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What is served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SnapshotResource {
+    pub generation: u64,
+    /// Of the store, that it was planned from.
+    pub revision: u64,
+    pub host_names: u64,
+    /// Whose change is not served; they are served as before.
+    pub refused: Vec<RefusalResource>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RefusalResource {
+    /// As `App/shop`.
+    pub subject: String,
+    /// `broken`, `held` or `quarantined`.
+    pub cause: String,
+    pub message: String,
+    /// For so long.
+    pub seconds: u64,
+}
+
 /// One line of an app's output, as newline-delimited JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LogRecord {
@@ -236,6 +356,34 @@ pub struct LogRecord {
     /// `stdout` or `stderr`.
     pub stream: String,
     pub text: String,
+}
+
+/// What may be known of a secret: everything but its value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SecretResource {
+    pub name: String,
+    /// Another one for every value; a deployment names those that it was made with.
+    pub version: u64,
+    /// RFC 3339.
+    pub updated_at: String,
+}
+
+/// A secret's value, as it is sent.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema of what is read by hand, so that no error tells it")]
+pub(crate) struct SecretValue {
+    value: String,
+}
+
+/// What a rotation of the key came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct KeyRotation {
+    /// The name of the new key.
+    pub key: String,
+    /// How many values were sealed anew.
+    pub resealed: u64,
+    /// Secrets whose key was not there, as `app/NAME`: they must be set again.
+    pub unreadable: Vec<String>,
 }
 
 /// A new deployment is wanted.

@@ -61,7 +61,7 @@ impl World {
         for app in self.reconciler.world.desired.apps.values() {
             let name = &app.app.name;
             let deployment = app.deployment.as_ref().expect("only images are simulated");
-            let reconciler::World { desired, observed } = &self.reconciler.world;
+            let reconciler::World { desired, observed, .. } = &self.reconciler.world;
             let wanted = Places::new(desired, observed).place(app, deployment).instances;
             let served = self.snapshots.current();
             let route = &served.app(name).expect("every app has a route").state;

@@ -23,6 +23,7 @@ use crate::{
     event::{Death, DesiredChange, Event},
     observed::Observed,
     plan::ProbeTarget,
+    quarantine::Quarantine,
     reconciler::Reconciler,
     subject::Subject,
 };
@@ -107,7 +108,7 @@ impl World {
             now,
             engine: Engine::default(),
             traffic: Traffic::default(),
-            reconciler: Reconciler::new(observed),
+            reconciler: Reconciler::new(observed, Quarantine::default()),
             snapshots,
             in_flight: BTreeMap::new(),
             forgets_to_publish: false,
@@ -271,7 +272,7 @@ impl World {
         let id = action.instance();
         self.in_flight.remove(id);
         let result = result.map(|()| self.engine.look(id));
-        let event = Event::Done { action, result };
+        let event = Event::Done { action, result: result.map_err(Into::into) };
         self.reconciler.take(event, &self.activity, self.now);
     }
 
@@ -448,7 +449,8 @@ impl World {
         self.probes.clear();
         self.verdicts.clear();
         let served = self.snapshots.current();
-        self.reconciler = Reconciler::new(Observed::new(served, Arc::new([]), self.now));
+        let observed = Observed::new(served, Arc::new([]), self.now);
+        self.reconciler = Reconciler::new(observed, Quarantine::default());
         let apps = self.store.apps.iter().map(|(name, app)| (name.clone(), Some(app.clone())));
         let (revision, apps) = (self.store.revision, apps.collect());
         let whole = DesiredChange { revision, apps, ..DesiredChange::whole(Desired::default()) };

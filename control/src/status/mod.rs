@@ -18,6 +18,7 @@ use crate::{
         unseen,
     },
     reconciler::World,
+    subject::Subject,
 };
 
 pub(crate) use hosts::{drift, host_status};
@@ -58,13 +59,13 @@ pub(crate) fn app_status(
         desired_instances: standing.wanted,
         requests_in_flight: activity.app(&app.app.name).in_flight(),
         upstreams: members::upstreams(app, observed, activity),
-        conditions: conditions(app, &standing, observed),
+        conditions: conditions(app, &standing, world),
         failure: standing.failure,
     }
 }
 
 fn of_instances(app: &DesiredApp, deployment: &Deployment, world: &World, now: Moment) -> Standing {
-    let World { desired, observed } = world;
+    let World { desired, observed, .. } = world;
     let places = Places::new(desired, observed);
     let Placed { instances, unplaced, coming: _ } = places.place(app, deployment);
     let current = observed.known(instances);
@@ -152,7 +153,8 @@ fn failure_details(id: &InstanceId, instance: &Instance, now: Moment) -> Option<
     })
 }
 
-fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec<Condition> {
+fn conditions(app: &DesiredApp, standing: &Standing, world: &World) -> Vec<Condition> {
+    let observed = &world.observed;
     let Standing { phase, ready, wanted, failure, noun, why_not } = standing;
     let phase = *phase;
     let condition = |kind: &str, status: Option<bool>, reason: &str, message: String| Condition {
@@ -192,6 +194,11 @@ fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec
     let route = served.map_or("none", |route| route.state.as_str());
     let generation = observed.served.generation;
     let routed = format!("served as {route} by snapshot {generation}");
+    let (is_routed, published, routed) =
+        match world.refusals.get(&Subject::App(app.app.name.clone())) {
+            Some(refusal) => (false, refusal.cause.as_str(), refusal.message.clone()),
+            None => (served.is_some(), "Published", routed),
+        };
     vec![
         condition("Ready", is_ready, reason, message),
         condition(
@@ -206,7 +213,7 @@ fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec
             if sleeping { "Asleep" } else { "Probed" },
             count,
         ),
-        condition("Routed", Some(served.is_some()), "Published", routed),
+        condition("Routed", Some(is_routed), published, routed),
         condition("Sleeping", Some(sleeping), "IdlePolicy", phase.as_str().to_owned()),
     ]
 }

@@ -12,6 +12,7 @@ use super::{
     Kind, Store, StoreError, Verb,
     objects::{Object, Record, from_json, to_json},
     parse_name,
+    secrets::with_secrets,
     shards::name_shards,
     unsigned,
 };
@@ -56,9 +57,10 @@ impl Object for App {
         claim_hostnames(writing, &self.name, &self.hostnames).await?;
         name_shards(writing, &self.name, &shards_of(self)).await?;
         let Source::Image(template) = &self.source else { return Ok(()) };
+        let template = with_secrets(writing, &self.name, template).await?;
         let deployed = former.and_then(|former| former.extra.as_ref());
-        if verb == Verb::Deploy || deployed.is_none_or(|former| former.template != *template) {
-            insert_deployment(writing, &self.name, template).await?;
+        if verb == Verb::Deploy || deployed.is_none_or(|former| *former.template != template) {
+            insert_deployment(writing, &self.name, &template).await?;
         }
         Ok(())
     }
@@ -71,6 +73,7 @@ impl Object for App {
             "DELETE FROM deployments WHERE app = $1",
             "DELETE FROM hostnames WHERE app = $1",
             "DELETE FROM app_shards WHERE app = $1",
+            "DELETE FROM secrets WHERE app = $1",
         ] {
             sqlx::query(statement).bind(&**name).execute(&mut *writing).await?;
         }

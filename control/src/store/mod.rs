@@ -8,13 +8,26 @@ mod apps;
 mod desired;
 mod error;
 mod hosts;
+#[cfg(test)]
+mod incident_tests;
+mod incidents;
 mod objects;
+mod outbox;
+mod secrets;
 mod shards;
 #[cfg(test)]
 mod tests;
 mod tokens;
 
-use std::{path::Path, str::FromStr, time::Duration};
+use std::{
+    path::Path,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use sqlx::{
     Connection, Row, SqliteConnection, SqlitePool,
@@ -25,9 +38,14 @@ use sqlx::{
 use tokio::sync::watch;
 use weir_config::Hostname;
 
+use crate::failpoint;
+
 pub(crate) use desired::Changed;
 pub use error::StoreError;
+pub(crate) use incidents::{IncidentAction, IncidentEvent, IncidentQuery, IncidentRecord};
 pub(crate) use objects::{Cause, Kind, Object, Precondition, Record, Verb, Written};
+pub(crate) use outbox::{Message, NotifierRecord, body};
+pub(crate) use secrets::{SealedSecret, SecretRecord, WrittenSecrets};
 pub(crate) use tokens::Token;
 
 /// A handle to the database; clones share it.
@@ -40,6 +58,8 @@ pub(crate) struct Store {
     base_domain: Hostname,
     /// The last committed revision, for those who follow the changes.
     revision: watch::Sender<u64>,
+    /// Whether the last write found no space.
+    is_full: Arc<AtomicBool>,
 }
 
 /// How many changes are kept for those who follow them; who falls behind reads everything anew.
@@ -82,6 +102,7 @@ impl Store {
             cluster_id: row.try_get("cluster_id")?,
             base_domain: base_domain.clone(),
             revision: watch::Sender::new(unsigned(row.try_get("rev")?)),
+            is_full: Arc::default(),
         };
         if row.try_get::<String, _>("base_domain")? != **base_domain {
             store.rename_base_domain().await?;
@@ -112,6 +133,11 @@ impl Store {
         &self.cluster_id
     }
 
+    /// Whether the last write found no space.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full.load(Relaxed)
+    }
+
     /// Follows the last committed revision.
     pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
@@ -126,10 +152,17 @@ impl Store {
         let result = async {
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
             let value = work(&mut transaction).await?;
+            failpoint::pass("before", "commit");
             transaction.commit().await?;
+            failpoint::pass("after", "commit");
             Ok(value)
         };
         let result = result.await;
+        match &result {
+            Ok(_) => self.is_full.store(false, Relaxed),
+            Err(StoreError::Full) => self.is_full.store(true, Relaxed),
+            Err(_) => {}
+        }
         // SQLite rolls back by itself when the disk is full; what the driver believes of the
         // transaction is wrong then, so a connection that failed is not used again.
         if matches!(result, Err(StoreError::Full | StoreError::Database(_))) {

@@ -137,6 +137,8 @@ pub(crate) enum Verb {
     Put,
     /// Put, with a new deployment even if its template is as before.
     Deploy,
+    /// Its secrets were changed, and with them its template.
+    Secrets,
     Delete,
 }
 
@@ -146,6 +148,7 @@ impl Verb {
         match self {
             Self::Put => "put",
             Self::Deploy => "deploy",
+            Self::Secrets => "secrets",
             Self::Delete => "delete",
         }
     }
@@ -309,7 +312,7 @@ pub(super) async fn select_all<O: Object>(
     Ok(sqlx::query(AssertSqlSafe(select)).fetch_all(connection).await?)
 }
 
-async fn select<O: Object>(
+pub(super) async fn select<O: Object>(
     connection: &mut SqliteConnection,
     name: &O::Name,
 ) -> Result<Option<Record<O>>, StoreError> {
@@ -327,7 +330,7 @@ fn selection<O: Object>() -> String {
     )
 }
 
-async fn upsert(
+pub(super) async fn upsert(
     connection: &mut SqliteConnection,
     kind: Kind,
     name: &str,

@@ -12,9 +12,10 @@
 //! | `/toggle-health` | changes what `/healthz` answers |
 //! | `/crash?code=N` | none: the process exits with code N |
 //! | `/stdout?text=T` | T is printed on standard output |
+//! | `/stdout?env=NAME` | as is the variable NAME |
 //!
 //! Environment: `PORT` (8080), `NAME`, `VERSION`, `FAIL_HEALTH=1` (unhealthy from the start),
-//! `EXIT_AT_ONCE=N` (says why and exits with code N), `START_DELAY_MS=N` (listens only then),
+//! `EXIT_AT_ONCE=N` (says so and exits with code N), `START_DELAY_MS=N` (listens only then),
 //! `IGNORE_TERM=1` (SIGTERM does nothing).
 
 mod http;
@@ -37,7 +38,7 @@ static HEALTHY: AtomicBool = AtomicBool::new(true);
 
 fn main() -> io::Result<()> {
     if let Some(code) = number("EXIT_AT_ONCE") {
-        eprintln!("boom: cannot start");
+        eprintln!("boom: cannot start version {}", version());
         exit(code as i32);
     }
     if !flag("IGNORE_TERM") {
@@ -113,7 +114,8 @@ fn respond(request: &Request, body_len: u64) -> Response {
             exit(code as i32);
         }
         "/stdout" => {
-            println!("{}", request.query("text").unwrap_or_default());
+            let variable = request.query("env").and_then(|name| env::var(name).ok());
+            println!("{}", variable.or(request.query("text")).unwrap_or_default());
             Response::ok("printed\n".to_owned())
         }
         path => Response { status: "404 Not Found", body: format!("no such path: {path}\n") },
@@ -122,9 +124,12 @@ fn respond(request: &Request, body_len: u64) -> Response {
 
 fn greeting() -> String {
     let name = env::var("NAME").unwrap_or_else(|_| "weir-test-app".to_owned());
-    let version = env::var("VERSION").unwrap_or_else(|_| "1".to_owned());
     let host = fs::read_to_string("/etc/hostname").unwrap_or_default();
-    format!("hello from {name}, version {version}, on {}\n", host.trim())
+    format!("hello from {name}, version {}, on {}\n", version(), host.trim())
+}
+
+fn version() -> String {
+    env::var("VERSION").unwrap_or_else(|_| "1".to_owned())
 }
 
 fn health(is_healthy: bool) -> Response {

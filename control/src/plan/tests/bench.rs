@@ -14,6 +14,7 @@ use crate::{
     event::{Death, DesiredChange, Event},
     observed::Observed,
     plan::{Planned, ProbeTarget, plan},
+    quarantine::Quarantine,
     reconciler::{Reconciler, World},
     served::own_pool,
     subject::Subject,
@@ -72,7 +73,10 @@ impl Bench {
         let now = Moment(1_000_000);
         let certificates = served.certificates.clone();
         Self {
-            reconciler: Reconciler::new(Observed::new(Arc::new(served), certificates, now)),
+            reconciler: Reconciler::new(
+                Observed::new(Arc::new(served), certificates, now),
+                Quarantine::default(),
+            ),
             activity: Activity::default(),
             now,
             engine: BTreeMap::new(),
@@ -178,7 +182,7 @@ impl Bench {
     }
 
     pub(super) fn planned_for(&self, subject: Subject) -> Planned {
-        let World { desired, observed } = self.world();
+        let World { desired, observed, .. } = self.world();
         let scope = Scope::Some([subject].into());
         let mut plan = plan(desired, observed, &self.activity, self.now, &scope);
         plan.subjects.pop_first().expect("what was asked for").1

@@ -1,7 +1,9 @@
 //! The plan against a small engine, in virtual time.
 
 mod bench;
+mod gate;
 mod hosts;
+mod incidents;
 mod members;
 
 use std::time::Duration;

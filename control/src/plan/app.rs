@@ -32,6 +32,8 @@ pub(super) struct Cast<'a> {
     pub(super) deployment: &'a Deployment,
     /// The ones that should be, in order.
     pub(super) current: Vec<(InstanceId, &'a Instance)>,
+    /// Copies of current ones on other hosts, which take their place as soon as they are ready.
+    pub(super) coming: Vec<(InstanceId, &'a Instance)>,
     /// Why some that should be are nowhere, if so they are.
     pub(super) unplaced: Option<String>,
     /// The ones of former deployments, those that are one too many, and those that have moved.
@@ -41,13 +43,14 @@ pub(super) struct Cast<'a> {
 impl<'a> Cast<'a> {
     fn of(app: &'a DesiredApp, deployment: &'a Deployment, places: &Places<'a>) -> Self {
         let observed = places.observed;
-        let Placed { instances, unplaced } = places.place(app, deployment);
-        let current = observed.known(instances);
+        let Placed { instances, coming, unplaced } = places.place(app, deployment);
+        let (current, coming) = (observed.known(instances), observed.known(coming));
+        let wanted = current.iter().chain(&coming).map(|(id, _)| id);
         let former = observed
             .instances_of(&app.app.name)
-            .filter(|(id, _)| current.iter().all(|(current, _)| current != *id))
+            .filter(|(id, _)| !wanted.clone().any(|wanted| wanted == *id))
             .collect();
-        Self { app, deployment, current, unplaced, former }
+        Self { app, deployment, current, coming, unplaced, former }
     }
 
     /// Whether something holds of every instance that should be; one that is nowhere is nothing.
@@ -116,7 +119,8 @@ impl<'a> Cast<'a> {
             self.current.iter().map(|(_, instance)| ready_since(instance)).collect();
         // One on a lost host may never come back.
         let is_lost = |(id, _): &(&InstanceId, _)| observed.host(&id.host).state == HostState::Lost;
-        let is_settled = self.former.iter().all(is_lost) && self.unplaced.is_none();
+        let is_settled =
+            self.former.iter().all(is_lost) && self.coming.is_empty() && self.unplaced.is_none();
         since.filter(|_| is_settled)?.into_iter().max()
     }
 }
@@ -133,8 +137,7 @@ pub(super) fn plan_app(
     let observed = places.observed;
     let cast = Cast::of(app, deployment, places);
     let mut state = observed.apps.get(&app.app.name).cloned().unwrap_or_default();
-    // A former deployment slept, perhaps before a restart: a new one is verified awake. So is a copy
-    // on another host.
+    // A former deployment slept, perhaps before a restart: a new one is verified awake.
     state.asleep = state.asleep.filter(|_| cast.was_started());
     let (target, until) =
         sleep::target(app.app.sleep.as_ref(), &state, cast.at_ease_since(observed), now);
@@ -153,6 +156,11 @@ pub(super) fn plan_app(
             plan_current(&cast, id, instance, target, observed, now, plan);
         }
     }
+    for (id, instance) in &cast.coming {
+        plan.probe(id, instance, &app.app.health);
+        // Whether the app sleeps or not.
+        plan_current(&cast, id, instance, Target::Awake, observed, now, plan);
+    }
     let stand_ins: Vec<_> = cast.stand_ins().map(|(id, _)| id).collect();
     for (id, instance) in &cast.former {
         plan.probe(id, instance, &app.app.health);
@@ -165,7 +173,10 @@ pub(super) fn plan_app(
         }
     }
     let is_made = |(_, instance): &(_, &Instance)| instance.container.is_some();
-    plan.converged = state.converging && cast.former.is_empty() && cast.current.iter().all(is_made);
+    plan.converged = state.converging
+        && cast.former.is_empty()
+        && cast.coming.is_empty()
+        && cast.current.iter().all(is_made);
     route::route(&cast, target, observed, activity, now)
 }
 

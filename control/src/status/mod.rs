@@ -86,7 +86,7 @@ pub(crate) fn app_status(
 fn of_instances(app: &DesiredApp, deployment: &Deployment, world: &World, now: Moment) -> Standing {
     let World { desired, observed, .. } = world;
     let places = Places::new(desired, observed);
-    let Placed { instances, unplaced } = places.place(app, deployment);
+    let Placed { instances, unplaced, coming: _ } = places.place(app, deployment);
     let current = observed.known(instances);
     let unseen = unseen(app, &places);
     let ready = current.iter().filter(|(_, instance)| instance.is_ready()).count() as u16;

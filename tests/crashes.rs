@@ -108,7 +108,9 @@ impl Run {
         }
         for condition in app["status"]["conditions"].as_array_mut().unwrap() {
             // A message may tell how many snapshots there were.
-            condition.as_object_mut().unwrap().remove("message");
+            for field in ["message", "last_transition_at"] {
+                condition.as_object_mut().unwrap().remove(field);
+            }
         }
         let mut secrets = self.ask(Method::GET, &at("/secrets"), &none, is_ok).await;
         secrets["items"][0].as_object_mut().unwrap().remove("updated_at");

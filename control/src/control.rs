@@ -185,7 +185,8 @@ impl Control {
         let (lines, lines_noticed) = mpsc::channel(history::QUEUE);
         let (dates, transitions) = watch::channel(Transitions::default());
         let told = Told { events: noticed, lines, transitions: dates };
-        tasks.spawn(history::follow(world.clone(), store.clone(), providers.clone(), told));
+        let (worlds, seen_by) = (world.clone(), providers.clone());
+        tasks.spawn(history::follow(worlds, store.clone(), seen_by, vault.clone(), told));
         tasks.spawn(history::write(store.clone(), events_noticed, lines_noticed));
         tasks.spawn(history::settle_operations(store.clone(), world.clone()));
         let address = admin.local_addr().map_err(ControlError::Api)?;

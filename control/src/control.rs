@@ -23,7 +23,7 @@ use crate::{
     engines::{Connect, Engines},
     event::{DesiredChange, Event},
     executor::Executor,
-    feed,
+    failpoint, feed,
     hints::Hints,
     history::{self, Told, Transitions},
     incidents,
@@ -212,6 +212,7 @@ impl Control {
             stopping: stopping.clone(),
         };
         tracing::info!(%address, "the admin API listens");
+        failpoint::arm();
         let api = axum::serve(admin, api::router(state)).with_graceful_shutdown(stopped(stopping));
         let mut api = tokio::spawn(api.into_future());
         // None of them ends by itself. Without one of them nothing would be seen or done any more,

@@ -23,7 +23,7 @@ use crate::{
     engines::{Connect, Engines},
     event::{DesiredChange, Event},
     executor::Executor,
-    feed,
+    failpoint, feed,
     hints::Hints,
     history::{self, Told, Transitions},
     incidents,
@@ -185,7 +185,8 @@ impl Control {
         let (lines, lines_noticed) = mpsc::channel(history::QUEUE);
         let (dates, transitions) = watch::channel(Transitions::default());
         let told = Told { events: noticed, lines, transitions: dates };
-        tasks.spawn(history::follow(world.clone(), store.clone(), providers.clone(), told));
+        let (worlds, seen_by) = (world.clone(), providers.clone());
+        tasks.spawn(history::follow(worlds, store.clone(), seen_by, vault.clone(), told));
         tasks.spawn(history::write(store.clone(), events_noticed, lines_noticed));
         tasks.spawn(history::settle_operations(store.clone(), world.clone()));
         let address = admin.local_addr().map_err(ControlError::Api)?;
@@ -211,6 +212,7 @@ impl Control {
             stopping: stopping.clone(),
         };
         tracing::info!(%address, "the admin API listens");
+        failpoint::arm();
         let api = axum::serve(admin, api::router(state)).with_graceful_shutdown(stopped(stopping));
         let mut api = tokio::spawn(api.into_future());
         // None of them ends by itself. Without one of them nothing would be seen or done any more,

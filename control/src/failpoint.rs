@@ -1,7 +1,17 @@
 //! Moments at which a build for tests can be made to crash, to prove that none of them matters.
 //!
 //! `FAILPOINT=after-create:2` aborts the process when it passes that point for the second time.
-//! Only a build with debug assertions has them; in a release there is nothing here.
+//! It counts from when the admin API listens, so that whoever wants the crash can ask for it. Only
+//! a build with debug assertions has such points; in a release there is nothing here.
+
+#[cfg(debug_assertions)]
+static IS_ARMED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// From now on, points are counted.
+pub(crate) fn arm() {
+    #[cfg(debug_assertions)]
+    IS_ARMED.store(true, std::sync::atomic::Ordering::Relaxed);
+}
 
 /// Passes the point `when-what`, such as `before-commit`.
 #[cfg(debug_assertions)]
@@ -18,6 +28,9 @@ pub(crate) fn pass(when: &str, what: &str) {
         Some((point.to_owned(), AtomicU32::new(count.parse().ok()?)))
     });
     let Some((point, left)) = &*FATAL else { return };
+    if !IS_ARMED.load(Ordering::Relaxed) {
+        return;
+    }
     let is_meant = point.split_once('-').is_some_and(|meant| meant == (when, what));
     if is_meant && left.fetch_sub(1, Ordering::Relaxed) == 1 {
         std::process::abort();

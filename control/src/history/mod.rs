@@ -29,6 +29,7 @@ use crate::{
     status,
     store::{DeploymentId, KnownLog, NewEvent, Note, Store},
     time::unix_millis,
+    vault::Vault,
 };
 
 /// Notes of a kind that wait to be written. An event that finds no room is counted, and told later;
@@ -56,6 +57,7 @@ pub(crate) async fn follow(
     mut worlds: watch::Receiver<Arc<World>>,
     store: Store,
     providers: Providers,
+    vault: Vault,
     tell: Told,
 ) {
     let known = loop {
@@ -66,7 +68,7 @@ pub(crate) async fn follow(
         sleep(RETRY).await;
     };
     let Told { events, lines, transitions } = tell;
-    let outputs = Outputs::new(providers, store, lines);
+    let outputs = Outputs::new(providers, store, vault, lines);
     let world = worlds.borrow_and_update().clone();
     let mut history = History::new(world.clone(), &known, outputs, events, transitions);
     history.take(world, Moment::now());

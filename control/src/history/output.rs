@@ -16,6 +16,7 @@ use crate::{
     api::wire::LogRecord,
     engines::Providers,
     store::{DeploymentId, Note, Store},
+    vault::Vault,
 };
 
 /// Containers that are read at once; each is a connection to its engine.
@@ -35,6 +36,7 @@ pub(super) struct Outputs {
 struct Shared {
     providers: Providers,
     store: Store,
+    vault: Vault,
     lines: mpsc::Sender<Note>,
     room: Semaphore,
 }
@@ -66,9 +68,14 @@ struct Source {
 }
 
 impl Outputs {
-    pub(super) fn new(providers: Providers, store: Store, lines: mpsc::Sender<Note>) -> Self {
+    pub(super) fn new(
+        providers: Providers,
+        store: Store,
+        vault: Vault,
+        lines: mpsc::Sender<Note>,
+    ) -> Self {
         let room = Semaphore::new(READERS);
-        let shared = Arc::new(Shared { providers, store, lines, room });
+        let shared = Arc::new(Shared { providers, store, vault, lines, room });
         Self { shared, readers: BTreeMap::new(), tasks: JoinSet::new() }
     }
 
@@ -175,6 +182,7 @@ async fn read(
     let host = &source.instance.host;
     let provider = shared.providers.load().get(host).cloned();
     let provider = provider.ok_or_else(|| refused(&format_args!("there is no host {host}")))?;
+    let mask = shared.vault.mask(&source.deployment.app).await;
     let mut lines = provider.logs(&source.instance, None, follow).await?;
     let mut skipped = 0;
     while let Some(line) = lines.next().await {
@@ -189,7 +197,7 @@ async fn read(
                 LogStream::Out => "stdout".to_owned(),
                 LogStream::Err => "stderr".to_owned(),
             },
-            text: kept(line.text),
+            text: mask.apply(line.text),
         };
         let (deployment, container) = (source.deployment.clone(), source.container.clone());
         let note = Note::Line { deployment, container, record };
@@ -198,9 +206,4 @@ async fn read(
         *position = position.map(|noted| noted + 1);
     }
     Ok(())
-}
-
-/// A line as it is kept: every line of a deployment's log passes here.
-fn kept(line: String) -> String {
-    line
 }

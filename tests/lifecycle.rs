@@ -171,24 +171,29 @@ async fn a_failed_upgrade_leaves_the_old_process_serving_and_able_to_change() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hand_over_that_fails_half_way_is_taken_back() {
     let (weir, app, upstream) = start(&[]).await;
-    let before = weir.serving_pid();
     let load = Load::start(&weir, &app);
     let lock = fs::File::open(weir.state.join("serve.lock")).unwrap();
-    let thief = std::thread::spawn(move || {
+    let (steal, mut stolen) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
         // There is a moment between the two processes in which nobody has the lock.
-        while lock.try_lock().is_err() {
+        while !steal.is_closed() && lock.try_lock().is_err() {
             std::hint::spin_loop();
         }
-        lock
+        let _ = steal.send(lock);
     });
-    let upgrade = tokio::task::spawn_blocking({
+    // On a busy machine the moment may be missed, and the upgrade done.
+    let (before, upgrade, stolen) = loop {
+        let before = weir.serving_pid();
         let dir = weir.state.clone();
-        move || {
+        let mut upgrade = tokio::task::spawn_blocking(move || {
             let mut weir = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
             weir.arg("upgrade").env("WEIR_STATE_DIR", dir).output().unwrap()
+        });
+        tokio::select! {
+            stolen = &mut stolen => break (before, upgrade, stolen.unwrap()),
+            upgraded = &mut upgrade => assert!(upgraded.unwrap().status.success()),
         }
-    });
-    let stolen = thief.join().unwrap();
+    };
     wait_for("the state to be missed", async || {
         weir.log().contains("cannot be taken back").then_some(())
     })

@@ -63,7 +63,13 @@ async fn the_app_sees_who_asked_and_not_what_a_stranger_claims() {
 
 #[tokio::test]
 async fn an_idle_app_is_paused_then_stopped_and_each_time_the_next_request_is_answered() {
-    let weir = Weir::start().await;
+    // Without it, a request may find its app awake, because its handshake came first.
+    let weir = Weir::start_set_up(|command, dir| {
+        let settings = dir.join("settings.yaml");
+        std::fs::write(&settings, "proxy: {speculative_wake: false}").unwrap();
+        command.arg("--config").arg(settings);
+    })
+    .await;
     let app = unique("sleepy");
     weir.put_ready(&app, spec(json!({"sleep": sleepy()}))).await;
     let name = format!("weir-{app}-1-0");

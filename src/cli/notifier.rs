@@ -1,6 +1,9 @@
 //! `weir notifier`: who is told of incidents.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
@@ -112,7 +115,7 @@ impl Set {
                 Format::Standard => NotifierFormat::Standard,
                 Format::Slack => NotifierFormat::Slack,
             },
-            secret: self.secret_file.map(secret).transpose()?,
+            secret: self.secret_file.as_deref().map(secret).transpose()?,
             events,
             min_severity: match self.min_severity {
                 Grave::Warning => Severity::Warning,
@@ -128,11 +131,11 @@ impl Set {
     }
 }
 
-fn secret(file: PathBuf) -> anyhow::Result<String> {
+fn secret(file: &Path) -> anyhow::Result<String> {
     let text = match file.as_os_str() == "-" {
         true => io::read_to_string(io::stdin()).context("cannot read standard input")?,
         false => {
-            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?
+            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
         }
     };
     Ok(text.trim().to_owned())

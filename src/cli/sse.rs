@@ -41,7 +41,7 @@ impl<'a> Events<'a> {
         let mut broken_since = None;
         loop {
             if let Some((id, event)) = self.parser.ready.pop() {
-                self.last_id = id.or(self.last_id.take());
+                self.last_id = id.or_else(|| self.last_id.take());
                 return Ok(Some(event));
             }
             let Some(answer) = &mut self.answer else {

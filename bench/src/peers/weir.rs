@@ -94,7 +94,7 @@ impl Admin {
         };
         // As the others, all names have one group of backends, and so its connections in common.
         let members = json!({"members": [{"name": "backend", "address": backend}]});
-        self.put("Shard", SHARD, members)?;
+        self.put("Shard", SHARD, &members)?;
         self.change(backend)?;
         thread::scope(|scope| {
             let writers: Vec<_> =
@@ -112,11 +112,11 @@ impl Admin {
     fn put_app(&self, app: &str, names: &[String], mut spec: Value) -> anyhow::Result<()> {
         spec["hostnames"] = json!(names);
         spec["http"] = json!("serve");
-        self.put("App", app, spec)
+        self.put("App", app, &spec)
     }
 
     /// Makes an object, or changes it.
-    fn put(&self, kind: &str, name: &str, spec: Value) -> anyhow::Result<()> {
+    fn put(&self, kind: &str, name: &str, spec: &Value) -> anyhow::Result<()> {
         let manifest = json!({"kind": kind, "name": name, "spec": spec});
         let headers = format!("Authorization: Bearer {}\r\n", self.token);
         let path = format!("PUT /v1/{}s/{name}", kind.to_lowercase());

@@ -115,7 +115,7 @@ fn respond(request: &Request, body_len: u64) -> Response {
         }
         "/stdout" => {
             let variable = request.query("env").and_then(|name| env::var(name).ok());
-            println!("{}", variable.or(request.query("text")).unwrap_or_default());
+            println!("{}", variable.or_else(|| request.query("text")).unwrap_or_default());
             Response::ok("printed\n".to_owned())
         }
         path => Response { status: "404 Not Found", body: format!("no such path: {path}\n") },

@@ -67,7 +67,7 @@ async fn of_a_deployments_log_the_last_part_is_kept() {
     assert_eq!(bench.store.noted_lines(&deployment(), "c1").await.unwrap(), 3000);
 
     let known = KnownLog { deployment: deployment(), has_ended: false, is_newest: true };
-    assert_eq!(bench.store.known_deployment_logs().await.unwrap(), [known.clone()]);
+    assert_eq!(bench.store.known_deployment_logs().await.unwrap(), std::slice::from_ref(&known));
     let end = Note::End { deployment: deployment(), state: "live" };
     bench.store.note(&[end]).await.unwrap();
     let ended = KnownLog { has_ended: true, ..known };

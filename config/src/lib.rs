@@ -35,12 +35,14 @@ pub use activity::{
     HistogramReading, Incident, Lease, Standing, UpstreamConnection,
 };
 pub use app::{
-    App, HealthCheck, PortMapping, Probe, Resources, RestartPolicy, Rollout, SleepPolicy, Source,
-    Volume,
+    App, Gates, HealthCheck, PortMapping, Probe, Resources, RestartPolicy, Rollout, SleepPolicy,
+    Source, Volume,
 };
 pub use clock::Moment;
 pub use decode::decode;
-pub use deployment::{Deployment, Desired, DesiredApp, Template};
+pub use deployment::{
+    Cause, Contention, Deployment, DeploymentState, Desired, DesiredApp, Ending, Template,
+};
 pub use document::{Document, parse_documents};
 pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
 pub use last_good::LastGood;
@@ -58,8 +60,8 @@ pub use snapshot::{AppRoute, Certificate, RouteState, Snapshot};
 pub use spec::{
     AppManifest, AppSpec, BalanceSpec, ClientAuthSpec, HashAlgorithm, HealthSpec, LimitsSpec,
     MemberSpec, OutlierSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec,
-    RetriesSpec, RolloutSpec, ShardManifest, ShardSpec, SleepSpec, TimeoutsSpec, UpstreamProtocol,
-    UpstreamSpec, UpstreamTlsSpec,
+    RetriesSpec, RolloutSpec, ShardManifest, ShardSpec, SleepSpec, Strategy, TimeoutsSpec,
+    UpstreamProtocol, UpstreamSpec, UpstreamTlsSpec,
 };
 pub use traffic::{
     ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream, UpstreamTls,

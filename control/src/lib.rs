@@ -33,6 +33,7 @@ mod store;
 mod subject;
 mod time;
 mod token;
+mod transition;
 
 pub use authority::{AuthorityError, wildcard};
 pub use control::{Control, ControlError, Opened, Options};

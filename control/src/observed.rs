@@ -155,8 +155,7 @@ impl Observed {
         let served = own_pool(&self.served, &app.app.name).map(Arc::as_ref);
         self.members.set(&MemberOf::App(app.app.name.clone()), upstreams, served, now);
         let state = self.apps.entry(app.app.name.clone()).or_default();
-        let version =
-            |app: &DesiredApp| (app.generation, app.deployment.as_ref().map(|d| d.number));
+        let version = |app: &DesiredApp| (app.generation, app.target().map(|target| target.number));
         if former.is_none_or(|former| version(former) == version(app)) {
             state.awake_since = state.awake_since.max(now);
             return;

@@ -1,6 +1,7 @@
 //! Apps and shards as an operator writes them. Nothing behind the front door sees these types: they
 //! become an [`App`](crate::App), a [`Shard`](crate::Shard) or a list of problems.
 
+mod rollout;
 mod shard;
 mod traffic;
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 
 pub use self::{
+    rollout::{RolloutSpec, Strategy},
     shard::{MemberSpec, ShardManifest, ShardSpec},
     traffic::{
         BalanceSpec, ClientAuthSpec, HashAlgorithm, LimitsSpec, OutlierSpec, PlainHttp,
@@ -202,31 +204,6 @@ impl Default for SleepSpec {
             min_awake: Span::seconds(60),
             wake_timeout: Span::seconds(30),
             queue: 1000,
-        }
-    }
-}
-
-/// How one deployment replaces another.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct RolloutSpec {
-    /// An instance that is not ready this long after its start has failed.
-    #[schema(value_type = String)]
-    pub deadline: Span,
-    /// Requests in flight on the replaced instances may take this long to end.
-    #[schema(value_type = String)]
-    pub drain: Span,
-    /// Between asking a process to end (SIGTERM) and ending it.
-    #[schema(value_type = String)]
-    pub stop_grace: Span,
-}
-
-impl Default for RolloutSpec {
-    fn default() -> Self {
-        Self {
-            deadline: Span::seconds(60),
-            drain: Span::seconds(30),
-            stop_grace: Span::seconds(10),
         }
     }
 }

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use weir_config::{App, AppManifest, AppName, SleepLevel};
+use weir_config::{App, AppManifest, AppName, Cause, SleepLevel};
 
 use super::{
     ApiState,
@@ -86,7 +86,7 @@ async fn write(
     precondition: Precondition,
 ) -> Answer {
     let Written { record, created, .. } =
-        state.store.put_app(manifest, app, precondition, false, &token.id).await?;
+        state.store.put_app(manifest, app, precondition, None, &token.id).await?;
     let resource = state.settle(record, query, |status| status.phase.is_settled()).await?;
     Ok(shown(if created { StatusCode::CREATED } else { StatusCode::OK }, resource))
 }
@@ -125,7 +125,8 @@ pub(crate) async fn deploy(
     }
     let app = App::from_manifest(&manifest, &state.base_domain)?;
     let unchanged_since = Precondition::Revision(record.meta.revision);
-    let written = state.store.put_app(&manifest, &app, unchanged_since, true, &token.id).await?;
+    let cause = Some(Cause::Deploy);
+    let written = state.store.put_app(&manifest, &app, unchanged_since, cause, &token.id).await?;
     let resource = state.settle(written.record, &query, |status| status.phase.is_settled()).await?;
     Ok(shown(StatusCode::ACCEPTED, resource))
 }
@@ -144,7 +145,7 @@ pub(crate) async fn sleep(
     let level = request.level.unwrap_or(SleepLevel::Paused);
     let name: AppName = parse_name(&name)?;
     let record = stored(&state, &name).await?;
-    if record.deployment.is_none() {
+    if record.manifest.spec.image.is_none() {
         let why = format!("{name} cannot sleep: it has no containers of its own");
         return Err(ApiProblem::conflict("cannot_sleep", why));
     }

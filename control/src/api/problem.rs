@@ -8,7 +8,7 @@ use axum::{
 use weir_config::{Problem, Problems};
 
 use super::wire::ProblemDetails;
-use crate::store::StoreError;
+use crate::{store::StoreError, transition::Refused};
 
 /// An error answer: what is wrong, where, and what to do.
 #[derive(Debug)]
@@ -88,6 +88,8 @@ impl From<StoreError> for ApiProblem {
                 let pointer = format!("/spec/shards/{index}");
                 Problems(vec![Problem::new(pointer, "no_shard", detail)]).into()
             }
+            StoreError::Refused(Refused::NoSuchDeployment(_)) => Self::not_found(&detail),
+            StoreError::Refused(_) => Self::conflict("refused", detail),
             StoreError::ShardInUse { .. } => Self::conflict("shard_in_use", detail),
             StoreError::Conflict { kind, .. } => {
                 let (status, title) =

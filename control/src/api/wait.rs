@@ -163,7 +163,7 @@ fn parse<T: std::str::FromStr<Err = String>>(name: &str) -> Result<T, ApiProblem
 
 /// The status of an app that was written a moment ago.
 fn not_yet_seen(record: &AppRecord) -> AppStatus {
-    let deployment = record.deployment.as_ref();
+    let deployment = record.deployments.first();
     AppStatus {
         phase: Phase::Progressing,
         observed_generation: 0,

@@ -190,9 +190,10 @@ fn plan_route(
     now: Moment,
     planned: &mut Planned,
 ) -> Option<AppRoute> {
-    let Some(deployment) = &app.deployment else {
+    if !app.is_image() {
         return Some(members::plan_app(app, observed, activity, now, planned));
-    };
+    }
+    let deployment = app.target()?;
     match &observed.engine {
         // Until the containers are known, what was served last is served on.
         Engine::Unknown { error } => route::unseen(app, observed, activity, error),

@@ -35,16 +35,16 @@ pub(crate) fn app_status(
     https_port: u16,
 ) -> AppStatus {
     let observed = &world.observed;
-    let standing = match app.deployment {
-        Some(_) => of_instances(app, observed, now),
-        None => members::standing(app, world),
+    let standing = match app.is_image() {
+        true => of_instances(app, observed, now),
+        false => members::standing(app, world),
     };
     AppStatus {
         phase: standing.phase,
         observed_generation: app.generation,
         url: url(app, https_port),
-        deployment: app.deployment.as_ref().map(|deployment| deployment.number),
-        image: app.deployment.as_ref().map(|deployment| deployment.template.image.clone()),
+        deployment: app.target().map(|deployment| deployment.number),
+        image: app.target().map(|deployment| deployment.template.image.clone()),
         ready_instances: standing.ready,
         desired_instances: standing.wanted,
         requests_in_flight: activity.app(&app.app.name).in_flight(),
@@ -146,10 +146,7 @@ fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec
         message,
         observed_generation: app.generation,
     };
-    let all_ready = match app.deployment {
-        Some(_) => "AllInstancesReady",
-        None => "AllMembersReady",
-    };
+    let all_ready = if app.is_image() { "AllInstancesReady" } else { "AllMembersReady" };
     let served = observed.served.app(&app.app.name);
     let count = format!("{ready} of {wanted} {noun} are ready");
     let (is_ready, reason, message) = match (phase, failure) {
@@ -164,7 +161,7 @@ fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec
             (Some(false), "NotServing", unavailable(served).unwrap_or_else(|| count.clone()))
         }
     };
-    let rollout = match &app.deployment {
+    let rollout = match app.target() {
         Some(deployment) => format!("deployment {}", deployment.number),
         None => count.clone(),
     };

@@ -1,33 +1,32 @@
 //! Apps, their deployments and their host names.
 
-use std::sync::Arc;
-
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use weir_config::{
-    App, AppManifest, AppName, AppSpec, Deployment, DesiredApp, HostPath, Source, Template,
+    App, AppManifest, AppName, AppSpec, Cause, Deployment, DesiredApp, HostPath, Source,
 };
 
 use super::{
-    Kind, Precondition, Store, StoreError, Written, next_revision,
-    objects::{Meta, delete, from_json, to_json, upsert},
+    Kind, Precondition, Store, StoreError, Written,
+    deployments::{all_that_matter, change, next_number, that_matter},
+    next_revision,
+    objects::{Meta, delete, from_json, upsert},
     parse_name, record,
     shards::name_shards,
-    unsigned,
 };
+use crate::transition::Transition;
 
 /// An app as it is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AppRecord {
     pub(crate) manifest: AppManifest,
     pub(crate) meta: Meta,
-    /// Of an image, the newest.
-    pub(crate) deployment: Option<Deployment>,
+    /// See [`DesiredApp::deployments`].
+    pub(crate) deployments: Vec<Deployment>,
 }
 
 pub(super) const SELECT_APP: &str = "SELECT o.name, o.spec, o.generation, o.revision, o.created_at,
-        o.updated_at, d.number, d.template
-    FROM objects o LEFT JOIN deployments d ON d.app = o.name
-      AND d.number = (SELECT MAX(number) FROM deployments WHERE app = o.name)
+        o.updated_at
+    FROM objects o
     WHERE o.kind = 'App'";
 
 impl Store {
@@ -46,13 +45,19 @@ impl Store {
     /// All apps, by name.
     pub(crate) async fn apps(&self) -> Result<Vec<AppRecord>, StoreError> {
         let select = format!("{SELECT_APP} ORDER BY o.name");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(select)).fetch_all(&self.readers).await?;
+        let mut reading = self.readers.begin().await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(select)).fetch_all(&mut *reading).await?;
+        let mut deployments = all_that_matter(&mut reading).await?;
         // One that cannot be read is no reason not to see the others.
-        Ok(rows.iter().filter_map(|row| AppRecord::of(row).ok()).collect())
+        let read = |row: &SqliteRow| {
+            let of_app = deployments.remove(row.try_get::<&str, _>("name").ok()?);
+            AppRecord::of(row, of_app.unwrap_or_else(|| Ok(Vec::new())).ok()?).ok()
+        };
+        Ok(rows.iter().filter_map(read).collect())
     }
 
     /// Makes an app, or makes it what is written. With `redeploy` it gets a new deployment even if
-    /// its template is as before.
+    /// its template is that of the newest one.
     ///
     /// # Errors
     /// Those of the precondition, [`StoreError::HostnameTaken`], [`StoreError::NoSuchShard`], and
@@ -62,7 +67,7 @@ impl Store {
         manifest: &AppManifest,
         app: &App,
         precondition: Precondition,
-        redeploy: bool,
+        redeploy: Option<Cause>,
         actor: &str,
     ) -> Result<Written<AppRecord>, StoreError> {
         let written = self.write(async |writing| {
@@ -70,7 +75,7 @@ impl Store {
             precondition.check(former.as_ref().map(|f| &f.meta), Kind::App, &app.name)?;
             if let Some(former) = &former
                 && former.manifest == *manifest
-                && !redeploy
+                && redeploy.is_none()
             {
                 return Ok(Written { record: former.clone(), created: false, changed: false });
             }
@@ -82,13 +87,23 @@ impl Store {
                 Source::Image(_) | Source::Upstreams(_) => &[],
             };
             name_shards(writing, &app.name, shards).await?;
-            let deployed = former.as_ref().and_then(|former| former.deployment.as_ref());
-            if let Source::Image(template) = &app.source
-                && (redeploy || deployed.is_none_or(|former| former.template != *template))
-            {
-                insert_deployment(writing, &app.name, template).await?;
+            let newest = former.as_ref().and_then(|former| former.deployments.first());
+            match &app.source {
+                Source::Image(template) => {
+                    let differs = newest.is_none_or(|newest| newest.template != *template);
+                    if redeploy.is_some() || differs {
+                        let cause = redeploy.unwrap_or_default();
+                        let (number, template) =
+                            (next_number(writing, &app.name).await?, template.clone());
+                        let begin = Transition::Begin { number, template, cause };
+                        change(writing, &app.name, &begin).await?;
+                    }
+                }
+                Source::Upstreams(_) | Source::Shards(_) => {
+                    change(writing, &app.name, &Transition::Retire).await?;
+                }
             }
-            let verb = if redeploy { "deploy" } else { "put" };
+            let verb = redeploy.map_or("put", Cause::as_str);
             record(writing, revision, actor, verb, Kind::App, &app.name).await?;
             let stored = select_app(writing, &app.name).await?;
             let stored = stored.ok_or_else(|| StoreError::not_found(Kind::App, &app.name))?;
@@ -141,8 +156,8 @@ impl Store {
         let app = app.map_err(|problems| {
             StoreError::Corrupt(format!("App/{}: {problems}", record.manifest.name))
         })?;
-        let (generation, deployment) = (record.meta.generation, record.deployment.clone());
-        Ok(DesiredApp { app, generation, deployment })
+        let (generation, deployments) = (record.meta.generation, record.deployments.clone());
+        Ok(DesiredApp { app, generation, deployments })
     }
 }
 
@@ -151,9 +166,9 @@ async fn select_app(
     app: &AppName,
 ) -> Result<Option<AppRecord>, StoreError> {
     let select = format!("{SELECT_APP} AND o.name = $1");
-    let row =
-        sqlx::query(sqlx::AssertSqlSafe(select)).bind(&**app).fetch_optional(connection).await?;
-    row.as_ref().map(AppRecord::of).transpose()
+    let row = sqlx::query(sqlx::AssertSqlSafe(select)).bind(&**app);
+    let Some(row) = row.fetch_optional(&mut *connection).await? else { return Ok(None) };
+    AppRecord::of(&row, that_matter(connection, app).await?).map(Some)
 }
 
 /// Makes `hostnames` the app's, and those that it had before nobody's.
@@ -187,42 +202,13 @@ async fn claim_hostnames(
     Ok(())
 }
 
-async fn insert_deployment(
-    connection: &mut SqliteConnection,
-    app: &AppName,
-    template: &Template,
-) -> Result<(), StoreError> {
-    let row = sqlx::query(
-        "INSERT INTO deployment_numbers (app, last) VALUES ($1, 1)
-         ON CONFLICT (app) DO UPDATE SET last = deployment_numbers.last + 1 RETURNING last",
-    )
-    .bind(&**app)
-    .fetch_one(&mut *connection)
-    .await?;
-    sqlx::query(
-        "INSERT INTO deployments (app, number, template, created_at) VALUES ($1, $2, $3, $4)",
-    )
-    .bind(&**app)
-    .bind(row.try_get::<i64, _>("last")?)
-    .bind(to_json(template)?)
-    .bind(crate::time::unix_millis())
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 impl AppRecord {
-    pub(super) fn of(row: &SqliteRow) -> Result<Self, StoreError> {
+    pub(super) fn of(row: &SqliteRow, deployments: Vec<Deployment>) -> Result<Self, StoreError> {
         let spec: AppSpec = from_json(row, "spec")?;
         // One that was an image has deployments still, so that their numbers go on.
-        let deployment = match spec.image {
-            Some(_) => Some(Deployment {
-                number: unsigned(row.try_get("number")?),
-                template: Arc::new(from_json(row, "template")?),
-            }),
-            None => None,
-        };
+        let deployments = if spec.image.is_some() { deployments } else { Vec::new() };
         let (kind, name) = (Kind::App.as_str().to_owned(), row.try_get("name")?);
-        Ok(Self { manifest: AppManifest { kind, name, spec }, meta: Meta::of(row)?, deployment })
+        let manifest = AppManifest { kind, name, spec };
+        Ok(Self { manifest, meta: Meta::of(row)?, deployments })
     }
 }

@@ -8,6 +8,7 @@ use weir_config::Desired;
 use super::{
     Kind, Store, StoreError,
     apps::{AppRecord, SELECT_APP},
+    deployments::all_that_matter,
     parse_name,
     shards::{SELECT_SHARD, ShardRecord},
     signed, unsigned,
@@ -36,8 +37,14 @@ impl Store {
                 }
             }
         }
+        let mut deployments = all_that_matter(&mut reading).await?;
         for row in &sqlx::query(SELECT_APP).fetch_all(&mut *reading).await? {
-            match AppRecord::of(row).and_then(|record| self.meant(&record)) {
+            let of_app = deployments.remove(row.try_get::<&str, _>("name")?);
+            let of_app = of_app.unwrap_or_else(|| Ok(Vec::new()));
+            match of_app
+                .and_then(|of_app| AppRecord::of(row, of_app))
+                .and_then(|record| self.meant(&record))
+            {
                 Ok(app) => {
                     desired.apps.insert(app.app.name.clone(), Arc::new(app));
                 }

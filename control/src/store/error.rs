@@ -3,6 +3,7 @@
 use weir_config::{AppName, HostPath, ShardName};
 
 use super::Kind;
+use crate::transition::Refused;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -19,6 +20,9 @@ pub enum StoreError {
     ShardInUse { shard: ShardName, apps: Vec<AppName> },
     #[error("the {kind} has changed: it is at revision {found}, not {expected}; read it again")]
     Conflict { kind: Kind, found: u64, expected: u64 },
+    /// Of a change of an app's deployments.
+    #[error("{0}")]
+    Refused(Refused),
     #[error("the disk of the state directory is full; free some space, nothing was changed")]
     Full,
     /// This process has let go of it: it ends, or another one takes over.

@@ -5,6 +5,7 @@
 //! is the common part of SQLite and PostgreSQL.
 
 mod apps;
+mod deployments;
 mod desired;
 mod error;
 mod objects;
@@ -25,6 +26,8 @@ use tokio::sync::watch;
 use weir_config::Hostname;
 
 pub(crate) use apps::AppRecord;
+#[expect(unused_imports, reason = "the API will show it")]
+pub(crate) use deployments::DeploymentRecord;
 pub use error::StoreError;
 pub(crate) use objects::{Kind, Precondition, Written};
 pub(crate) use shards::ShardRecord;

@@ -1,6 +1,6 @@
 //! The store on a real SQLite file.
 
-use weir_config::{App, AppManifest, AppName, Hostname, Shard, ShardName, parse_documents};
+use weir_config::{App, AppManifest, AppName, Cause, Hostname, Shard, ShardName, parse_documents};
 
 use super::{AppRecord, Precondition, ShardRecord, Store, StoreError, Written};
 use crate::subject::Subject;
@@ -34,6 +34,7 @@ impl Bench {
         let text = format!("kind: App\nname: {name}\nspec: {spec}");
         let manifest: AppManifest = parse_documents(&text).unwrap()[0].decode().unwrap();
         let app = App::from_manifest(&manifest, &self.base).unwrap();
+        let redeploy = redeploy.then_some(Cause::Deploy);
         self.store.put_app(&manifest, &app, precondition, redeploy, "test").await
     }
 
@@ -60,7 +61,7 @@ impl Bench {
 }
 
 fn number(written: &Written<AppRecord>) -> Option<u64> {
-    written.record.deployment.as_ref().map(|deployment| deployment.number)
+    written.record.deployments.first().map(|deployment| deployment.number)
 }
 
 fn name(text: &str) -> AppName {
@@ -175,7 +176,7 @@ async fn a_shard_is_written_as_an_app_is() {
     let desired = bench.store.desired().await.unwrap();
     let east: ShardName = "east".parse().unwrap();
     assert_eq!(desired.shards[&east].members[0].address.to_string(), "10.0.0.2:80");
-    assert_eq!(desired.apps[&name("east")].deployment, None);
+    assert_eq!(desired.apps[&name("east")].deployments, []);
 }
 
 #[tokio::test]

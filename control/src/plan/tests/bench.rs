@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use weir_config::{
-    Activity, App, AppName, Backends, Deployment, DesiredApp, EndpointId, InstanceId, Moment, Pool,
+    Activity, App, AppName, Backends, Cause, DesiredApp, EndpointId, InstanceId, Moment, Pool,
     RouteState, Shard, Snapshot, Source, Template,
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing};
@@ -17,6 +17,7 @@ use crate::{
     reconciler::{Reconciler, World},
     served::own_pool,
     subject::Subject,
+    transition::Transition,
 };
 
 /// As long as a drain waits before it looks again, and shorter than anything else that is waited for.
@@ -31,7 +32,8 @@ pub(super) struct Bench {
     /// Images whose process never gets ready.
     pub(super) broken: Vec<&'static str>,
     pub(super) images: BTreeMap<InstanceId, String>,
-    deployments: BTreeMap<AppName, Vec<Arc<Template>>>,
+    /// The number of each app's last deployment.
+    deployments: BTreeMap<AppName, u64>,
     /// Addresses of members that do not answer.
     pub(super) down: Vec<&'static str>,
     /// What was told last of each member: for which epoch, and whether it answers.
@@ -100,11 +102,17 @@ impl Bench {
         let (_, app) = App::read(value, &"test.example".parse().unwrap()).unwrap();
         let former = self.world().desired.apps.get(&app.name);
         let generation = former.map_or(1, |former| former.generation + 1);
-        let deployment = match &app.source {
-            Source::Image(template) => Some(self.deployment_of(&app.name, template)),
-            Source::Upstreams(_) | Source::Shards(_) => None,
-        };
-        let app = Arc::new(DesiredApp { app, generation, deployment });
+        let mut deployments = former.map_or_else(Vec::new, |former| former.deployments.clone());
+        match &app.source {
+            Source::Image(template) => {
+                if deployments.first().is_none_or(|newest| newest.template != *template) {
+                    let begin = self.begin(&app.name, template.clone());
+                    begin.apply(&mut deployments, self.now).unwrap();
+                }
+            }
+            Source::Upstreams(_) | Source::Shards(_) => deployments.clear(),
+        }
+        let app = Arc::new(DesiredApp { app, generation, deployments });
         self.change(|change| change.apps.push((app.app.name.clone(), Some(app))));
     }
 
@@ -156,13 +164,11 @@ impl Bench {
         plan.subjects.pop_first().expect("what was asked for").1
     }
 
-    /// The latest one if it is of this template, else a new one.
-    fn deployment_of(&mut self, app: &AppName, template: &Arc<Template>) -> Deployment {
-        let deployments = self.deployments.entry(app.clone()).or_default();
-        if deployments.last() != Some(template) {
-            deployments.push(template.clone());
-        }
-        Deployment { number: deployments.len() as u64, template: template.clone() }
+    /// A new deployment.
+    fn begin(&mut self, app: &AppName, template: Arc<Template>) -> Transition {
+        let last = self.deployments.entry(app.clone()).or_default();
+        *last += 1;
+        Transition::Begin { number: *last, template, cause: Cause::Apply }
     }
 
     pub(super) fn app(&self, name: &str) -> AppName {

@@ -31,8 +31,8 @@ mod traffic;
 mod units;
 
 pub use activity::{
-    Activity, AppActivity, EndpointActivity, EndpointLease, HISTOGRAM_BOUNDS_SECONDS, Held,
-    HistogramReading, Incident, Lease, Standing, UpstreamConnection,
+    Activity, Answers, AppActivity, EndpointActivity, EndpointLease, HISTOGRAM_BOUNDS_SECONDS,
+    Held, HistogramReading, Incident, Lease, Standing, UpstreamConnection,
 };
 pub use app::{
     App, Gates, HealthCheck, PortMapping, Probe, Resources, RestartPolicy, Rollout, SleepPolicy,

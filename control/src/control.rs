@@ -1,6 +1,6 @@
 //! Puts the parts of the loop together and runs them.
 
-use std::{future::Future, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
@@ -20,9 +20,10 @@ use crate::{
     hints::Hints,
     observed::Observed,
     prober::Probers,
+    public_check::PublicChecks,
     reactor::{EVENT_QUEUE, Reactor},
     reconciler::{Reconciler, World},
-    saver,
+    recorder, saver,
     state_dir::StateDir,
     store::{Store, StoreError},
     token,
@@ -50,6 +51,9 @@ pub struct Options {
     pub metrics: prometheus::Registry,
     /// The port that end users reach HTTPS at, for the URLs that are shown.
     pub https_port: u16,
+    /// Where the proxy takes HTTPS from this machine, if it does: there it is seen whether an app
+    /// is reached as its users reach it.
+    pub https: Option<SocketAddr>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +123,7 @@ impl Control {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, ControlError> {
         let Opened { options, store, desired, provider } = opened;
-        let Options { dir, base_domain, certificates, admin, metrics, https_port } = options;
+        let Options { dir, base_domain, certificates, admin, metrics, https_port, https } = options;
         let (events, received) = mpsc::channel(EVENT_QUEUE);
         self.hints.lead_to(&events);
 
@@ -130,9 +134,12 @@ impl Control {
             observed: observed.clone(),
         }));
         let executor = Executor::new(provider.clone(), self.activity.clone(), &events);
+        let (recorder, decisions) = mpsc::channel(recorder::QUEUE);
         let mut reactor = Reactor {
             executor: executor.clone(),
             probers: Probers::new(&events),
+            public_checks: PublicChecks::new(https, &events),
+            recorder,
             activity: self.activity.clone(),
             publisher: self.publisher,
             events: received,
@@ -153,6 +160,7 @@ impl Control {
         let saver = tokio::spawn(saver);
         let mut tasks = JoinSet::new();
         tasks.spawn(engine::watch(provider.clone(), events.clone()));
+        tasks.spawn(recorder::record(store.clone(), decisions, events.clone()));
         tasks.spawn(feed::follow(store.clone(), desired.revision, events.clone()));
         let address = admin.local_addr().map_err(ControlError::Api)?;
         // Only the command line's convenience: no reason to end with traffic to carry.

@@ -9,7 +9,7 @@ use weir_config::{
 };
 use weir_deploy::{Container, EngineInfo, Listing, ProviderError};
 
-use crate::{action::Action, subject::Subject};
+use crate::{action::Action, subject::Subject, transition::Stage};
 
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -50,6 +50,14 @@ pub(crate) enum Event {
     SleepWanted(AppName, SleepLevel),
     /// Somebody wants to know whether the loop goes round.
     Pulse(oneshot::Sender<()>),
+    /// What came of a request through the public route; told when it is another than before.
+    PublicChecked {
+        app: AppName,
+        stage: Stage,
+        outcome: Result<(), String>,
+    },
+    /// A transition of this app's deployments was not written, or came too late.
+    NotRecorded(AppName),
     CertificatesRenewed(Arc<[Certificate]>),
     /// The proxy could not connect to an endpoint that should be ready.
     ConnectFailed(EndpointId),

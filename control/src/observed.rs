@@ -6,8 +6,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use weir_config::{
-    Activity, AppName, Certificate, DesiredApp, EndpointId, HostName, InstanceId, Member, MemberOf,
-    Moment, RouteState, ShardName, SleepLevel, Snapshot, Source,
+    Activity, Answers, AppName, Certificate, DeploymentState, DesiredApp, EndpointId, HostName,
+    InstanceId, Member, MemberOf, Moment, RouteState, ShardName, SleepLevel, Snapshot, Source,
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
@@ -21,6 +21,7 @@ use crate::{
     members::Members,
     served::{endpoint, own_pool, serves},
     subject::Subject,
+    transition::Stage,
 };
 
 /// Everything seen. Cheap to clone, so that the API reads a copy and never waits for the loop.
@@ -60,6 +61,16 @@ pub(crate) struct AppState {
     /// Put to sleep, or found asleep; cleared when it serves again.
     pub(crate) asleep: Option<SleepLevel>,
     pub(crate) awake_since: Moment,
+    /// How far the target is, and was when the next three began.
+    pub(crate) stage: Option<Stage>,
+    /// The answers of the target's instances since it has been this far, as sampled.
+    pub(crate) answers: Answers,
+    /// All that they had given before that.
+    answers_before: Option<Answers>,
+    /// What came last of a request through the public route, and for which stage.
+    pub(crate) public: Option<(Stage, Result<(), String>)>,
+    /// Whether a transition is on its way to the store.
+    pub(crate) is_recording: bool,
 }
 
 impl Observed {
@@ -133,6 +144,18 @@ impl Observed {
                     (state.asleep, state.wake_wanted) = (Some(level), false);
                 }
             }
+            Event::PublicChecked { app, stage, outcome } => {
+                agenda.touch_app(&app);
+                if let Some(state) = self.apps.get_mut(&app) {
+                    state.public = Some((stage, outcome));
+                }
+            }
+            Event::NotRecorded(app) => {
+                agenda.touch_app(&app);
+                if let Some(state) = self.apps.get_mut(&app) {
+                    state.is_recording = false;
+                }
+            }
             Event::CertificatesRenewed(certificates) => {
                 self.certificates = certificates;
                 agenda.touch_everything();
@@ -155,6 +178,11 @@ impl Observed {
         let served = own_pool(&self.served, &app.app.name).map(Arc::as_ref);
         self.members.set(&MemberOf::App(app.app.name.clone()), upstreams, served, now);
         let state = self.apps.entry(app.app.name.clone()).or_default();
+        state.is_recording = false;
+        let stage = app.target().map(Stage::of);
+        if state.stage != stage {
+            (state.stage, state.answers, state.answers_before) = (stage, Answers::default(), None);
+        }
         let version = |app: &DesiredApp| (app.generation, app.target().map(|target| target.number));
         if former.is_none_or(|former| version(former) == version(app)) {
             state.awake_since = state.awake_since.max(now);
@@ -184,8 +212,8 @@ impl Observed {
 
     fn retry_at_once(&mut self, app: &AppName) {
         self.change_where(
-            |id, instance| id.app == *app && instance.retry_at.is_some(),
-            |_, instance| instance.retry_at = None,
+            |id, instance| id.app == *app && instance.failure.is_some(),
+            |_, instance| instance.forgive(),
         );
     }
 
@@ -193,6 +221,7 @@ impl Observed {
     pub(crate) fn sample(&mut self, subject: &Subject, activity: &Activity) {
         let Subject::App(app) = subject else { return };
         self.sample_app(app, activity);
+        self.sample_answers(app, activity);
         let count = |id: &InstanceId| activity.in_flight_on(&id.clone().into());
         let changed = self.instances_of(app).filter(|(id, seen)| seen.in_flight != count(id));
         for id in changed.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
@@ -223,6 +252,25 @@ impl Observed {
             (state.in_flight, state.last_request) = level;
             state.asleep = state.asleep.filter(|_| !disturbed);
         }
+    }
+
+    /// Only of a target whose answers may be asked for.
+    fn sample_answers(&mut self, app: &AppName, activity: &Activity) {
+        let watched = |stage: &Stage| stage.state >= DeploymentState::Shifting;
+        let stage = self.apps.get(app).and_then(|state| state.stage).filter(watched);
+        let Some(Stage { deployment, .. }) = stage else { return };
+        let mut all = Answers::default();
+        for (id, _) in self.instances_of(app).filter(|(id, _)| id.deployment == deployment) {
+            all += activity.answers_of(&id.clone().into());
+        }
+        if let Some(state) = self.apps.get_mut(app) {
+            state.answers = all - *state.answers_before.get_or_insert(all);
+        }
+    }
+
+    /// Notes that a transition of an app's deployments is on its way to the store.
+    pub(crate) fn recording(&mut self, app: &AppName) {
+        self.apps.entry(app.clone()).or_default().is_recording = true;
     }
 
     /// Notes that an action has been handed to the executor.
@@ -294,11 +342,16 @@ impl Observed {
 
     /// The instances that an app should have, in order, as they are known.
     pub(crate) fn current(&self, app: &DesiredApp) -> Vec<(InstanceId, &Instance)> {
+        app.target().map_or_else(Vec::new, |target| self.wanted(app, target.number))
+    }
+
+    /// The same of any of its deployments.
+    pub(crate) fn wanted(&self, app: &DesiredApp, deployment: u64) -> Vec<(InstanceId, &Instance)> {
         let with_known = |id| {
             let instance = self.instances.get(&id).unwrap_or_else(|| Instance::unseen());
             (id, instance)
         };
-        app.instances().map(with_known).collect()
+        app.instances_of(deployment).map(with_known).collect()
     }
 
     /// Every instance of an app, of whatever deployment.
@@ -367,13 +420,17 @@ impl Observed {
         }
     }
 
-    /// After a restart: an app with a paused container was asleep, and a container that has ended
-    /// while its app slept was stopped by us.
+    /// After a restart: an app with a paused container of its live deployment was asleep, and a
+    /// container that has ended while its app slept was stopped by us. Those of other deployments
+    /// are kept for a rollback.
     fn find_sleepers(&mut self) {
         for (id, instance) in &self.instances {
             // Not of an app that is gone: its containers only wait to be removed.
             let Some(state) = self.apps.get_mut(&id.app) else { continue };
-            if instance.state() == Some(ContainerState::Paused) && state.asleep.is_none() {
+            let live = state.stage.filter(|stage| stage.state == DeploymentState::Live);
+            let is_live = live.is_some_and(|live| live.deployment == id.deployment);
+            let is_paused = instance.state() == Some(ContainerState::Paused);
+            if is_live && is_paused && state.asleep.is_none() {
                 state.asleep = Some(SleepLevel::Paused);
             }
         }

@@ -197,6 +197,9 @@ fn at_stage(deployments: &[Deployment], stage: &Stage) -> Option<usize> {
     deployments.iter().position(|deployment| Stage::of(deployment) == *stage)
 }
 
+/// The reason of a rollback that was asked for.
+pub(crate) const ASKED_FOR: &str = "AskedFor";
+
 /// An ending with this word for programs.
 pub(crate) fn ending(reason: &str) -> Ending {
     Ending { reason: reason.to_owned(), ..Ending::default() }

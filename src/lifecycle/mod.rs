@@ -175,8 +175,10 @@ impl Process {
         let admin = tokio::net::TcpListener::from_std(self.sockets.admin.try_clone()?)?;
         let metrics = prometheus::Registry::new();
         metrics.register(Box::new(self.metrics.clone()))?;
-        let https_port = self.sockets.https.local_addr()?.port();
-        let options = Options { dir, base_domain, certificates, admin, metrics, https_port };
+        let https = self.sockets.https.local_addr()?;
+        let https_port = https.port();
+        let https = self.settings.proxy.from_here(https);
+        let options = Options { dir, base_domain, certificates, admin, metrics, https_port, https };
         let docker = PathBuf::clone(&self.settings.docker);
         Ok(control
             .open(options, move |cluster| Docker::new(HostName::local(), &docker, cluster))

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use weir_config::{App, AppManifest, AppName, Cause, SleepLevel};
+use weir_config::{App, AppManifest, AppName, SleepLevel};
 
 use super::{
     ApiState,
@@ -15,7 +15,7 @@ use super::{
     problem::ApiProblem,
     query::Params,
     wait::WaitQuery,
-    wire::{AppResource, AppStatus, DeployRequest, List, Phase, ProblemDetails, SleepRequest},
+    wire::{AppResource, AppStatus, List, Phase, ProblemDetails, SleepRequest},
 };
 use crate::{
     event::Event,
@@ -103,34 +103,6 @@ pub(crate) async fn delete(
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
-/// Makes a new deployment: of another image, or of the same one anew.
-#[utoipa::path(post, path = "/v1/apps/{name}/actions/deploy", params(WaitQuery),
-    request_body = DeployRequest,
-    responses((status = 202, body = AppResource), (status = 404, body = ProblemDetails)))]
-pub(crate) async fn deploy(
-    State(state): State<ApiState>,
-    Extension(token): Extension<Token>,
-    Path(name): Path<String>,
-    Params(query): Params<WaitQuery>,
-    body: Bytes,
-) -> Answer {
-    let request: DeployRequest = parse_or_default(&body)?;
-    let name: AppName = parse_name(&name)?;
-    let record = stored(&state, &name).await?;
-    let mut manifest = record.manifest;
-    manifest.spec.image = request.image.or(manifest.spec.image);
-    if manifest.spec.image.is_none() {
-        let why = format!("{name} has no image to deploy; change what answers it by an apply");
-        return Err(ApiProblem::conflict("no_image", why));
-    }
-    let app = App::from_manifest(&manifest, &state.base_domain)?;
-    let unchanged_since = Precondition::Revision(record.meta.revision);
-    let cause = Some(Cause::Deploy);
-    let written = state.store.put_app(&manifest, &app, unchanged_since, cause, &token.id).await?;
-    let resource = state.settle(written.record, &query, |status| status.phase.is_settled()).await?;
-    Ok(shown(StatusCode::ACCEPTED, resource))
-}
-
 /// Puts an app to sleep now. Refused while a request is in flight or it is not ready.
 #[utoipa::path(post, path = "/v1/apps/{name}/actions/sleep", params(WaitQuery),
     request_body = SleepRequest,
@@ -192,7 +164,7 @@ pub(crate) async fn wake(
     Ok(shown(StatusCode::ACCEPTED, resource))
 }
 
-async fn stored(state: &ApiState, name: &AppName) -> Result<AppRecord, StoreError> {
+pub(super) async fn stored(state: &ApiState, name: &AppName) -> Result<AppRecord, StoreError> {
     let record = state.store.app(name).await?;
     record.ok_or_else(|| StoreError::not_found(Kind::App, name))
 }
@@ -202,6 +174,6 @@ async fn send(state: &ApiState, event: Event) -> Result<(), ApiProblem> {
     sent.map_err(|_| ApiProblem::unavailable("Weir is shutting down"))
 }
 
-fn shown(status: StatusCode, resource: AppResource) -> Response {
+pub(super) fn shown(status: StatusCode, resource: AppResource) -> Response {
     answer(status, resource.revision, resource)
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{apps, explain, instances, logs, shards, wire};
+use super::{apps, deployments, explain, instances, logs, shards, wire};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -17,7 +17,13 @@ use super::{apps, explain, instances, logs, shards, wire};
         apps::create,
         apps::put,
         apps::delete,
-        apps::deploy,
+        deployments::deploy,
+        deployments::redeploy,
+        deployments::promote,
+        deployments::roll_back,
+        deployments::cancel,
+        deployments::list,
+        deployments::read,
         apps::sleep,
         apps::wake,
         logs::logs,

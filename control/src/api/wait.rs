@@ -87,7 +87,7 @@ impl ApiState {
     }
 
     /// Late is not wrong: what is shown says how far the loop is.
-    async fn caught_up(&self, revision: u64) {
+    pub(super) async fn caught_up(&self, revision: u64) {
         let is_served = |world: &World| {
             world.desired.revision >= revision && world.observed.served.revision >= revision
         };
@@ -169,6 +169,7 @@ fn not_yet_seen(record: &AppRecord) -> AppStatus {
         observed_generation: 0,
         url: String::new(),
         deployment: deployment.map(|deployment| deployment.number),
+        live_deployment: None,
         image: deployment.map(|deployment| deployment.template.image.clone()),
         ready_instances: 0,
         desired_instances: record.manifest.spec.instances,

@@ -1,91 +1,27 @@
-//! One app of an image: which of its instances to make, start, put to sleep, wake, stop and remove.
+//! One app of an image: what serves it, what is done to each of its instances, and how far its
+//! deployments are.
 
-use std::time::Duration;
+use weir_config::{Activity, AppRoute, DesiredApp, InstanceId, Moment};
 
-use weir_config::{
-    Activity, AppRoute, Deployment, DesiredApp, InstanceId, Moment, Rollout, SleepLevel,
+use super::{
+    Planned,
+    cast::Cast,
+    instances::{park, plan_stand_in, plan_wanted, retire},
+    rollout, route,
+    sleep::{self, Target},
 };
-use weir_deploy::{ContainerSpec, ContainerState};
+use crate::{instance::Instance, observed::Observed};
 
-use super::{Planned, route, sleep, sleep::Target};
-use crate::{
-    action::{Action, StopReason},
-    failure::Failure,
-    health::Health,
-    instance::Instance,
-    observed::Observed,
-    served::serves,
-};
-
-/// While requests end on an instance that leaves, this often is often enough to look.
-const DRAIN_POLL: Duration = Duration::from_millis(50);
-
-/// The instances of one app, as they stand to its deployment.
-pub(super) struct Cast<'a> {
-    pub(super) app: &'a DesiredApp,
-    pub(super) deployment: &'a Deployment,
-    /// The ones that should be, in order.
-    pub(super) current: Vec<(InstanceId, &'a Instance)>,
-    /// The ones of former deployments and those that are one too many.
-    pub(super) former: Vec<(&'a InstanceId, &'a Instance)>,
-}
-
-impl<'a> Cast<'a> {
-    fn of(app: &'a DesiredApp, deployment: &'a Deployment, observed: &'a Observed) -> Self {
-        let current = observed.current(app);
-        let former = observed
-            .instances_of(&app.app.name)
-            .filter(|(id, _)| current.iter().all(|(current, _)| current != *id))
-            .collect();
-        Self { app, deployment, current, former }
-    }
-
-    /// Whether the current deployment can take all traffic.
-    pub(super) fn is_ready(&self) -> bool {
-        self.current.iter().all(|(_, instance)| instance.is_ready())
-    }
-
-    /// Whether the former ones must go before the new ones start: a published port can be held by
-    /// one running container at a time.
-    fn takes_turns(&self) -> bool {
-        !self.deployment.template.ports.is_empty() && !self.former.is_empty()
-    }
-
-    /// Whether it is their time to go: the new ones are made, so their image is known to be there.
-    pub(super) fn makes_room(&self) -> bool {
-        let is_made = |(_, instance): &(_, &Instance)| instance.container.is_some();
-        self.takes_turns() && self.current.iter().all(is_made)
-    }
-
-    /// The latest of the former deployments that has ever been ready: it serves for as long as the
-    /// new one is not.
-    fn fallback(&self) -> Option<u64> {
-        let proven = self.former.iter().filter(|(_, instance)| instance.proven);
-        proven.map(|(id, _)| id.deployment).filter(|n| *n < self.deployment.number).max()
-    }
-
-    /// Since when every instance has been ready with nothing under way, if so it is.
-    fn at_ease_since(&self) -> Option<Moment> {
-        let ready_since = |instance: &Instance| {
-            let is_at_ease = instance.is_ready() && instance.doing.is_none();
-            instance.health.ready_since().filter(|_| is_at_ease)
-        };
-        let since: Option<Vec<_>> =
-            self.current.iter().map(|(_, instance)| ready_since(instance)).collect();
-        since.filter(|_| self.former.is_empty())?.into_iter().max()
-    }
-}
-
-/// Plans one app: adds its actions, probes and next deadline to `plan`, and returns its route.
+/// Plans one app: adds its actions, probes, transition and next deadline to `plan`, and returns its
+/// route.
 pub(super) fn plan_app(
     app: &DesiredApp,
-    deployment: &Deployment,
     observed: &Observed,
     activity: &Activity,
     now: Moment,
     plan: &mut Planned,
 ) -> AppRoute {
-    let cast = Cast::of(app, deployment, observed);
+    let cast = Cast::of(app, observed, now);
     let state = observed.apps.get(&app.app.name).cloned().unwrap_or_default();
     let (target, until) = sleep::target(app.app.sleep.as_ref(), &state, cast.at_ease_since(), now);
     if let Some(at) = until {
@@ -96,154 +32,66 @@ pub(super) fn plan_app(
     {
         plan.asleep = Some(level);
     }
-    let takes_turns = cast.takes_turns();
-    for (id, instance) in &cast.current {
-        plan.probe(id, instance, &app.app.health);
-        if !(takes_turns && instance.container.is_some()) {
-            plan_current(&cast, id, instance, target, observed, now, plan);
+    if let Some(deployment) = cast.target {
+        for (id, instance) in cast.current.iter().take(rollout::wanted(&cast)) {
+            plan.probe(id, instance, &app.app.health);
+            plan_wanted(&cast, deployment, id, instance, target, plan);
         }
     }
-    let fallback = cast.fallback();
     for (id, instance) in &cast.former {
         plan.probe(id, instance, &app.app.health);
-        let stands_in = instance.proven
-            && (Some(id.deployment) == fallback || id.deployment == deployment.number);
-        if cast.is_ready() || cast.makes_room() || !stands_in {
-            retire(id, instance, observed, &app.app.rollout, now, plan);
-        } else if target == Target::Awake && instance.doing.is_none() {
-            plan_stand_in(id, instance, now, plan);
-        }
+        plan_former(&cast, id, instance, target, plan);
     }
-    route::route(&cast, target, observed, activity, now)
+    for (id, instance) in &cast.others {
+        plan_other(&cast, id, instance, plan);
+    }
+    // What is on its way to the store comes back from there.
+    if !state.is_recording {
+        plan.transition = rollout::next(&cast, &state, plan);
+    }
+    route::route(&cast, target, activity)
 }
 
-/// The next step of a former instance that serves while the new deployment is not ready.
-fn plan_stand_in(id: &InstanceId, instance: &Instance, now: Moment, plan: &mut Planned) {
-    match instance.state() {
-        Some(ContainerState::Paused) => plan.actions.push(Action::Unpause(id.clone())),
-        Some(ContainerState::Exited { .. }) => match instance.waits_until(now) {
-            Some(at) => plan.wake_at(at),
-            None => plan.actions.push(Action::Start(id.clone())),
-        },
-        _ => {}
-    }
-}
-
-/// The next step of an instance that should be.
-fn plan_current(
+/// The next step of an instance that serves until the target does.
+fn plan_former(
     cast: &Cast<'_>,
     id: &InstanceId,
     instance: &Instance,
     target: Target,
-    observed: &Observed,
-    now: Moment,
     plan: &mut Planned,
 ) {
-    if instance.doing.is_some() {
-        return;
-    }
-    let backing_off = instance.is_backing_off(now);
-    if let Some(at) = instance.waits_until(now) {
-        plan.wake_at(at);
-    }
+    let Cast { observed, now, .. } = *cast;
     let rollout = &cast.app.app.rollout;
-    let stop = |why| Action::Stop { instance: id.clone(), grace: rollout.stop_grace, why };
-    let action = match (instance.state(), target) {
-        (Some(ContainerState::Running), Target::Asleep(level)) => {
-            // Only when the data plane holds new requests and none that it let through is left.
-            let held_off = !serves(&observed.served, &id.clone().into()) && instance.in_flight == 0;
-            match level {
-                _ if !held_off => {
-                    plan.wake_at(now + DRAIN_POLL);
-                    None
-                }
-                SleepLevel::Paused => Some(Action::Pause(id.clone())),
-                SleepLevel::Stopped => Some(stop(StopReason::Sleep)),
-            }
+    match cast.live {
+        Some(_) if rollout::leaves(cast, id.ordinal) => {
+            park(cast, id, instance, plan);
         }
-        (Some(ContainerState::Paused), Target::Asleep(SleepLevel::Stopped)) => {
-            Some(stop(StopReason::Sleep))
+        Some(live) => plan_wanted(cast, live, id, instance, target, plan),
+        None if cast.is_ready() || cast.makes_room() => {
+            retire(id, instance, observed, rollout, now, plan);
         }
-        // A crash loop is ended; a failed one is not tried before its time.
-        (Some(ContainerState::Running | ContainerState::Restarting), _) if backing_off => {
-            (!instance.is_ready()).then(|| stop(StopReason::CrashLoop))
+        None if target == Target::Awake && instance.doing.is_none() => {
+            plan_stand_in(id, instance, now, plan);
         }
-        _ if backing_off => None,
-        (Some(ContainerState::Running), Target::Awake) => {
-            overdue(cast.app, instance, now, plan).map(|failure| stop(StopReason::Failed(failure)))
-        }
-        (Some(ContainerState::Paused), Target::Awake) => Some(Action::Unpause(id.clone())),
-        (Some(ContainerState::Exited { code, .. }), Target::Awake) => {
-            let restarts = cast.deployment.template.restart.restarts(code);
-            // A wake starts whatever has ended.
-            let wanted = observed.apps.get(&id.app).is_some_and(|state| state.wake_wanted);
-            (instance.stopped_by_us || restarts || wanted).then(|| Action::Start(id.clone()))
-        }
-        (Some(ContainerState::Created), Target::Awake) => Some(Action::Start(id.clone())),
-        (Some(ContainerState::Dead), _) => {
-            Some(Action::Remove { instance: id.clone(), grace: rollout.stop_grace })
-        }
-        (None, Target::Awake) => {
-            let template = cast.deployment.template.clone();
-            Some(Action::Create(ContainerSpec { instance: id.clone(), template }))
-        }
-        (Some(ContainerState::Restarting), _) | (_, Target::Asleep(_)) => None,
-    };
-    plan.actions.extend(action);
+        None => {}
+    }
 }
 
-/// Why a running instance has failed, if its time to be ready is over.
-fn overdue(
-    app: &DesiredApp,
-    instance: &Instance,
-    now: Moment,
-    plan: &mut Planned,
-) -> Option<Failure> {
-    let (since, error) = match &instance.health {
-        Health::Ready { .. } => return None,
-        Health::Starting { since, error } => (*since, error.as_deref()),
-        Health::Unhealthy { since, error } => (*since, Some(error.as_str())),
-    };
-    let deadline = app.app.rollout.deadline;
-    if now < since + deadline {
-        plan.wake_at(since + deadline);
-        return None;
+/// The next step of an instance that serves nobody.
+fn plan_other(cast: &Cast<'_>, id: &InstanceId, instance: &Instance, plan: &mut Planned) {
+    let Cast { observed, now, .. } = *cast;
+    let rollout = &cast.app.app.rollout;
+    let target = cast.target.map(|target| target.number);
+    if cast.is_kept(id.deployment) && id.ordinal < cast.app.app.instances {
+        let until = cast.app.deployment(id.deployment).and_then(|kept| kept.kept_until);
+        until.into_iter().for_each(|until| plan.wake_at(until));
+        return park(cast, id, instance, plan);
     }
-    if drains(instance, &app.app.rollout, now, plan) {
-        return None;
+    // One too many of the target serves on until the others do.
+    let stands_in = Some(id.deployment) == target && instance.proven && !cast.is_ready();
+    if stands_in {
+        plan.probe(id, instance, &cast.app.app.health);
+    } else {
+        retire(id, instance, observed, rollout, now, plan);
     }
-    Some(Failure::not_healthy(deadline, error))
-}
-
-/// Removes an instance once no request is sent to it and none is left on it, or its time to drain
-/// is over.
-pub(super) fn retire(
-    id: &InstanceId,
-    instance: &Instance,
-    observed: &Observed,
-    rollout: &Rollout,
-    now: Moment,
-    plan: &mut Planned,
-) {
-    if instance.doing.is_some() || serves(&observed.served, &id.clone().into()) {
-        return;
-    }
-    // The engine refused to remove it a moment ago.
-    if let Some(at) = instance.waits_until(now) {
-        return plan.wake_at(at);
-    }
-    if drains(instance, rollout, now, plan) {
-        return;
-    }
-    plan.actions.push(Action::Remove { instance: id.clone(), grace: rollout.stop_grace });
-}
-
-/// Whether requests are left on an instance that takes no new ones, and their time is not over.
-fn drains(instance: &Instance, rollout: &Rollout, now: Moment, plan: &mut Planned) -> bool {
-    let drained_at = instance.left_at.unwrap_or(now) + rollout.drain;
-    let drains = instance.in_flight > 0 && now < drained_at;
-    if drains {
-        plan.wake_at(drained_at.min(now + DRAIN_POLL));
-    }
-    drains
 }

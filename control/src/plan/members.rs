@@ -9,7 +9,7 @@ use weir_config::{
 
 use super::{
     Planned, ProbeTarget,
-    app::retire,
+    instances::retire,
     pool::{are_upstreams, pool},
     route,
 };

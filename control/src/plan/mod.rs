@@ -5,8 +5,11 @@
 //! and it leaves the executor nothing to choose.
 
 mod app;
+mod cast;
+mod instances;
 mod members;
 mod pool;
+mod rollout;
 mod route;
 mod sleep;
 #[cfg(test)]
@@ -20,8 +23,8 @@ use std::{
 };
 
 use weir_config::{
-    Activity, AppName, AppRoute, Desired, DesiredApp, EndpointId, HealthCheck, InstanceId, Moment,
-    Rollout, ShardName, SleepLevel, Snapshot,
+    Activity, App, AppName, AppRoute, Desired, DesiredApp, EndpointId, HealthCheck, Hostname,
+    InstanceId, Moment, Probe, Rollout, ShardName, SleepLevel, Snapshot,
 };
 
 use crate::{
@@ -30,6 +33,7 @@ use crate::{
     instance::Instance,
     observed::{Engine, Observed},
     subject::Subject,
+    transition::{Stage, Transition},
 };
 
 /// What follows from the world as it is at one moment, for those that were looked at.
@@ -49,8 +53,20 @@ pub(crate) struct Planned {
     pub(crate) asleep: Option<SleepLevel>,
     /// Whom to probe.
     pub(crate) probes: BTreeMap<EndpointId, ProbeTarget>,
+    /// What becomes of its deployments.
+    pub(crate) transition: Option<Transition>,
+    /// Whom to ask for through the public route.
+    pub(crate) public_check: Option<PublicCheck>,
     /// When to plan again though nothing happens.
     pub(crate) wake_at: Option<Moment>,
+}
+
+/// A request through the proxy's own listener, until it is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PublicCheck {
+    pub(crate) stage: Stage,
+    pub(crate) hostname: Hostname,
+    pub(crate) path: String,
 }
 
 /// An endpoint to be probed until the target changes.
@@ -90,6 +106,7 @@ pub(crate) fn plan(
         }
         if !matches!(observed.engine, Engine::Up(_)) {
             planned.actions.clear();
+            planned.transition = None;
         }
         subjects.insert(subject.clone(), planned);
     }
@@ -167,7 +184,7 @@ fn plan_app(
         }
         if desired.has_gone(name) {
             for (id, instance) in observed.instances_of(name) {
-                app::retire(id, instance, observed, &Rollout::default(), now, planned);
+                instances::retire(id, instance, observed, &Rollout::default(), now, planned);
             }
         }
         return is_gone;
@@ -193,13 +210,23 @@ fn plan_route(
     if !app.is_image() {
         return Some(members::plan_app(app, observed, activity, now, planned));
     }
-    let deployment = app.target()?;
     match &observed.engine {
         // Until the containers are known, what was served last is served on.
         Engine::Unknown { error } => route::unseen(app, observed, activity, error),
         Engine::Up(_) | Engine::Down { .. } => {
-            Some(app::plan_app(app, deployment, observed, activity, now, planned))
+            Some(app::plan_app(app, observed, activity, now, planned))
         }
+    }
+}
+
+impl PublicCheck {
+    /// The app's own name is whole, and the path of its health check is known to be answered.
+    fn of(app: &App, stage: Stage) -> Self {
+        let path = match &app.health.probe {
+            Probe::Http { path } => path.clone(),
+            Probe::Tcp => "/".to_owned(),
+        };
+        Self { stage, hostname: app.hostnames[0].host.clone(), path }
     }
 }
 

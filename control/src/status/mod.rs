@@ -1,9 +1,12 @@
 //! What the world says about an object: computed from the same values that the plan is made from,
 //! never stored, so that it cannot disagree with them.
 
+pub(crate) mod deployments;
 mod members;
 
-use weir_config::{Activity, DesiredApp, InstanceId, Moment, RouteState, SleepLevel};
+use weir_config::{
+    Activity, DeploymentState, DesiredApp, InstanceId, Moment, RouteState, SleepLevel,
+};
 use weir_deploy::ContainerState;
 
 use crate::{
@@ -44,6 +47,7 @@ pub(crate) fn app_status(
         observed_generation: app.generation,
         url: url(app, https_port),
         deployment: app.target().map(|deployment| deployment.number),
+        live_deployment: app.live().map(|deployment| deployment.number),
         image: app.target().map(|deployment| deployment.template.image.clone()),
         ready_instances: standing.ready,
         desired_instances: standing.wanted,
@@ -57,11 +61,17 @@ pub(crate) fn app_status(
 fn of_instances(app: &DesiredApp, observed: &Observed, now: Moment) -> Standing {
     let current = observed.current(app);
     let ready = current.iter().filter(|(_, instance)| instance.is_ready()).count() as u16;
+    let failed = deployments::failed(app);
+    let phase = match (phase(app, &current, ready, observed, now), failed) {
+        (Phase::Ready, Some(_)) => Phase::Degraded,
+        (phase, _) => phase,
+    };
+    let of_instance = current.iter().find_map(|(id, instance)| failure_details(id, instance, now));
     Standing {
-        phase: phase(app, &current, ready, observed, now),
+        phase,
         ready,
         wanted: app.app.instances,
-        failure: current.iter().find_map(|(id, instance)| failure_details(id, instance, now)),
+        failure: of_instance.or_else(|| failed.and_then(deployments::failure)),
         noun: "instances",
     }
 }
@@ -77,8 +87,14 @@ fn phase(
     let failed = current.iter().any(|(_, instance)| instance.is_backing_off(now));
     let unhealthy =
         |(_, instance): &(_, &Instance)| matches!(instance.health, Health::Unhealthy { .. });
+    let is_on_its_way = app.target().is_some_and(|t| t.state < DeploymentState::Draining);
     match (route, &observed.engine) {
-        (Some(RouteState::Serving(_)), _) if ready == app.app.instances => Phase::Ready,
+        (Some(RouteState::Serving(_)), _) if is_on_its_way && app.live().is_some() => {
+            Phase::Progressing
+        }
+        (Some(RouteState::Serving(_)), _) if ready == app.app.instances && !is_on_its_way => {
+            Phase::Ready
+        }
         (Some(RouteState::Serving(_)), _) if failed || current.iter().any(unhealthy) => {
             Phase::Degraded
         }
@@ -161,10 +177,7 @@ fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec
             (Some(false), "NotServing", unavailable(served).unwrap_or_else(|| count.clone()))
         }
     };
-    let rollout = match app.target() {
-        Some(deployment) => format!("deployment {}", deployment.number),
-        None => count.clone(),
-    };
+    let rollout = app.target().map_or_else(|| count.clone(), deployments::progress);
     let progressing = phase == Phase::Progressing;
     let sleeping = matches!(phase, Phase::Paused | Phase::Stopped);
     let route = served.map_or("none", |route| route.state.as_str());
@@ -187,6 +200,9 @@ fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec
         condition("Routed", Some(served.is_some()), "Published", routed),
         condition("Sleeping", Some(sleeping), "IdlePolicy", phase.as_str().to_owned()),
     ]
+    .into_iter()
+    .chain(deployments::up_to_date(app))
+    .collect()
 }
 
 fn unavailable(served: Option<&std::sync::Arc<weir_config::AppRoute>>) -> Option<String> {

@@ -6,7 +6,7 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use weir_config::{AppName, Deployment, Moment, Template};
 
 use super::{
-    Kind, Store, StoreError, next_revision,
+    Kind, Store, StoreError, next_revision, note_change,
     objects::{from_json, to_json},
     record, signed, unsigned,
 };
@@ -49,7 +49,7 @@ impl Store {
         of_app(&mut reader, app).await
     }
 
-    /// Changes the deployments of an app. Returns the revision in which that is so; `None` if it
+    /// Changes the deployments of an app, asked for by `actor` if by anybody. Returns the revision in which that is so; `None` if it
     /// came too late and nothing has changed.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Store {
         &self,
         app: &AppName,
         transition: &Transition,
-        actor: &str,
+        actor: Option<&str>,
     ) -> Result<Option<u64>, StoreError> {
         let changed = self.write(async |writing| {
             let exists = sqlx::query("SELECT 1 FROM objects WHERE kind = 'App' AND name = $1");
@@ -70,7 +70,12 @@ impl Store {
                 return Ok(None);
             }
             let revision = next_revision(writing).await?;
-            record(writing, revision, actor, transition.verb(), Kind::App, app).await?;
+            match actor {
+                Some(actor) => {
+                    record(writing, revision, actor, transition.verb(), Kind::App, app).await?;
+                }
+                None => note_change(writing, revision, Kind::App, app).await?,
+            }
             Ok(Some(revision))
         });
         let revision = changed.await?;

@@ -26,7 +26,6 @@ use tokio::sync::watch;
 use weir_config::Hostname;
 
 pub(crate) use apps::AppRecord;
-#[expect(unused_imports, reason = "the API will show it")]
 pub(crate) use deployments::DeploymentRecord;
 pub use error::StoreError;
 pub(crate) use objects::{Kind, Precondition, Written};
@@ -159,7 +158,7 @@ async fn next_revision(connection: &mut SqliteConnection) -> Result<u64, StoreEr
     Ok(unsigned(row.try_get("rev")?))
 }
 
-/// Notes what a write changed, and who made it: the last statements of every write.
+/// Notes what a write changed, and who asked for it: the last statements of every write that was.
 async fn record(
     connection: &mut SqliteConnection,
     revision: u64,
@@ -168,24 +167,35 @@ async fn record(
     kind: Kind,
     name: &str,
 ) -> Result<(), StoreError> {
-    let (revision, now) = (signed(revision), crate::time::unix_millis());
+    note_change(connection, revision, kind, name).await?;
+    sqlx::query("INSERT INTO audit (rev, at, actor, verb, object) VALUES ($1, $2, $3, $4, $5)")
+        .bind(signed(revision))
+        .bind(crate::time::unix_millis())
+        .bind(actor)
+        .bind(verb)
+        .bind(format!("{}/{name}", kind.as_str()))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Notes what a write changed, for those who follow the changes.
+async fn note_change(
+    connection: &mut SqliteConnection,
+    revision: u64,
+    kind: Kind,
+    name: &str,
+) -> Result<(), StoreError> {
+    let revision = signed(revision);
     sqlx::query("INSERT INTO changes (rev, kind, name, at) VALUES ($1, $2, $3, $4)")
         .bind(revision)
         .bind(kind.as_str())
         .bind(name)
-        .bind(now)
+        .bind(crate::time::unix_millis())
         .execute(&mut *connection)
         .await?;
     sqlx::query("DELETE FROM changes WHERE rev <= $1")
         .bind(revision - CHANGES_KEPT)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query("INSERT INTO audit (rev, at, actor, verb, object) VALUES ($1, $2, $3, $4, $5)")
-        .bind(revision)
-        .bind(now)
-        .bind(actor)
-        .bind(verb)
-        .bind(format!("{}/{name}", kind.as_str()))
         .execute(connection)
         .await?;
     Ok(())

@@ -3,17 +3,17 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use weir_config::{
-    Activity, App, AppName, Backends, Cause, DesiredApp, EndpointId, InstanceId, Moment, Pool,
-    RouteState, Shard, Snapshot, Source, Template,
+    Activity, App, AppName, Backends, Cause, Deployment, DeploymentState, DesiredApp, EndpointId,
+    InstanceId, Moment, Pool, RouteState, Shard, Snapshot, Source, Template,
 };
-use weir_deploy::{Container, ContainerState, EngineInfo, Listing};
+use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
 use crate::{
     action::Action,
     agenda::Scope,
     event::{Death, DesiredChange, Event},
     observed::Observed,
-    plan::{Planned, ProbeTarget, plan},
+    plan::{Planned, ProbeTarget, PublicCheck, plan},
     reconciler::{Reconciler, World},
     served::own_pool,
     subject::Subject,
@@ -40,6 +40,12 @@ pub(super) struct Bench {
     told: BTreeMap<EndpointId, (u64, bool)>,
     /// Whom the last plan of each subject has probed.
     probes: BTreeMap<Subject, BTreeMap<EndpointId, ProbeTarget>>,
+    /// What a request through the public route fails with, if it does.
+    pub(super) public_error: Option<&'static str>,
+    /// What became of deployments, in order.
+    transitions: Vec<(AppName, Transition)>,
+    /// Images that the engine has not and cannot fetch.
+    pub(super) missing: Vec<&'static str>,
     /// Every action taken, in order.
     pub(super) log: Vec<String>,
 }
@@ -82,6 +88,9 @@ impl Bench {
             down: Vec::new(),
             told: BTreeMap::new(),
             probes: BTreeMap::new(),
+            public_error: None,
+            transitions: Vec::new(),
+            missing: Vec::new(),
             log: Vec::new(),
         }
     }
@@ -209,9 +218,16 @@ impl Bench {
                 self.log.push(action.to_string());
                 self.reconciler.begun(&action, self.now);
                 self.pass(Duration::from_millis(1));
-                let container = self.perform(&action);
-                self.tell(Event::Done { action, result: Ok(container) });
+                let result = match self.lacks_image(&action) {
+                    Some(image) => Err(ProviderError::Image { image, reason: String::new() }),
+                    None => Ok(self.perform(&action)),
+                };
+                self.tell(Event::Done { action, result });
             }
+            if let (Subject::App(app), Some(transition)) = (&subject, &planned.transition) {
+                moved |= self.record(app, transition);
+            }
+            moved |= self.check_publicly(&subject, planned.public_check);
             self.probes.insert(subject, planned.probes);
         }
         if let Some((snapshot, changed)) = plan.snapshot {
@@ -223,6 +239,114 @@ impl Bench {
             moved |= self.probe(endpoint, &target);
         }
         moved
+    }
+
+    /// As the store does it.
+    fn record(&mut self, app: &AppName, transition: &Transition) -> bool {
+        let Some(former) = self.world().desired.apps.get(app) else { return false };
+        let mut changed = (**former).clone();
+        let moved = transition.apply(&mut changed.deployments, self.now).unwrap_or(false);
+        if moved {
+            self.transitions.push((app.clone(), transition.clone()));
+            self.change(|change| change.apps.push((app.clone(), Some(Arc::new(changed)))));
+        }
+        moved
+    }
+
+    /// An operator asks for it.
+    pub(super) fn ask(&mut self, app: &str, transition: Transition) {
+        assert!(self.try_ask(app, transition.clone()), "{transition:?}");
+    }
+
+    pub(super) fn try_ask(&mut self, app: &str, transition: Transition) -> bool {
+        let app = self.app(app);
+        self.record(&app, &transition)
+    }
+
+    pub(super) fn deployment(&self, app: &str, number: u64) -> &Deployment {
+        let app = &self.world().desired.apps[&self.app(app)];
+        app.deployment(number).unwrap_or_else(|| panic!("there is no deployment {number}"))
+    }
+
+    pub(super) fn states(&self, app: &str) -> Vec<DeploymentState> {
+        let app = &self.world().desired.apps[&self.app(app)];
+        app.deployments.iter().map(|deployment| deployment.state).collect()
+    }
+
+    /// The states that a deployment went through.
+    pub(super) fn moves(&self, app: &str, number: u64) -> Vec<String> {
+        let of = |(moved, transition): &(AppName, Transition)| match transition {
+            Transition::Advance { stage, to, .. } if stage.deployment == number => {
+                (**moved == *app).then(|| format!("{to:?}"))
+            }
+            Transition::GoLive { stage, .. } if stage.deployment == number => {
+                (**moved == *app).then(|| "live".to_owned())
+            }
+            _ => None,
+        };
+        self.transitions.iter().filter_map(of).collect()
+    }
+
+    /// An instance has answered so many requests, of which so many failed.
+    pub(super) fn answers(&self, instance: &str, count: u64, failures: u64) {
+        let activity = self.activity.endpoint(&self.instance(instance).into());
+        (0..count).for_each(|i| activity.answered(i < failures, Duration::from_millis(5)));
+    }
+
+    /// The process of some instance that runs ends.
+    pub(super) fn crash_any(&mut self, nth: usize) {
+        let runs = |container: &&Container| container.state == ContainerState::Running;
+        let running: Vec<_> = self.engine.values().filter(runs).collect();
+        if let Some(container) = running.get(nth % running.len().max(1)) {
+            let id = container.instance.to_string();
+            self.crash(&id, 1);
+        }
+    }
+
+    /// The engine starts again what has crashed.
+    pub(super) fn restart_all(&mut self) {
+        let crashed = |container: &&Container| container.state == ContainerState::Restarting;
+        let ids: Vec<_> =
+            self.engine.values().filter(crashed).map(|c| c.instance.clone()).collect();
+        for (i, id) in ids.into_iter().enumerate() {
+            let address = IpAddr::from([10, 0, 1, 1 + i as u8]);
+            self.change_container(&id, ContainerState::Running, Some(address));
+        }
+        self.pass(Duration::from_millis(1));
+        self.list();
+    }
+
+    pub(super) fn assert_only_ready_ones_serve(&self, at: &str) {
+        for route in self.observed().served.apps() {
+            let RouteState::Serving(Backends::Own(pool)) = &route.state else { continue };
+            for endpoint in pool.endpoints() {
+                let id = endpoint.id.instance().unwrap();
+                let state = self.engine.get(id).map(|container| container.state);
+                // A crash is known a moment later, when the next plan has seen it.
+                let is_up =
+                    matches!(state, Some(ContainerState::Running | ContainerState::Restarting));
+                assert!(is_up, "{at}: {id} serves and is {state:?}");
+            }
+        }
+    }
+
+    pub(super) fn settle_sorted(&mut self) -> Vec<String> {
+        let mut actions = self.settle();
+        actions.sort();
+        actions
+    }
+
+    /// Tells once what a request through the public route gets.
+    fn check_publicly(&mut self, subject: &Subject, check: Option<PublicCheck>) -> bool {
+        let (Subject::App(app), Some(check)) = (subject, check) else { return false };
+        let outcome = self.public_error.map_or(Ok(()), |error| Err(error.to_owned()));
+        let told = Some((check.stage, outcome.clone()));
+        let is_news = self.observed().apps[app].public != told;
+        if is_news {
+            let (app, stage) = (app.clone(), check.stage);
+            self.tell(Event::PublicChecked { app, stage, outcome });
+        }
+        is_news
     }
 
     fn probe(&mut self, endpoint: EndpointId, target: &ProbeTarget) -> bool {
@@ -249,6 +373,12 @@ impl Bench {
             self.tell(Event::Probed { endpoint, epoch: target.epoch, outcome });
         }
         is_news
+    }
+
+    fn lacks_image(&self, action: &Action) -> Option<String> {
+        let Action::Create(spec) = action else { return None };
+        let image = &spec.template.image;
+        self.missing.contains(&image.as_str()).then(|| image.clone())
     }
 
     pub(super) fn perform(&mut self, action: &Action) -> Option<Container> {

@@ -109,6 +109,8 @@ impl Transition {
             Self::End { stage, state, ending } => {
                 let Some(at) = at_stage(deployments, stage) else { return Ok(false) };
                 deployments[at].end(*state, ending.clone(), now);
+                // What failed is of no use for another try.
+                deployments[at].kept_until = None;
                 stay(deployments);
                 Ok(true)
             }
@@ -219,5 +221,74 @@ impl Enter for Deployment {
     fn end(&mut self, state: DeploymentState, ending: Ending, now: Moment) {
         self.enter(state, 0, now);
         self.ending = Some(Arc::new(ending));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_config::{App, Source};
+
+    use super::*;
+
+    fn template() -> Arc<Template> {
+        let text = "{kind: App, name: shop, spec: {image: a}}";
+        let value = weir_config::parse_documents(text).unwrap()[0].value.clone();
+        let (_, app) = App::read(value, &"test.example".parse().unwrap()).unwrap();
+        match app.source {
+            Source::Image(template) => template,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn count(deployments: &[Deployment], is_such: impl Fn(DeploymentState) -> bool) -> usize {
+        deployments.iter().filter(|deployment| is_such(deployment.state)).count()
+    }
+
+    #[test]
+    fn whatever_is_asked_at_most_one_is_on_its_way_one_live_and_one_kept() {
+        let (template, keep) = (template(), Duration::from_secs(60));
+        for seed in 0..500u64 {
+            let (mut deployments, mut numbers, mut random) = (Vec::new(), 0, seed);
+            for step in 0..60 {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let (what, which) = ((random >> 33) % 7, (random >> 40) % 5);
+                let former: Option<&Deployment> = deployments.get(which as usize);
+                let stage = former.map_or(
+                    Stage { deployment: 0, state: DeploymentState::Pending, step: 0 },
+                    Stage::of,
+                );
+                let stage = match stage.state.is_under_way() {
+                    true => stage,
+                    false => Stage { deployment: 0, ..stage },
+                };
+                numbers += 1;
+                let transition = match what {
+                    0 => {
+                        let template = template.clone();
+                        Transition::Begin { number: numbers, template, cause: Cause::Apply }
+                    }
+                    1 => Transition::Advance { stage, to: DeploymentState::Shifting, step: 1 },
+                    2 | 3 => Transition::GoLive { stage, keep },
+                    4 => {
+                        let state = DeploymentState::Failed;
+                        Transition::End { stage, state, ending: ending("Test") }
+                    }
+                    5 => Transition::Cancel { ending: ending("Test") },
+                    _ => {
+                        let to = former.map(|former| former.number).filter(|n| n % 2 == 0);
+                        Transition::RollBack { to, ending: ending("Test") }
+                    }
+                };
+                let before = deployments.clone();
+                let applied = transition.apply(&mut deployments, Moment(step));
+                let at = format!("seed {seed}, step {step}: {transition:?}\n{deployments:#?}");
+                assert_eq!(applied == Ok(true), before != deployments, "{at}");
+                assert!(count(&deployments, DeploymentState::is_under_way) <= 1, "{at}");
+                assert!(count(&deployments, |state| state == DeploymentState::Live) <= 1, "{at}");
+                let kept = deployments.iter().filter(|d| d.kept_until.is_some()).count();
+                assert!(kept <= 1, "{at}");
+                assert!(deployments.is_sorted_by(|a, b| a.number > b.number), "{at}");
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ mod client_error;
 mod completions;
 mod delete;
 mod deploy;
+mod deployments;
 mod explain;
 mod get;
 mod logs;
@@ -30,6 +31,11 @@ pub(crate) enum Command {
     Apply(apply::Apply),
     Get(get::Get),
     Deploy(deploy::Deploy),
+    Redeploy(deployments::Redeploy),
+    Rollback(deployments::Rollback),
+    Cancel(deployments::Cancel),
+    Promote(deployments::Promote),
+    Deployments(deployments::Deployments),
     Logs(logs::Logs),
     Sleep(sleep::Sleep),
     Wake(sleep::Wake),
@@ -61,6 +67,11 @@ impl Command {
             Self::Apply(command) => command.run().await,
             Self::Get(command) => command.run().await,
             Self::Deploy(command) => command.run().await,
+            Self::Redeploy(command) => command.run().await,
+            Self::Rollback(command) => command.run().await,
+            Self::Cancel(command) => command.run().await,
+            Self::Promote(command) => command.run().await,
+            Self::Deployments(command) => command.run().await,
             Self::Logs(command) => command.run().await,
             Self::Sleep(command) => command.run().await,
             Self::Wake(command) => command.run().await,

@@ -33,10 +33,12 @@ pub struct RolloutSpec {
     pub max_latency: Option<Span>,
     /// Go back by itself when a check through the public route or one of these limits fails.
     pub auto_rollback: bool,
-    /// How long the limits are watched after all requests go to the new deployment.
+    /// How long the limits are watched after all requests go to the new deployment, if the replaced
+    /// instances are kept.
     #[schema(value_type = String)]
     pub bake: Span,
-    /// How long the replaced instances are kept, paused, for a rollback within a second.
+    /// How long the replaced instances are kept, paused, for a rollback within a second: at least
+    /// while it bakes, or not at all if this is zero.
     #[schema(value_type = String)]
     pub keep: Span,
 }

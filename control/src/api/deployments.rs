@@ -12,13 +12,13 @@ use weir_config::{App, AppName, Cause, Ending, decode};
 use super::{
     ApiState,
     apps::{shown, stored},
-    objects::{Answer, json, parse_name, parse_or_default},
+    objects::{Answer, json, named, parse_name, parse_or_default},
     problem::ApiProblem,
     query::Params,
     wait::WaitQuery,
     wire::{
         AppResource, DeployRequest, DeploymentResource, List, ProblemDetails, PromoteRequest,
-        RollbackRequest,
+        RollbackRequest, RolloutPreview,
     },
 };
 use crate::{
@@ -52,6 +52,21 @@ pub(crate) async fn read(
     let found = records.into_iter().find(|record| is_asked_for(record.deployment.number));
     let gone = || ApiProblem::not_found(&format!("{name} has no deployment {number}"));
     Ok(Json(deployments::resource(found.ok_or_else(gone)?)).into_response())
+}
+
+/// How a spec would be rolled out if it was written now; nothing is changed.
+#[utoipa::path(post, path = "/v1/apps/{name}/actions/preview", request_body = weir_config::AppManifest,
+    responses((status = 200, body = RolloutPreview), (status = 422, body = ProblemDetails)))]
+pub(crate) async fn preview(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let (manifest, app) = App::read(json(&body)?, &state.base_domain)?;
+    named(&name, &manifest.name)?;
+    let preview =
+        deployments::preview(&app, state.world().desired.apps.get(&app.name).map(|a| &**a));
+    Ok(Json::<RolloutPreview>(preview).into_response())
 }
 
 /// Makes a new deployment: of another image, or of the same one anew.

@@ -68,6 +68,7 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/apps/{name}/actions/redeploy", post(deployments::redeploy))
         .route("/v1/apps/{name}/actions/promote", post(deployments::promote))
         .route("/v1/apps/{name}/actions/rollback", post(deployments::roll_back))
+        .route("/v1/apps/{name}/actions/preview", post(deployments::preview))
         .route("/v1/apps/{name}/actions/cancel", post(deployments::cancel))
         .route("/v1/apps/{name}/deployments", get(deployments::list))
         .route("/v1/apps/{name}/deployments/{number}", get(deployments::read))

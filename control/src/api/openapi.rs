@@ -22,6 +22,7 @@ use super::{apps, deployments, explain, instances, logs, shards, wire};
         deployments::promote,
         deployments::roll_back,
         deployments::cancel,
+        deployments::preview,
         deployments::list,
         deployments::read,
         apps::sleep,

@@ -266,6 +266,19 @@ pub struct DeploymentResource {
     pub ending: Option<Ending>,
 }
 
+/// How a spec would be rolled out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RolloutPreview {
+    /// Whether it makes a new deployment.
+    pub deploys: bool,
+    /// `none`, `first`, `blue-green`, `rolling`, `canary` or `stop-first`.
+    pub way: String,
+    /// Whether requests have to wait meanwhile.
+    pub gap: bool,
+    /// The same for people, and why.
+    pub message: String,
+}
+
 /// A former deployment is wanted back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

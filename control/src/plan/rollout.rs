@@ -170,8 +170,11 @@ fn are_gone(cast: &Cast<'_>, former: &[(InstanceId, &Instance)], plan: &mut Plan
 
 fn go_live(cast: &Cast<'_>, stage: Stage) -> Transition {
     let rollout = &cast.app.app.rollout;
-    // What bakes can be taken back.
-    let keep = if rollout.auto_rollback { rollout.keep.max(rollout.bake) } else { rollout.keep };
+    // What bakes can be taken back, unless nothing is to be kept at all.
+    let keep = match rollout.keep {
+        keep if keep.is_zero() || !rollout.auto_rollback => keep,
+        keep => keep.max(rollout.bake),
+    };
     Transition::GoLive { stage, keep }
 }
 

@@ -1,9 +1,9 @@
 //! What is said of deployments.
 
-use weir_config::{Deployment, DeploymentState, DesiredApp};
+use weir_config::{App, Deployment, DeploymentState, DesiredApp, Source};
 
 use crate::{
-    api::wire::{Condition, DeploymentResource, FailureDetails},
+    api::wire::{Condition, DeploymentResource, FailureDetails, RolloutPreview},
     store::DeploymentRecord,
     time::rfc3339,
     transition::ASKED_FOR,
@@ -67,6 +67,32 @@ pub(super) fn up_to_date(app: &DesiredApp) -> Option<Condition> {
         message,
         observed_generation: app.generation,
     })
+}
+
+/// How an app would be rolled out in the place of what it is now.
+pub(crate) fn preview(wanted: &App, now: Option<&DesiredApp>) -> RolloutPreview {
+    let say = |deploys, way: &str, gap, message: String| RolloutPreview {
+        deploys,
+        way: way.to_owned(),
+        gap,
+        message,
+    };
+    let Source::Image(template) = &wanted.source else {
+        return say(false, "none", false, "no containers of its own".to_owned());
+    };
+    let newest = now.and_then(DesiredApp::newest);
+    if newest.is_some_and(|newest| newest.template == *template) {
+        return say(false, "none", false, "the containers stay as they are".to_owned());
+    }
+    let Some(live) = now.and_then(DesiredApp::live) else {
+        return say(true, "first", true, "requests wait until it is ready".to_owned());
+    };
+    if let Some(contention) = template.contends_with(&live.template) {
+        let message = format!("stop-first, because {contention}: requests wait meanwhile");
+        return say(true, "stop-first", true, message);
+    }
+    let way = wanted.rollout.strategy.as_str();
+    say(true, way, false, format!("{way}, without a gap"))
 }
 
 /// A deployment as the API shows it.

@@ -101,7 +101,7 @@ fn one_that_is_called_off_leaves_nothing_behind() {
     bench.broken.push("b");
     put(&mut bench, "b", DURABLE);
     bench.settle();
-    bench.ask("shop", Transition::Cancel { ending: ending("Cancelled") });
+    bench.ask("shop", &Transition::Cancel { ending: ending("Cancelled") });
     assert_eq!(bench.settle(), ["remove shop-2-0", "remove shop-2-1"]);
     assert_eq!(bench.deployment("shop", 2).state, State::Cancelled);
     assert_eq!(bench.served_by("shop"), ["shop-1-0", "shop-1-1"]);
@@ -110,7 +110,7 @@ fn one_that_is_called_off_leaves_nothing_behind() {
     bench.broken.push("a");
     put(&mut bench, "a", "");
     bench.settle();
-    bench.ask("shop", Transition::Cancel { ending: ending("Cancelled") });
+    bench.ask("shop", &Transition::Cancel { ending: ending("Cancelled") });
     bench.settle();
     assert!(bench.engine.is_empty());
     assert_eq!(bench.served_by("shop"), ["unavailable"]);
@@ -135,7 +135,7 @@ fn a_rollback_thaws_what_was_kept_and_needs_no_image() {
     put(&mut bench, "b", DURABLE);
     bench.settle();
     bench.missing.push("a");
-    bench.ask("shop", roll_back(None));
+    bench.ask("shop", &roll_back(None));
     let actions = bench.settle();
     let expected = ["unpause shop-1-0", "unpause shop-1-1", "pause shop-2-0", "pause shop-2-1"];
     assert_eq!(actions, expected);
@@ -145,7 +145,7 @@ fn a_rollback_thaws_what_was_kept_and_needs_no_image() {
     put(&mut bench, "b", DURABLE);
     assert!(bench.settle().is_empty());
     // And forth again.
-    bench.ask("shop", roll_back(Some(2)));
+    bench.ask("shop", &roll_back(Some(2)));
     bench.settle();
     assert_eq!(bench.served_by("shop"), ["shop-2-0", "shop-2-1"]);
 }
@@ -157,7 +157,7 @@ fn what_is_kept_goes_in_time_and_a_later_rollback_makes_it_anew() {
     bench.settle();
     bench.pass(seconds(61));
     assert_eq!(bench.settle(), ["remove shop-1-0", "remove shop-1-1"]);
-    bench.ask("shop", roll_back(None));
+    bench.ask("shop", &roll_back(None));
     let actions = bench.settle();
     assert_eq!(actions[..2], ["create shop-1-0", "create shop-1-1"]);
     assert_eq!(bench.served_by("shop"), ["shop-1-0", "shop-1-1"]);
@@ -269,7 +269,7 @@ fn a_canary_that_fails_too_often_is_rolled_back() {
 
 #[test]
 fn one_that_turns_bad_while_it_bakes_is_rolled_back() {
-    let bakes = "bake: 60s, max_error_rate: 0.1, keep: 0s";
+    let bakes = "bake: 60s, max_error_rate: 0.1, keep: 1s";
     let mut bench = live_bench("a", bakes);
     put(&mut bench, "b", bakes);
     bench.settle();
@@ -350,8 +350,8 @@ fn any_sequence_of_requests_and_crashes_settles_with_one_live_deployment() {
             let at = format!("seed {seed}, step {step}, {strategy}");
             match random.below(7) {
                 0 | 1 => put(&mut bench, ["a", "b", "c"][random.below(3)], &rollout),
-                2 => _ = bench.try_ask("shop", roll_back(None)),
-                3 => _ = bench.try_ask("shop", Transition::Cancel { ending: ending("Cancelled") }),
+                2 => _ = bench.try_ask("shop", &roll_back(None)),
+                3 => _ = bench.try_ask("shop", &Transition::Cancel { ending: ending("Cancelled") }),
                 4 => bench.crash_any(random.below(8)),
                 5 => bench.broken = [vec![], vec!["b"], vec!["c"]][random.below(3)].clone(),
                 _ => bench.pass(seconds(1 + random.below(6) as u64)),

@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use weir_config::{
-    Answers, Cause, Deployment, DeploymentState, Ending, Gates, InstanceId, Strategy,
-};
+use weir_config::{Answers, App, Cause, Deployment, DeploymentState, Ending, InstanceId, Strategy};
 use weir_deploy::ContainerState;
 
 use super::{Planned, PublicCheck, cast::Cast, instances::is_gone_from};
@@ -23,8 +21,8 @@ const PUBLIC_CHECK: Duration = Duration::from_secs(10);
 const WATCH: Duration = Duration::from_secs(1);
 /// A registry may have been away for a moment; what it has not got, it will not have.
 const IMAGE_TRIES: u32 = 2;
-/// Fewer answers say nothing of a rate.
-const FEWEST_ANSWERS: u64 = 10;
+/// Fewer bad answers than this may be chance, unless fewer in a row eject an endpoint.
+const FEWEST: u32 = 5;
 
 /// Who answers the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,7 +196,7 @@ fn shift(
         }
         Traffic::Percent(_) => {
             if rollout.auto_rollback
-                && let Some(ending) = breach(&rollout.gates, &state.answers)
+                && let Some(ending) = breach(&cast.app.app, &state.answers)
             {
                 let state = DeploymentState::RolledBack;
                 return Some(Transition::End { stage, state, ending });
@@ -271,23 +269,23 @@ fn bake(
         return None;
     }
     plan.wake_at(until.min(cast.now + WATCH));
-    let ending = breach(&rollout.gates, &state.answers)?;
+    let ending = breach(&cast.app.app, &state.answers)?;
     Some(Transition::RollBack { to: Some(former.number), ending })
 }
 
 /// What of its answers is beyond what may be, if anything is.
-fn breach(gates: &Gates, answers: &Answers) -> Option<Ending> {
-    let total = answers.total();
-    if total < FEWEST_ANSWERS {
-        return None;
-    }
+fn breach(app: &App, answers: &Answers) -> Option<Ending> {
+    let (gates, total) = (&app.rollout.gates, answers.total());
+    let fewest = FEWEST.min(app.policy.outlier.failures);
+    let is_beyond =
+        |part: f64, most: f64| part > most && (part * total as f64).round() >= f64::from(fewest);
     let percent = |part: f64| (part * 1000.0).round() / 10.0;
-    if let Some(most) = gates.max_error_rate.filter(|most| answers.error_rate() > *most) {
+    if let Some(most) = gates.max_error_rate.filter(|most| is_beyond(answers.error_rate(), *most)) {
         let (found, most) = (percent(answers.error_rate()), percent(most));
         let message = format!("{found} % of {total} answers failed; {most} % may");
         return Some(Ending { message, ..ending("ErrorRateTooHigh") });
     }
-    let limit = gates.max_latency.filter(|limit| answers.slower_than(*limit) > 0.01)?;
+    let limit = gates.max_latency.filter(|limit| is_beyond(answers.slower_than(*limit), 0.01))?;
     let (found, limit) = (percent(answers.slower_than(limit)), weir_config::Span(limit));
     let message = format!("{found} % of {total} answers took longer than {limit}; 1 % may");
     Some(Ending { message, ..ending("LatencyTooHigh") })

@@ -254,11 +254,11 @@ fn a_canary_that_fails_too_often_is_rolled_back() {
     let mut bench = live_bench("a", CANARY);
     put(&mut bench, "b", CANARY);
     bench.settle();
-    bench.answers("shop-2-0", 9, 9);
+    bench.answers("shop-2-0", 4, 4);
     bench.pass(seconds(1));
     bench.settle();
     assert_eq!(bench.deployment("shop", 2).state, State::Shifting, "so few say nothing");
-    bench.answers("shop-2-1", 11, 2);
+    bench.answers("shop-2-1", 16, 7);
     bench.pass(seconds(1));
     bench.settle();
     assert_eq!(bench.served_by("shop"), ["shop-1-0", "shop-1-1"]);

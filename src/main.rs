@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let done = match command {
-        Command::Serve(args) => serve::serve(args).map(|()| ExitCode::SUCCESS),
+        Command::Serve(args) => serve::serve(args, &Weir::command()).map(|()| ExitCode::SUCCESS),
         Command::Client(command) => cli::run(command, Weir::command()),
     };
     done.unwrap_or_else(|error| {

@@ -1,7 +1,7 @@
 //! `weir serve`: reads the settings, puts the parts together, and runs them until it is told to
 //! stop. It decides nothing.
 
-use std::{env, fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, env, fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
@@ -14,7 +14,7 @@ use weir_proxy::{AccessLog, Proxy, ProxyOptions};
 
 use crate::{
     descriptors,
-    lifecycle::{DataPlane, Inherited, Predecessor, Process, Shared, Sockets, operator},
+    lifecycle::{DataPlane, Inherited, Predecessor, Process, Shared, Sockets, Stateful, operator},
     logging, paths,
     tickets::TicketFile,
 };
@@ -71,27 +71,10 @@ pub(crate) struct ServeArgs {
     shutdown_grace: Option<Span>,
 }
 
-/// Variables of the environment that mean something to Weir: those of `serve`, and the client's.
-const VARIABLES: [&str; 15] = [
-    "WEIR_ACCESS_LOG",
-    "WEIR_ADMIN",
-    "WEIR_BASE_DOMAIN",
-    "WEIR_CONFIG",
-    "WEIR_DOCKER",
-    "WEIR_HTTP",
-    "WEIR_HTTPS",
-    "WEIR_LOG_FORMAT",
-    "WEIR_LOG_LEVEL",
-    "WEIR_SHUTDOWN_GRACE",
-    "WEIR_SLOW_REQUEST",
-    "WEIR_STATE_DIR",
-    "WEIR_THREADS",
-    "WEIR_TOKEN",
-    "WEIR_URL",
-];
-
-pub(crate) fn serve(args: ServeArgs) -> anyhow::Result<()> {
+/// `whole` is all of `weir`, whose variables of the environment are known.
+pub(crate) fn serve(args: ServeArgs, whole: &clap::Command) -> anyhow::Result<()> {
     let mut inherited = Inherited::take()?;
+    refuse_unknown(&variables(whole))?;
     let settings = args.settings()?;
     let _log = logging::init(settings.log_format, &settings.log_level)?;
     let (access_log, _access_log) = logging::access(&settings)?.unzip();
@@ -107,8 +90,7 @@ pub(crate) fn serve(args: ServeArgs) -> anyhow::Result<()> {
     };
     let dir = StateDir::open(&settings.state_dir)?;
     let app = App::build(settings, sockets, dir, predecessor, access_log, data_plane.handle())?;
-    control_plane.spawn(app.tickets.rotate());
-    let lived = control_plane.block_on(app.process.live(app.control, app.dir, app.shared));
+    let lived = control_plane.block_on(app.process.live(app.state, app.dir, app.shared));
     data_plane.shutdown_timeout(LAST_TASKS);
     control_plane.shutdown_timeout(LAST_TASKS);
     lived
@@ -123,14 +105,6 @@ fn runtime(name: &str, threads: usize) -> io::Result<Runtime> {
 
 impl ServeArgs {
     fn settings(self) -> anyhow::Result<Settings> {
-        let unknown = |name: &String| name.starts_with("WEIR_") && !VARIABLES.contains(&&**name);
-        let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        if let Some(name) = names.into_iter().find(unknown) {
-            bail!(
-                "the environment variable {name} is not known; known are {}",
-                VARIABLES.join(", ")
-            );
-        }
         let file = match &self.config {
             Some(path) => {
                 let text = fs::read_to_string(path)
@@ -162,6 +136,25 @@ impl ServeArgs {
     }
 }
 
+/// The variables of the environment that mean something to a command or one of its own commands.
+fn variables(command: &clap::Command) -> BTreeSet<String> {
+    let arguments = command.get_arguments().filter_map(clap::Arg::get_env);
+    let own = arguments.filter_map(|name| name.to_str().map(str::to_owned));
+    own.chain(command.get_subcommands().flat_map(variables)).collect()
+}
+
+/// A misspelt variable would be a setting that is silently not made.
+fn refuse_unknown(known: &BTreeSet<String>) -> anyhow::Result<()> {
+    let mut names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    match names.find(|name| name.starts_with("WEIR_") && !known.contains(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let known = Vec::from_iter(known.iter().map(String::as_str)).join(", ");
+            bail!("the environment variable {name} is not known; known are {known}")
+        }
+    }
+}
+
 fn log_format(text: &str) -> Result<LogFormat, String> {
     match text {
         "json" => Ok(LogFormat::Json),
@@ -173,9 +166,8 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
 /// Everything made and nothing running yet.
 struct App {
     process: Process,
-    control: Control,
+    state: Stateful,
     dir: StateDir,
-    tickets: TicketFile,
     /// What is one with the process before this one, if there is one.
     shared: Option<Shared>,
 }
@@ -230,6 +222,6 @@ impl App {
         let metrics = proxy.metrics(activity.clone());
         let data_plane = DataPlane::new(proxy, data_plane.clone());
         let process = Process { settings, sockets, activity, snapshots, metrics, data_plane };
-        Ok(Self { process, control, dir, tickets, shared })
+        Ok(Self { process, state: Stateful { control, tickets }, dir, shared })
     }
 }

@@ -5,10 +5,11 @@ use std::{
     fs,
     io::ErrorKind,
     path::PathBuf,
+    pin::pin,
     time::{Duration, SystemTime},
 };
 
-use tokio::{task::spawn_blocking, time::interval};
+use tokio::{task::block_in_place, time::interval};
 use weir_control::{StateDir, write_private};
 use weir_proxy::{TicketKeys, TicketKeysError, Tickets};
 
@@ -53,25 +54,20 @@ impl TicketFile {
         Ok(opened)
     }
 
-    /// Rotates the keys when it is time, for ever.
-    pub(crate) async fn rotate(mut self) {
+    /// Rotates the keys when it is time, until `end`. The file is in the state directory, so it is
+    /// for the process to write that has the directory: after this has returned, nothing is written.
+    pub(crate) async fn rotate(mut self, end: impl Future<Output = ()>) -> Self {
+        let mut end = pin!(end);
         let mut looks = interval(LOOK);
         loop {
-            looks.tick().await;
+            tokio::select! {
+                biased;
+                () = &mut end => return self,
+                _ = looks.tick() => {}
+            }
             // The disk may take its time.
-            let looked = spawn_blocking(move || {
-                let looked = self.look(SystemTime::now());
-                (self, looked)
-            });
-            match looked.await {
-                Ok((this, Ok(()))) => self = this,
-                Ok((this, Err(error))) => {
-                    tracing::warn!(%error, "the ticket keys could not be rotated");
-                    self = this;
-                }
-                Err(error) => {
-                    return tracing::error!(%error, "the ticket keys are rotated no more");
-                }
+            if let Err(error) = block_in_place(|| self.look(SystemTime::now())) {
+                tracing::warn!(%error, "the ticket keys could not be rotated");
             }
         }
     }
@@ -133,6 +129,25 @@ mod tests {
         let third = open();
         assert_eq!(third.tickets.decrypt(&ticket), None);
         assert_eq!(fs::read_to_string(&file).unwrap(), third.keys.serialize());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nothing_is_written_once_the_directory_is_another_process_s() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(folder.path()).unwrap();
+        let file = folder.path().join("ticket.keys");
+        let mut opened = TicketFile::open(&dir, tickets()).unwrap();
+        fs::remove_file(&file).unwrap();
+        opened.saved = false;
+        let opened = opened.rotate(async {}).await;
+        assert!(!file.exists(), "it had ended before there was anything to do");
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let rotating = tokio::spawn(opened.rotate(async { drop(ended.await) }));
+        while !file.exists() {
+            tokio::task::yield_now().await;
+        }
+        drop(end);
+        assert!(rotating.await.unwrap().saved);
     }
 
     #[test]

@@ -118,7 +118,8 @@ async fn a_container_that_exits_at_once_is_told_at_once_with_its_last_words() {
     assert!(failure["log_tail"].to_string().contains("boom: cannot start"), "{failure:#}");
     let (status, page) = weir.get(&name, "/").await;
     assert_eq!(status, 503);
-    assert!(page.contains("exited with code 3"), "{page}");
+    assert!(page.contains("cannot be served") && !page.contains("code 3"), "{page}");
+    assert!(failure["message"].as_str().unwrap().contains("exited with code 3"), "{failure:#}");
 }
 
 #[tokio::test]
@@ -159,7 +160,7 @@ async fn an_engine_that_is_not_there_is_told_and_its_return_is_noticed() {
     assert_eq!(status, 201, "what is wanted can be said at any time: {app:#}");
     let hosts = wait_for("the engine to be missed", async || {
         let (_, hosts) = weir.api("GET", "/v1/hosts", None).await;
-        hosts["items"][0]["message"].as_str().map(str::to_owned)
+        hosts["items"][0]["status"]["message"].as_str().map(str::to_owned)
     });
     assert!(hosts.await.contains(&socket));
 
@@ -170,7 +171,7 @@ async fn an_engine_that_is_not_there_is_told_and_its_return_is_noticed() {
     relay.close();
     wait_for("the engine to be missed again", async || {
         let (_, hosts) = weir.api("GET", "/v1/hosts", None).await;
-        (hosts["items"][0]["state"] == "disconnected").then_some(())
+        (hosts["items"][0]["status"]["state"] == "suspect").then_some(())
     })
     .await;
     assert_eq!(weir.get(&name, "/").await.0, 200, "what runs serves on");

@@ -119,7 +119,9 @@ async fn upstreams_share_the_load_and_one_that_ends_fails_no_request() {
     two[1].end();
     weir.wait_for_phase("legacy", "failed").await;
     let (status, page) = web.get(&host, "/").await;
-    assert!(status == 503 && page.contains("no upstream passes its health check"), "{page}");
+    assert!(status == 503 && page.contains("cannot be served"), "{page}");
+    let (_, why) = weir.api("GET", &format!("/v1/hostnames/{host}/explain"), None).await;
+    assert!(why.to_string().contains("no upstream passes its health check"), "{why:#}");
 }
 
 #[tokio::test]

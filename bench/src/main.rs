@@ -16,6 +16,7 @@ mod report;
 mod server;
 mod site;
 mod wake;
+mod weir;
 
 use anyhow::ensure;
 use clap::{Parser, ValueEnum};

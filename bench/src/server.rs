@@ -1,22 +1,22 @@
 //! The real program on a state of its own, and the tests' web app behind it.
 
 use std::{
-    env, fs,
-    io::{BufRead, BufReader},
+    fs,
+    net::SocketAddr,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::ensure;
 use serde_json::{Value, json};
 
-const BASE: &str = "bench.weir.test";
+use crate::{site::DOMAIN, weir};
 
 pub(crate) struct Server {
     child: Child,
     dir: tempfile::TempDir,
-    https: u16,
-    admin: String,
+    https: SocketAddr,
+    admin: SocketAddr,
     token: String,
     image: String,
 }
@@ -26,36 +26,15 @@ impl Server {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let image = image()?;
         let dir = tempfile::tempdir()?;
-        let program = env::current_exe()?.with_file_name("weir");
-        let mut child = Command::new(&program)
-            .args(["serve", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0"])
-            .args(["--admin", "127.0.0.1:0", "--base-domain", BASE, "--log-level", "info"])
-            .env("WEIR_STATE_DIR", dir.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("{} cannot be started", program.display()))?;
-        let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
-        let mut address = |message: &str| -> anyhow::Result<String> {
-            for line in lines.by_ref() {
-                let event: Value = serde_json::from_str(&line?)?;
-                if event["message"] == message {
-                    return Ok(event["address"].as_str().unwrap_or_default().to_owned());
-                }
-            }
-            bail!("the server ended before `{message}`")
-        };
-        let https = address("https listens")?;
-        let admin = format!("http://{}", address("the admin API listens")?);
-        // The server must never wait for its log to be read.
-        std::thread::spawn(move || lines.for_each(drop));
-        let https = https.rsplit(':').next().context("no port")?.parse()?;
-        let token = fs::read_to_string(dir.path().join("admin.token"))?;
+        let mut child = weir::spawn(&mut weir::serve(dir.path(), weir::any())?, dir.path())?;
+        let [_, https, admin] = weir::listening(dir.path(), &mut child).await?;
+        let token = weir::token(dir.path())?;
         Ok(Self { child, dir, https, admin, token, image })
     }
 
     pub(crate) async fn api(&self, method: &str, path: &str, body: Value) -> anyhow::Result<Value> {
         let answer = reqwest::Client::new()
-            .request(method.parse()?, format!("{}{path}", self.admin))
+            .request(method.parse()?, format!("http://{}{path}", self.admin))
             .bearer_auth(&self.token)
             .json(&body)
             .send()
@@ -91,16 +70,16 @@ impl Server {
     }
 
     pub(crate) fn client(&self, app: &str) -> anyhow::Result<reqwest::Client> {
-        let pem = fs::read(self.dir.path().join("ca.pem"))?;
+        let pem = fs::read(weir::roots(self.dir.path()))?;
         let client = reqwest::Client::builder()
             .tls_certs_only([reqwest::Certificate::from_pem(&pem)?])
-            .resolve(&format!("{app}.{BASE}"), ([127, 0, 0, 1], self.https).into())
+            .resolve(&format!("{app}.{DOMAIN}"), self.https)
             .no_proxy();
         Ok(client.build()?)
     }
 
     pub(crate) fn url(&self, app: &str) -> String {
-        format!("https://{app}.{BASE}:{}/", self.https)
+        format!("https://{app}.{DOMAIN}:{}/", self.https.port())
     }
 }
 

@@ -10,8 +10,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    App, AppName, HostName, InstanceId, Moment, PortMapping, Resources, RestartPolicy, Shard,
-    ShardName, Source, Volume,
+    App, AppName, Host, HostName, Moment, PortMapping, Resources, RestartPolicy, Shard, ShardName,
+    Source, Volume,
 };
 
 /// The part of an app that a container is made from. Two equal templates make equal containers; a
@@ -246,34 +246,39 @@ impl DesiredApp {
     pub fn deployment(&self, number: u64) -> Option<&Deployment> {
         self.deployments.iter().find(|d| d.number == number)
     }
-
-    /// The instances of the target, in order.
-    pub fn instances(&self) -> impl Iterator<Item = InstanceId> {
-        self.target().into_iter().flat_map(|target| self.instances_of(target.number))
-    }
-
-    /// The instances of a deployment, in order.
-    pub fn instances_of(&self, deployment: u64) -> impl Iterator<Item = InstanceId> {
-        let app = &self.app.name;
-        let of = move |ordinal| {
-            let host = HostName::local();
-            InstanceId { app: app.clone(), deployment, ordinal, host }
-        };
-        (0..self.app.instances).map(of)
-    }
 }
 
 /// Everything as meant, at one revision of the store. Cheap to clone.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Desired {
     pub revision: u64,
     pub apps: imbl::OrdMap<AppName, Arc<DesiredApp>>,
     pub shards: imbl::OrdMap<ShardName, Arc<Shard>>,
+    /// The machine that Weir runs on is always one of them.
+    pub hosts: imbl::OrdMap<HostName, Arc<Host>>,
     /// Apps whose specs cannot be read, as after a step back to an older Weir. What runs of them is
     /// left alone: to be unreadable is not to be deleted.
     pub unreadable: BTreeSet<AppName>,
     /// The same of shards.
     pub unreadable_shards: BTreeSet<ShardName>,
+    /// The same of hosts.
+    pub unreadable_hosts: BTreeSet<HostName>,
+}
+
+impl Default for Desired {
+    /// Nothing, on the machine that Weir runs on.
+    fn default() -> Self {
+        let local = Host::local();
+        Self {
+            revision: 0,
+            apps: imbl::OrdMap::new(),
+            shards: imbl::OrdMap::new(),
+            hosts: [(local.name.clone(), Arc::new(local))].into_iter().collect(),
+            unreadable: BTreeSet::new(),
+            unreadable_shards: BTreeSet::new(),
+            unreadable_hosts: BTreeSet::new(),
+        }
+    }
 }
 
 impl Desired {

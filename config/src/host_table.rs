@@ -1,12 +1,13 @@
 //! A map from host names for many readers and a writer that changes a few of very many.
 
-use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
+use std::{hash::BuildHasher, sync::Arc};
 
 use foldhash::fast::RandomState;
+use hashbrown::{HashTable, hash_table::Entry};
 
 use crate::Hostname;
 
-type Part<T> = HashMap<Hostname, T, RandomState>;
+type Part<T> = HashTable<(Hostname, T)>;
 
 /// Parts of the map. A change copies the part that it is in and the list of parts, and shares the
 /// others with the map that it was made from: with 100,000 names that is some 400 entries. A
@@ -26,15 +27,17 @@ pub(crate) struct HostTable<T> {
 
 impl<T> Default for HostTable<T> {
     fn default() -> Self {
-        let hasher = RandomState::default();
-        let empty = Arc::new(Part::with_hasher(hasher.clone()));
-        Self { parts: std::iter::repeat_n(empty, PARTS).collect(), hasher, len: 0 }
+        let empty = Arc::new(Part::new());
+        let parts = std::iter::repeat_n(empty, PARTS).collect();
+        Self { parts, hasher: RandomState::default(), len: 0 }
     }
 }
 
 impl<T: Clone> HostTable<T> {
     pub(crate) fn get(&self, host: &str) -> Option<&T> {
-        self.parts[self.part(host)].get(host)
+        let hash = self.hasher.hash_one(host);
+        let found = self.parts[part(hash)].find(hash, |(name, _)| **name == *host);
+        found.map(|(_, value)| value)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -42,24 +45,35 @@ impl<T: Clone> HostTable<T> {
     }
 
     pub(crate) fn insert(&mut self, host: Hostname, value: T) {
-        let former = self.part_mut(&host).insert(host, value);
-        self.len += usize::from(former.is_none());
+        let hash = self.hasher.hash_one(&*host);
+        let Self { parts, hasher, len } = self;
+        let rehash = |(name, _): &(Hostname, T)| hasher.hash_one(&**name);
+        match part_mut(parts, hash).entry(hash, |(name, _)| *name == host, rehash) {
+            Entry::Occupied(mut former) => former.get_mut().1 = value,
+            Entry::Vacant(place) => {
+                place.insert((host, value));
+                *len += 1;
+            }
+        }
     }
 
     pub(crate) fn remove(&mut self, host: &str) {
-        let former = self.part_mut(host).remove(host);
-        self.len -= usize::from(former.is_some());
+        let hash = self.hasher.hash_one(host);
+        let part = part_mut(&mut self.parts, hash);
+        if let Ok(former) = part.find_entry(hash, |(name, _)| **name == *host) {
+            former.remove();
+            self.len -= 1;
+        }
     }
+}
 
-    fn part(&self, host: &str) -> usize {
-        // Bits from the middle: within a part, the low ones choose the place and the high ones tell
-        // its neighbours apart. Were they the same in all of a part, each look-up would compare
-        // with many names.
-        (self.hasher.hash_one(host) >> 32) as usize % PARTS
-    }
+fn part(hash: u64) -> usize {
+    // Bits from the middle: within a part, the low ones choose the place and the high ones tell
+    // its neighbours apart. Were they the same in all of a part, each look-up would compare with
+    // many names.
+    (hash >> 32) as usize % PARTS
+}
 
-    fn part_mut(&mut self, host: &str) -> &mut Part<T> {
-        let part = self.part(host);
-        Arc::make_mut(&mut Arc::make_mut(&mut self.parts)[part])
-    }
+fn part_mut<T: Clone>(parts: &mut Arc<[Arc<Part<T>>]>, hash: u64) -> &mut Part<T> {
+    Arc::make_mut(&mut Arc::make_mut(parts)[part(hash)])
 }

@@ -7,11 +7,13 @@
 
 mod activity;
 mod app;
+mod client_key;
 mod clock;
 mod decode;
 mod deployment;
 mod document;
 mod hash;
+mod host;
 mod host_table;
 mod instance;
 mod last_good;
@@ -38,12 +40,14 @@ pub use app::{
     App, Gates, HealthCheck, PortMapping, Probe, Resources, RestartPolicy, Rollout, SleepPolicy,
     Source, Volume,
 };
+pub use client_key::ClientKey;
 pub use clock::Moment;
 pub use decode::decode;
 pub use deployment::{
     Cause, Contention, Deployment, DeploymentState, Desired, DesiredApp, Ending, Template,
 };
 pub use document::{Document, parse_documents};
+pub use host::{Capacity, Disconnect, Engine, Host, Placement, Ssh, has_labels};
 pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
 pub use last_good::LastGood;
 pub use manifest::Manifest;
@@ -58,12 +62,14 @@ pub use settings::{LogFormat, Settings, SettingsSpec};
 pub use shard::{Member, Shard};
 pub use snapshot::{AppRoute, Certificate, RouteState, Snapshot};
 pub use spec::{
-    AppManifest, AppSpec, BalanceSpec, ClientAuthSpec, HashAlgorithm, HealthSpec, LimitsSpec,
-    MemberSpec, OutlierSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec,
+    AppManifest, AppSpec, BalanceSpec, CapacitySpec, ClientAuthSpec, DisconnectSpec, EngineSshSpec,
+    EngineTlsSpec, HashAlgorithm, HealthSpec, HostManifest, HostSpec, LimitsSpec, MemberSpec,
+    OutlierSpec, PlacementSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec,
     RetriesSpec, RolloutSpec, ShardManifest, ShardSpec, SleepSpec, Strategy, TimeoutsSpec,
     UpstreamProtocol, UpstreamSpec, UpstreamTlsSpec,
 };
 pub use traffic::{
-    ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream, UpstreamTls,
+    Authorities, ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream,
+    UpstreamTls,
 };
 pub use units::{Memory, Span};

@@ -2,17 +2,20 @@
 
 use serde_json::Value;
 
-use crate::{App, AppManifest, Hostname, Problem, Problems, Shard, ShardManifest};
+use crate::{
+    App, AppManifest, Host, HostManifest, Hostname, Problem, Problems, Shard, ShardManifest,
+};
 
 /// What one document of a file says, as it is written and as it is meant.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Manifest {
     App(Box<(AppManifest, App)>),
     Shard(Box<(ShardManifest, Shard)>),
+    Host(Box<(HostManifest, Host)>),
 }
 
 /// The kinds of documents there are.
-const KINDS: [&str; 2] = ["App", "Shard"];
+const KINDS: [&str; 3] = ["App", "Shard", "Host"];
 
 impl Manifest {
     /// Reads a document by its kind and checks it.
@@ -22,6 +25,7 @@ impl Manifest {
     pub fn read(value: Value, base_domain: &Hostname) -> Result<Self, Problems> {
         match value.get("kind").and_then(Value::as_str) {
             Some("Shard") => Shard::read(value).map(|read| Self::Shard(Box::new(read))),
+            Some("Host") => Host::read(value).map(|read| Self::Host(Box::new(read))),
             Some(kind) if !KINDS.contains(&kind) => {
                 let message =
                     format!("`{kind}` is not a known kind; known are {}", KINDS.join(", "));
@@ -35,6 +39,7 @@ impl Manifest {
         match self {
             Self::App(app) => &app.0.name,
             Self::Shard(shard) => &shard.0.name,
+            Self::Host(host) => &host.0.name,
         }
     }
 }

@@ -159,6 +159,11 @@ impl Hostname {
     pub fn wildcard(&self) -> Self {
         Self(format!("*.{self}").into())
     }
+
+    /// Of a wildcard, the name that it is below.
+    pub(crate) fn above_wildcard(&self) -> Option<Self> {
+        Some(Self(self.0.strip_prefix("*.")?.into()))
+    }
 }
 
 impl FromStr for Hostname {

@@ -43,7 +43,7 @@ pub struct ProxySettings {
     /// For the PROXY header and the TLS handshake together.
     pub handshake_timeout: Duration,
     /// For a request's header to arrive, from its first byte to its last. A new connection has the
-    /// same time to send it all.
+    /// same time to send it all. At most a minute.
     pub header_timeout: Duration,
     /// A connection without a request is closed after so long.
     pub idle_timeout: Duration,
@@ -130,8 +130,9 @@ impl ProxySpec {
         let trusted_proxies = networks("trusted_proxies", self.trusted_proxies);
         let mut timeout = |field: &str, written: Option<Span>, default: Duration| {
             let value = written.map_or(default, |span| span.0);
-            if value < Duration::from_millis(1) || value > MAX_TIMEOUT {
-                let message = "write a time from 1ms to 1h";
+            let max = if field == "header_timeout" { MAX_HEADER_TIMEOUT } else { MAX_TIMEOUT };
+            if value < Duration::from_millis(1) || value > max {
+                let message = format!("write a time from 1ms to {}", Span(max));
                 problems.push(Problem::new(format!("/proxy/{field}"), "out_of_range", message));
             }
             value
@@ -171,6 +172,9 @@ impl ProxySpec {
         }
     }
 }
+
+/// Pingora waits no longer for the first request of a connection, and takes no other word for it.
+const MAX_HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longer is no limit any more, and a mistake.
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);

@@ -1,8 +1,11 @@
 //! The one published value: who may swap it, who may read it, and how a request holds on to it.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{Ordering::SeqCst, fence},
+};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use crate::{AppRoute, Endpoint, EndpointLease, Lease, Pool, RouteState, Snapshot};
@@ -87,12 +90,25 @@ impl Snapshots {
         let mut snapshot = self.current.load();
         loop {
             let decision = decide(&snapshot, host, path, &pick);
-            let newest = self.current.load();
-            if newest.generation == snapshot.generation {
-                return Admission { generation: snapshot.generation, decision };
+            match self.second_look(snapshot.generation) {
+                None => return Admission { generation: snapshot.generation, decision },
+                Some(newer) => snapshot = newer,
             }
-            snapshot = newest;
         }
+    }
+
+    /// Whether another generation than this is served by now. To be asked by those who have counted
+    /// themselves in flight on what they found in it: if it is, their count may have come too late,
+    /// and they must begin again.
+    pub fn has_newer(&self, generation: u64) -> bool {
+        self.second_look(generation).is_some()
+    }
+
+    fn second_look(&self, generation: u64) -> Option<Guard<Arc<Snapshot>>> {
+        // For all counters that were counted up before; see `InFlight` in `activity`.
+        fence(SeqCst);
+        let newest = self.current.load();
+        (newest.generation != generation).then_some(newest)
     }
 }
 
@@ -151,7 +167,13 @@ pub enum Decision {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering::Relaxed},
+        time::{Duration, Instant},
+    };
+
     use super::*;
+    use crate::{Activity, AppName, Backends, Balance, EndpointId, MemberId, MemberOf, Moment};
 
     fn generation(generation: u64) -> Snapshot {
         Snapshot::empty(generation, 0, Arc::new([]))
@@ -172,5 +194,78 @@ mod tests {
         publisher.publish(next).unwrap();
         assert_eq!(waiting.await.unwrap(), 6);
         assert_eq!(snapshots.current().generation, 6);
+        assert!(snapshots.has_newer(5) && !snapshots.has_newer(6));
+    }
+
+    fn serving(generation: u64, state: RouteState, activity: &Activity) -> Arc<Snapshot> {
+        let mut snapshot = self::generation(generation);
+        let (wake_timeout, queue) = AppRoute::wait_of(None);
+        let app: AppName = "blog".parse().unwrap();
+        snapshot.insert(AppRoute {
+            activity: activity.app(&app),
+            app,
+            hostnames: vec!["blog.com".parse().unwrap()],
+            state,
+            policy: Arc::default(),
+            wake_timeout,
+            queue,
+        });
+        Arc::new(snapshot)
+    }
+
+    #[test]
+    fn nobody_is_on_an_endpoint_that_is_published_no_more_and_has_nothing_in_flight() {
+        let activity = Activity::default();
+        let id = EndpointId::Member(MemberId {
+            of: MemberOf::App("blog".parse().unwrap()),
+            name: "one".parse().unwrap(),
+        });
+        let endpoint = Endpoint {
+            activity: activity.endpoint(&id),
+            id,
+            address: ([127, 0, 0, 1], 80).into(),
+            weight: 1,
+            ready_since: Moment(0),
+        };
+        let counters = endpoint.activity.clone();
+        let pool = Arc::new(Pool::new(vec![endpoint], Balance::default()));
+        let with = RouteState::Serving(Backends::Own(pool));
+        let (mut publisher, snapshots) = channel(generation(0));
+        let (is_stopped, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+        let requests = || {
+            let mut forwarded = 0;
+            while !is_over.load(Relaxed) {
+                let admission =
+                    snapshots.admit("blog.com", "/", |_, pool| pool.endpoints().first());
+                if let Decision::Forward { .. } = &admission.decision {
+                    assert!(!is_stopped.load(SeqCst), "a request is on a stopped instance");
+                    forwarded += 1;
+                }
+            }
+            forwarded
+        };
+        std::thread::scope(|scope| {
+            let clients = [(); 3].map(|()| scope.spawn(requests));
+            let (begun, mut round) = (Instant::now(), 0);
+            // With the second look left out, this fails within one.
+            while begun.elapsed() < Duration::from_secs(3) {
+                let mut publish = |generation, state: &RouteState| {
+                    publisher.publish(serving(generation, state.clone(), &activity)).unwrap();
+                };
+                publish(2 * round + 1, &with);
+                std::thread::yield_now();
+                publish(2 * round + 2, &RouteState::Starting);
+                while counters.in_flight() > 0 {
+                    std::thread::yield_now();
+                }
+                is_stopped.store(true, SeqCst);
+                std::thread::yield_now();
+                is_stopped.store(false, SeqCst);
+                round += 1;
+            }
+            is_over.store(true, Relaxed);
+            let forwarded: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+            assert!(forwarded > 0);
+        });
     }
 }

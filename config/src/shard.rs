@@ -1,12 +1,12 @@
 //! Shards as they are meant: members that share a load.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Balance, HealthCheck, MemberName, Problem, Problems, ShardManifest, ShardName, app,
+    Balance, HealthCheck, MemberName, Problem, Problems, ShardManifest, ShardName, Upstream, app,
     decode::decode_partly, spec::MemberSpec,
 };
 
@@ -15,6 +15,8 @@ use crate::{
 pub struct Shard {
     pub name: ShardName,
     pub members: Vec<Member>,
+    /// Labels of its hosts; without any it has none.
+    pub hosts: BTreeMap<String, String>,
     pub balance: Balance,
     pub health: HealthCheck,
 }
@@ -62,11 +64,16 @@ impl Shard {
             problems.push(Problem::new("/kind", "unknown_kind", message));
         }
         let name = problems.take("/name", "bad_name", manifest.name.parse::<ShardName>());
-        let members = members("/spec/members", &spec.members, &mut problems);
+        let members = match spec.members.as_slice() {
+            [] if !spec.hosts.is_empty() => Vec::new(),
+            written => members("/spec/members", written, &mut problems),
+        };
         let balance = app::balance("/spec/balance", &spec.balance, &mut problems);
-        let health = app::health("/spec/health", &spec.health, &mut problems);
+        // Its apps may speak to its members differently; plain HTTP/1.1 is what they have in common.
+        let upstream = Upstream::default();
+        let health = app::health("/spec/health", &spec.health, &upstream, &mut problems);
         let Some(name) = name else { return Err(problems) };
-        problems.or_value(Self { name, members, balance, health })
+        problems.or_value(Self { name, members, hosts: spec.hosts.clone(), balance, health })
     }
 }
 

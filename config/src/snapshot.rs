@@ -22,7 +22,8 @@ pub struct Snapshot {
     apps: imbl::OrdMap<AppName, Arc<AppRoute>>,
     shards: imbl::OrdMap<ShardName, Arc<Pool>>,
     hosts: HostTable<HostRoutes>,
-    /// Apart from `hosts`, because they are few, and most names are not below one.
+    /// By the name that they are below. Apart from `hosts`, because they are few, and most names
+    /// are not below one.
     wildcards: HostTable<HostRoutes>,
 }
 
@@ -62,18 +63,12 @@ impl Snapshot {
         if self.wildcards.len() == 0 {
             return None;
         }
-        // `*.` and the rest of the name, built in place: a look-up allocates nothing.
-        let mut pattern = [0u8; 255];
-        pattern[0] = b'*';
         let mut rest = host;
-        while let Some(dot) = rest.find('.') {
-            let suffix = &rest.as_bytes()[dot..];
-            pattern.get_mut(1..=suffix.len())?.copy_from_slice(suffix);
-            let key = std::str::from_utf8(&pattern[..=suffix.len()]).ok()?;
-            if let Some(found) = self.wildcards.get(key).and_then(&find) {
+        while let Some((_, above)) = rest.split_once('.') {
+            if let Some(found) = self.wildcards.get(above).and_then(&find) {
                 return Some(found);
             }
-            rest = &rest[dot + 1..];
+            rest = above;
         }
         None
     }
@@ -150,30 +145,34 @@ impl Snapshot {
     }
 
     fn bind(&mut self, hostname: &HostPath, route: &Arc<AppRoute>) {
-        let table = self.table(&hostname.host);
-        let routes = match table.get(&hostname.host) {
+        let (table, name) = self.place(&hostname.host);
+        let routes = match table.get(&name) {
             None => HostRoutes::default(),
             Some(routes) => routes.without(hostname),
         };
-        table.insert(hostname.host.clone(), routes.with(hostname, route));
+        table.insert(name, routes.with(hostname, route));
     }
 
     /// Takes a name from an app; one that moved to another app meanwhile is that app's.
     fn unbind(&mut self, hostname: &HostPath, app: &AppName) {
-        let table = self.table(&hostname.host);
-        let Some(routes) = table.get(&hostname.host) else { return };
+        let (table, name) = self.place(&hostname.host);
+        let Some(routes) = table.get(&name) else { return };
         if routes.owner(hostname).is_none_or(|route| route.app != *app) {
             return;
         }
         let rest = routes.without(hostname);
         match rest.is_empty() {
-            true => table.remove(&hostname.host),
-            false => table.insert(hostname.host.clone(), rest),
+            true => table.remove(&name),
+            false => table.insert(name, rest),
         }
     }
 
-    fn table(&mut self, hostname: &Hostname) -> &mut HostTable<HostRoutes> {
-        if hostname.starts_with('*') { &mut self.wildcards } else { &mut self.hosts }
+    /// Where the routes of a host name are, and by which name.
+    fn place(&mut self, hostname: &Hostname) -> (&mut HostTable<HostRoutes>, Hostname) {
+        match hostname.above_wildcard() {
+            Some(above) => (&mut self.wildcards, above),
+            None => (&mut self.hosts, hostname.clone()),
+        }
     }
 }
 
@@ -340,7 +339,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Activity;
+    use crate::{Activity, Authorities};
 
     fn route(app: &str, hostnames: &[&str]) -> AppRoute {
         let app: AppName = app.parse().unwrap();
@@ -420,7 +419,8 @@ mod tests {
     #[test]
     fn one_app_that_asks_for_certificates_asks_for_the_whole_host_name() {
         let asking = |name: &str, hostnames: &[&str]| {
-            let client_auth = Some(ClientAuth { roots: Arc::new([]), optional: false });
+            let client_auth =
+                Some(ClientAuth { roots: Authorities::from_iter([]), optional: false });
             let policy = Arc::new(TrafficPolicy { client_auth, ..TrafficPolicy::default() });
             AppRoute { policy, ..route(name, hostnames) }
         };

@@ -1,6 +1,10 @@
 //! How requests for an app are treated on their way, as it is meant.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +29,8 @@ impl Default for TrafficPolicy {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// How an app's instances are reached, by requests and by health checks alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Upstream {
     pub protocol: UpstreamProtocol,
     pub tls: Option<UpstreamTls>,
@@ -35,8 +40,8 @@ pub struct Upstream {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct UpstreamTls {
     pub server_name: Hostname,
-    /// DER certificates of the trusted authorities; the public ones when `None`.
-    pub roots: Option<Arc<[Arc<[u8]>]>>,
+    /// The trusted authorities; the public ones when `None`.
+    pub roots: Option<Authorities>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +94,47 @@ pub struct Rate {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientAuth {
-    /// DER certificates of the authorities.
-    pub roots: Arc<[Arc<[u8]>]>,
+    pub roots: Authorities,
     pub optional: bool,
+}
+
+/// The DER certificates of authorities. They are hashed when they are read, so that a request,
+/// which uses a connection again only where the same ones are trusted, does not hash them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Arc<[Arc<[u8]>]>", into = "Arc<[Arc<[u8]>]>")]
+pub struct Authorities {
+    hash: u64,
+    certificates: Arc<[Arc<[u8]>]>,
+}
+
+impl Authorities {
+    pub fn certificates(&self) -> &Arc<[Arc<[u8]>]> {
+        &self.certificates
+    }
+}
+
+impl From<Arc<[Arc<[u8]>]>> for Authorities {
+    fn from(certificates: Arc<[Arc<[u8]>]>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        certificates.hash(&mut hasher);
+        Self { hash: hasher.finish(), certificates }
+    }
+}
+
+impl FromIterator<Arc<[u8]>> for Authorities {
+    fn from_iter<I: IntoIterator<Item = Arc<[u8]>>>(certificates: I) -> Self {
+        certificates.into_iter().collect::<Arc<[_]>>().into()
+    }
+}
+
+impl From<Authorities> for Arc<[Arc<[u8]>]> {
+    fn from(authorities: Authorities) -> Self {
+        authorities.certificates
+    }
+}
+
+impl Hash for Authorities {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.hash.hash(state);
+    }
 }

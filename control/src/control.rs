@@ -8,12 +8,13 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use weir_config::{Activity, Certificate, Desired, Hostname, Moment, Publisher, Snapshots};
+use weir_config::{Activity, Certificate, Desired, Host, Hostname, Moment, Publisher, Snapshots};
 use weir_deploy::Provider;
 
 use crate::{
     api::{self, ApiState},
-    authority, engine,
+    authority,
+    engines::{Connect, Engines},
     event::{DesiredChange, Event},
     executor::Executor,
     feed,
@@ -77,7 +78,7 @@ pub struct Opened {
     options: Options,
     store: Store,
     desired: Desired,
-    provider: Arc<dyn Provider>,
+    connect: Connect,
 }
 
 impl Control {
@@ -94,22 +95,23 @@ impl Control {
         self.publisher
     }
 
-    /// Opens the store. `provider` makes the engine's adapter for a cluster's identity.
+    /// Opens the store. `provider` makes the adapter of a host's engine for a cluster's identity.
     ///
     /// # Errors
     /// When the store cannot be opened, or a file of the state directory cannot be written.
     pub async fn open<P: Provider>(
         &self,
         options: Options,
-        provider: impl FnOnce(&str) -> P,
+        provider: impl Fn(&Host, &str) -> P + Send + Sync + 'static,
     ) -> Result<Opened, ControlError> {
         let has_traffic = self.snapshots.current().apps().next().is_some();
         options.metrics.register(self.hints.metric()).map_err(ControlError::Metrics)?;
         let store = open_store(&options.dir, &options.base_domain, has_traffic).await?;
         token::ensure_admin(&options.dir, &store).await?;
         let desired = store.desired().await?;
-        let provider: Arc<dyn Provider> = Arc::new(provider(store.cluster_id()));
-        Ok(Opened { options, store, desired, provider })
+        let cluster = store.cluster_id().to_owned();
+        let connect = move |host: &Host| Arc::new(provider(host, &cluster)) as Arc<dyn Provider>;
+        Ok(Opened { options, store, desired, connect: Connect(Arc::new(connect)) })
     }
 
     /// Observes, plans and executes until `shutdown` ends. Then nothing is changed any more, in the
@@ -122,7 +124,7 @@ impl Control {
         opened: Opened,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, ControlError> {
-        let Opened { options, store, desired, provider } = opened;
+        let Opened { options, store, desired, connect } = opened;
         let Options { dir, base_domain, certificates, admin, metrics, https_port, https } = options;
         let (events, received) = mpsc::channel(EVENT_QUEUE);
         self.hints.lead_to(&events);
@@ -133,9 +135,12 @@ impl Control {
             desired: desired.clone(),
             observed: observed.clone(),
         }));
-        let executor = Executor::new(provider.clone(), self.activity.clone(), &events);
+        let executor = Executor::new(self.activity.clone(), &events);
+        let engines = Engines::new(connect, &events);
+        let providers = engines.providers.clone();
         let (recorder, decisions) = mpsc::channel(recorder::QUEUE);
         let mut reactor = Reactor {
+            engines,
             executor: executor.clone(),
             probers: Probers::new(&events),
             public_checks: PublicChecks::new(https, &events),
@@ -159,7 +164,6 @@ impl Control {
         let saver = saver::keep_last_good(self.snapshots.clone(), last_good_file, saver_stops);
         let saver = tokio::spawn(saver);
         let mut tasks = JoinSet::new();
-        tasks.spawn(engine::watch(provider.clone(), events.clone()));
         tasks.spawn(recorder::record(store.clone(), decisions, events.clone()));
         tasks.spawn(feed::follow(store.clone(), desired.revision, events.clone()));
         let address = admin.local_addr().map_err(ControlError::Api)?;
@@ -175,7 +179,7 @@ impl Control {
             world,
             activity: self.activity.clone(),
             events,
-            provider,
+            providers,
             base_domain,
             metrics,
             https_port,

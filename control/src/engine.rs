@@ -1,14 +1,14 @@
 //! Watches a host's engine: subscribe, then list, then follow; and list anew now and then, so that
 //! correctness never depends on an event.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
-use weir_config::{InstanceId, Moment};
+use weir_config::{Host, InstanceId, Moment};
 use weir_deploy::{ContainerEvent, Provider, ProviderError};
 
 use crate::event::{Death, Event};
@@ -16,7 +16,8 @@ use crate::event::{Death, Event};
 /// How often everything is listed though the events flow.
 const RESYNC: Duration = Duration::from_secs(30);
 /// Between two tries to reach an engine that is down: asking a socket costs next to nothing, and
-/// after a restart of the engine its containers may have other addresses.
+/// after a restart of the engine its containers may have other addresses. One that is far away is
+/// not asked more often than it is when it answers.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_millis(500);
 /// The last lines of a process that died, for whoever has to find out why.
@@ -24,51 +25,81 @@ const LOG_TAIL: usize = 20;
 const LOG_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs until the loop is gone.
-pub(crate) async fn watch(provider: Arc<dyn Provider>, events: mpsc::Sender<Event>) {
+pub(crate) async fn watch(
+    host: Arc<Host>,
+    provider: Arc<dyn Provider>,
+    events: mpsc::Sender<Event>,
+) {
+    let longest = match host.name.is_local() {
+        true => LONGEST_RETRY,
+        false => host.disconnect.interval(),
+    };
     let mut retry = FIRST_RETRY;
     let mut last_error = None;
     while !events.is_closed() {
-        match follow(&provider, &events, &mut retry).await {
-            Ok(()) => tracing::warn!("the engine ended its stream of events; subscribing again"),
+        match follow(&host, &provider, &events, &mut retry).await {
+            Ok(()) => {
+                tracing::warn!(host = %host.name, "the engine ended its stream of events; subscribing again")
+            }
             Err(error) => {
                 // An engine that stays away is told once, not every few seconds.
                 if last_error.replace(error.clone()).as_ref() != Some(&error) {
-                    tracing::warn!(%error, "the engine is out of reach; trying again");
+                    tracing::warn!(host = %host.name, %error, "the engine is out of reach; trying again");
                 }
-                if events.send(Event::EngineDown(error)).await.is_err() {
+                let host = host.name.clone();
+                if events.send(Event::EngineDown { host, error }).await.is_err() {
                     return;
                 }
             }
         }
         sleep(retry).await;
-        retry = (retry * 2).min(LONGEST_RETRY);
+        retry = (retry * 2).min(longest);
     }
 }
 
 async fn follow(
+    host: &Host,
     provider: &Arc<dyn Provider>,
     events: &mpsc::Sender<Event>,
     retry: &mut Duration,
 ) -> Result<(), ProviderError> {
-    let info = provider.info().await?;
-    let mut changes = provider.events().await?;
+    let interval = host.disconnect.interval();
+    let limit = interval * 2;
+    let info = within(limit, provider.info()).await?;
+    let mut changes = within(limit, provider.events()).await?;
     *retry = FIRST_RETRY;
     loop {
         let began = Moment::now();
         let listing = provider.list().await?;
-        let listed = Event::EngineListed { info: info.clone(), listing, began };
+        let listed =
+            Event::EngineListed { host: host.name.clone(), info: info.clone(), listing, began };
         if events.send(listed).await.is_err() {
             return Ok(());
         }
         let resync_at = Instant::now() + RESYNC;
-        while let Ok(change) = timeout_at(resync_at, changes.next()).await {
-            match change {
-                Some(Ok(change)) => look(provider.clone(), change, events.clone()),
-                Some(Err(error)) => return Err(error),
-                None => return Ok(()),
+        while Instant::now() < resync_at {
+            // A connection that is cut off says nothing, so it has to be asked for.
+            match timeout(interval, changes.next()).await {
+                Ok(Some(Ok(change))) => look(provider.clone(), change, events.clone()),
+                Ok(Some(Err(error))) => return Err(error),
+                Ok(None) => return Ok(()),
+                Err(_) => {
+                    within(limit, provider.ping()).await?;
+                    if events.send(Event::EngineAnswered(host.name.clone())).await.is_err() {
+                        return Ok(());
+                    }
+                }
             }
         }
     }
+}
+
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, ProviderError>>,
+) -> Result<T, ProviderError> {
+    let in_time = timeout(limit, call).await;
+    in_time.unwrap_or(Err(ProviderError::TimedOut { call: "asking whether it is there", limit }))
 }
 
 /// Looks at a container that something happened to, and tells what it is now and why it died.

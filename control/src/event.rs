@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::oneshot;
 use weir_config::{
-    AppName, Certificate, Desired, DesiredApp, EndpointId, InstanceId, Moment, Shard, ShardName,
-    SleepLevel,
+    AppName, Certificate, Desired, DesiredApp, EndpointId, Host, HostName, InstanceId, Moment,
+    Shard, ShardName, SleepLevel,
 };
 use weir_deploy::{Container, EngineInfo, Listing, ProviderError};
 
@@ -15,13 +15,19 @@ use crate::{action::Action, subject::Subject, transition::Stage};
 pub(crate) enum Event {
     /// The store has changed.
     Desired(DesiredChange),
-    /// Every container there is, from a look that began at `began`.
+    /// Every container there is on a host, from a look that began at `began`.
     EngineListed {
+        host: HostName,
         info: EngineInfo,
         listing: Listing,
         began: Moment,
     },
-    EngineDown(ProviderError),
+    /// A host's engine has answered, with nothing to tell.
+    EngineAnswered(HostName),
+    EngineDown {
+        host: HostName,
+        error: ProviderError,
+    },
     /// One container, from a look that began at `began`.
     ContainerSeen {
         instance: InstanceId,
@@ -48,6 +54,8 @@ pub(crate) enum Event {
     WakeWanted(AppName),
     /// An operator wants the app asleep.
     SleepWanted(AppName, SleepLevel),
+    /// An operator wants the instances of these on the hosts that they would be dealt to.
+    ConvergeWanted(Vec<AppName>),
     /// Somebody wants to know whether the loop goes round.
     Pulse(oneshot::Sender<()>),
     /// What came of a request through the public route; told when it is another than before.
@@ -79,20 +87,34 @@ pub(crate) struct DesiredChange {
     pub(crate) revision: u64,
     /// Whether this is all there is.
     pub(crate) whole: bool,
+    pub(crate) hosts: Vec<(HostName, Option<Arc<Host>>)>,
     pub(crate) shards: Vec<(ShardName, Option<Arc<Shard>>)>,
     pub(crate) apps: Vec<(AppName, Option<Arc<DesiredApp>>)>,
     /// See [`Desired::unreadable`].
     pub(crate) unreadable: BTreeSet<AppName>,
     pub(crate) unreadable_shards: BTreeSet<ShardName>,
+    pub(crate) unreadable_hosts: BTreeSet<HostName>,
 }
 
 impl DesiredChange {
     /// All there is.
     pub(crate) fn whole(desired: Desired) -> Self {
-        let Desired { revision, apps, shards, unreadable, unreadable_shards } = desired;
+        let Desired { revision, apps, shards, hosts, .. } = desired;
+        let hosts = hosts.into_iter().map(|(name, host)| (name, Some(host))).collect();
         let shards = shards.into_iter().map(|(name, shard)| (name, Some(shard))).collect();
         let apps = apps.into_iter().map(|(name, app)| (name, Some(app))).collect();
-        Self { revision, whole: true, shards, apps, unreadable, unreadable_shards }
+        let (unreadable, unreadable_shards) = (desired.unreadable, desired.unreadable_shards);
+        let unreadable_hosts = desired.unreadable_hosts;
+        Self {
+            revision,
+            whole: true,
+            hosts,
+            shards,
+            apps,
+            unreadable,
+            unreadable_shards,
+            unreadable_hosts,
+        }
     }
 
     /// What it is about.

@@ -7,7 +7,7 @@ use tokio::{
     time::{Duration, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use weir_config::{Activity, EndpointId, Moment};
+use weir_config::{Activity, EndpointId, HostName, Moment};
 use weir_deploy::{Container, ContainerState, Provider, ProviderError};
 
 use crate::{
@@ -28,41 +28,74 @@ const THAWS: usize = 32;
 /// planned again when there is room, if it is still right then.
 #[derive(Clone, Debug)]
 pub(crate) struct Executor {
-    provider: Arc<dyn Provider>,
+    /// Of each host, so that one whose engine hangs holds up no other.
+    lanes: imbl::OrdMap<HostName, Lanes>,
     activity: Arc<Activity>,
     events: mpsc::WeakSender<Event>,
-    creates: Arc<Semaphore>,
-    ends: Arc<Semaphore>,
-    starts: Arc<Semaphore>,
-    thaws: Arc<Semaphore>,
     under_way: TaskTracker,
     abandoned: CancellationToken,
 }
 
+/// One host's engine, and what it may be asked at once.
+#[derive(Clone, Debug)]
+struct Lanes {
+    provider: Arc<dyn Provider>,
+    creates: Arc<Semaphore>,
+    ends: Arc<Semaphore>,
+    starts: Arc<Semaphore>,
+    thaws: Arc<Semaphore>,
+}
+
 /// Leave to begin one action.
 #[derive(Debug)]
-pub(crate) struct Room(
-    #[expect(dead_code, reason = "held, and given back when dropped")] OwnedSemaphorePermit,
-);
+pub(crate) struct Room {
+    provider: Arc<dyn Provider>,
+    /// Given back when dropped.
+    permit: OwnedSemaphorePermit,
+}
 
-impl Executor {
-    pub(crate) fn new(
-        provider: Arc<dyn Provider>,
-        activity: Arc<Activity>,
-        events: &mpsc::Sender<Event>,
-    ) -> Self {
+impl Lanes {
+    fn new(provider: Arc<dyn Provider>) -> Self {
         let lane = |size| Arc::new(Semaphore::new(size));
         Self {
             provider,
-            activity,
-            events: events.downgrade(),
             creates: lane(CREATES),
             ends: lane(ENDS),
             starts: lane(STARTS),
             thaws: lane(THAWS),
+        }
+    }
+}
+
+impl Executor {
+    pub(crate) fn new(activity: Arc<Activity>, events: &mpsc::Sender<Event>) -> Self {
+        Self {
+            lanes: imbl::OrdMap::new(),
+            activity,
+            events: events.downgrade(),
             under_way: TaskTracker::new(),
             abandoned: CancellationToken::new(),
         }
+    }
+
+    /// From now on, actions on this host are this engine's.
+    pub(crate) fn open(&mut self, host: HostName, provider: Arc<dyn Provider>) {
+        self.lanes.insert(host, Lanes::new(provider));
+    }
+
+    /// From now on, only these hosts have room for actions.
+    pub(crate) fn close_all_but(&mut self, is_kept: impl Fn(&HostName) -> bool) {
+        self.lanes = self
+            .lanes
+            .iter()
+            .filter(|(name, _)| is_kept(name))
+            .map(|(name, lanes)| (name.clone(), lanes.clone()))
+            .collect();
+    }
+
+    pub(crate) fn providers(&self) -> imbl::OrdMap<HostName, Arc<dyn Provider>> {
+        let lanes = self.lanes.iter();
+        lanes.map(|(name, lanes)| (name.clone(), lanes.provider.clone())).collect()
     }
 
     /// Waits for the actions under way, and abandons those that take longer than `limit`. When this
@@ -77,13 +110,15 @@ impl Executor {
 
     /// Room for this action, if there is any now.
     pub(crate) fn room_for(&self, action: &Action) -> Option<Room> {
+        let lanes = self.lanes.get(&action.instance().host)?;
         let lane = match action {
-            Action::Create(_) => &self.creates,
-            Action::Stop { .. } | Action::Remove { .. } => &self.ends,
-            Action::Start(_) => &self.starts,
-            Action::Pause(_) | Action::Unpause(_) => &self.thaws,
+            Action::Create(_) => &lanes.creates,
+            Action::Stop { .. } | Action::Remove { .. } => &lanes.ends,
+            Action::Start(_) => &lanes.starts,
+            Action::Pause(_) | Action::Unpause(_) => &lanes.thaws,
         };
-        lane.clone().try_acquire_owned().ok().map(Room)
+        let permit = lane.clone().try_acquire_owned().ok()?;
+        Some(Room { provider: lanes.provider.clone(), permit })
     }
 
     /// Begins an action; its end is an event. `container` is what it acts on, as last seen.
@@ -92,14 +127,15 @@ impl Executor {
         let abandoned = self.abandoned.clone();
         let performed = async move {
             let began = Moment::now();
-            let result = this.run(&action, container).await;
+            let Room { provider, permit } = room;
+            let result = this.run(&*provider, &action, container).await;
             let took_ms = Moment::now().since(began).as_millis() as u64;
             match &result {
                 Ok(_) => tracing::info!(%action, took_ms, "done"),
                 Err(error) => tracing::warn!(%action, took_ms, %error, "failed"),
             }
             // Before the event, so that the turn that follows it finds the room.
-            drop(room);
+            drop(permit);
             if let Some(events) = this.events.upgrade() {
                 // Only fails when the loop is gone, and then nobody asks.
                 let _ = events.send(Event::Done { action, result }).await;
@@ -111,10 +147,10 @@ impl Executor {
     /// Performs an action and returns the container as it is then.
     async fn run(
         &self,
+        provider: &dyn Provider,
         action: &Action,
         container: Option<Container>,
     ) -> Result<Option<Container>, ProviderError> {
-        let provider = &self.provider;
         let in_state = |state| container.map(|container| Container { state, ..container });
         match action {
             Action::Create(spec) => provider.create(spec).await?,

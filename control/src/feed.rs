@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
+use weir_config::{App, Host, Shard};
 
 use crate::{
     event::{DesiredChange, Event},
-    store::{Store, StoreError},
-    subject::Subject,
+    store::{Changed, Store, StoreError},
 };
 
 /// Correctness does not depend on being told of a commit: this often is looked anyway.
@@ -45,11 +45,15 @@ async fn change_since(store: &Store, seen: u64) -> Result<DesiredChange, StoreEr
     let mut change = DesiredChange { revision, ..DesiredChange::default() };
     for changed in changes {
         match changed {
-            Subject::App(name) => match readable(store.desired_app(&name).await)? {
+            Changed::App(name) => match readable(store.meant::<App>(&name).await)? {
                 Some(app) => change.apps.push((name, app.map(Arc::new))),
                 None => _ = change.unreadable.insert(name),
             },
-            Subject::Shard(name) => match readable(store.desired_shard(&name).await)? {
+            Changed::Host(name) => match readable(store.meant::<Host>(&name).await)? {
+                Some(host) => change.hosts.push((name, host.map(Arc::new))),
+                None => _ = change.unreadable_hosts.insert(name),
+            },
+            Changed::Shard(name) => match readable(store.meant::<Shard>(&name).await)? {
                 Some(shard) => change.shards.push((name, shard.map(Arc::new))),
                 None => _ = change.unreadable_shards.insert(name),
             },

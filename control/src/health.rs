@@ -29,6 +29,14 @@ impl Health {
         }
     }
 
+    /// Its time to be ready begins anew.
+    pub(crate) fn excuse(&mut self, now: Moment) {
+        match self {
+            Self::Starting { since, .. } | Self::Unhealthy { since, .. } => *since = now,
+            Self::Ready { .. } => {}
+        }
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         self.ready_since().is_some()
     }

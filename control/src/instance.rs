@@ -109,7 +109,8 @@ impl Instance {
         let process = |container: &Container| (container.id.clone(), container.restarts);
         let same_process = match (&self.container, &container) {
             (Some(former), Some(latter)) => {
-                process(former) == process(latter) && former.address == latter.address
+                process(former) == process(latter)
+                    && (former.address, former.port) == (latter.address, latter.port)
             }
             _ => false,
         };

@@ -5,11 +5,12 @@
 
 mod levels;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use weir_config::{
-    Activity, Answers, AppName, Certificate, DeploymentState, DesiredApp, EndpointId, HostName,
-    InstanceId, Member, MemberOf, Moment, RouteState, ShardName, SleepLevel, Snapshot, Source,
+    Activity, Answers, AppName, Certificate, DeploymentState, Desired, DesiredApp, EndpointId,
+    Host, HostName, InstanceId, Member, MemberOf, Moment, RouteState, ShardName, SleepLevel,
+    Snapshot, Source,
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
@@ -19,6 +20,7 @@ use crate::{
     event::Event,
     failure::{Failure, FailureReason},
     health::Health,
+    host::HostSeen,
     instance::Instance,
     members::Members,
     served::{endpoint, own_pool, serves},
@@ -29,27 +31,13 @@ use crate::{
 /// Everything seen. Cheap to clone, so that the API reads a copy and never waits for the loop.
 #[derive(Clone, Debug)]
 pub(crate) struct Observed {
-    pub(crate) engine: Engine,
+    pub(crate) hosts: imbl::OrdMap<HostName, HostSeen>,
     pub(crate) instances: imbl::OrdMap<InstanceId, Instance>,
     pub(crate) members: Members,
     pub(crate) apps: imbl::OrdMap<AppName, AppState>,
     pub(crate) certificates: Arc<[Certificate]>,
     /// What the data plane serves now.
     pub(crate) served: Arc<Snapshot>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Engine {
-    /// Its containers have not been listed yet since this process began.
-    Unknown {
-        error: Option<String>,
-    },
-    Up(EngineInfo),
-    /// It was up; what was seen last is still believed.
-    Down {
-        error: String,
-        last: EngineInfo,
-    },
 }
 
 /// One app's sleep and traffic.
@@ -63,6 +51,8 @@ pub(crate) struct AppState {
     /// Put to sleep, or found asleep; cleared when it serves again.
     pub(crate) asleep: Option<SleepLevel>,
     pub(crate) awake_since: Moment,
+    /// Its instances are being brought to the hosts that they would be dealt to.
+    pub(crate) converging: bool,
     /// How far the target is, and was when the next three began.
     pub(crate) stage: Option<Stage>,
     /// The answers of the target's instances since it has been this far, as sampled.
@@ -76,7 +66,7 @@ pub(crate) struct AppState {
 }
 
 impl Observed {
-    /// What is known at the start: the snapshot that was served last, and nothing of the engine.
+    /// What is known at the start: the snapshot that was served last, and nothing of any host.
     pub(crate) fn new(
         served: Arc<Snapshot>,
         certificates: Arc<[Certificate]>,
@@ -91,25 +81,39 @@ impl Observed {
             let state = AppState { asleep, awake_since: now, ..AppState::default() };
             apps.insert(route.app.clone(), state);
         }
-        let engine = Engine::Unknown { error: None };
+        let hosts = imbl::OrdMap::unit(HostName::local(), HostSeen::new(true, now));
         let (instances, members) = (imbl::OrdMap::new(), Members::default());
-        Self { engine, instances, members, apps, certificates, served }
+        Self { hosts, instances, members, apps, certificates, served }
     }
 
-    /// Whether the engine's containers have been listed, so that what is not seen is not there.
-    pub(crate) fn is_complete(&self) -> bool {
-        !matches!(self.engine, Engine::Unknown { .. })
+    pub(crate) fn host(&self, name: &HostName) -> &HostSeen {
+        self.hosts.get(name).unwrap_or_else(|| HostSeen::unseen())
     }
 
     /// Takes in one event, and puts whom it may move on the agenda.
-    pub(crate) fn apply(&mut self, event: Event, now: Moment, agenda: &mut Agenda) {
+    pub(crate) fn apply(
+        &mut self,
+        event: Event,
+        desired: &Desired,
+        now: Moment,
+        agenda: &mut Agenda,
+    ) {
         match event {
-            Event::EngineListed { info, listing, began } => {
-                self.listed(info, listing, began, now, agenda);
+            Event::EngineListed { host, info, listing, began } => {
+                self.listed(&host, info, listing, began, now, agenda);
             }
-            Event::EngineDown(error) => {
-                self.engine_down(&error);
-                agenda.touch_everything();
+            Event::EngineAnswered(host) => {
+                if self.hosts.get_mut(&host).is_some_and(|host| host.answered(now)) {
+                    agenda.touch_everything();
+                }
+            }
+            Event::EngineDown { host, error } => {
+                let policy = desired.hosts.get(&host).map(|host| &host.disconnect);
+                if let (Some(seen), Some(policy)) = (self.hosts.get_mut(&host), policy)
+                    && seen.silent(error.to_string(), policy, now)
+                {
+                    agenda.touch_everything();
+                }
             }
             Event::ContainerSeen { instance, container, began } => {
                 if self.seen(&instance, container, began, now) {
@@ -144,6 +148,12 @@ impl Observed {
                 agenda.touch_app(&app);
                 if let Some(state) = self.apps.get_mut(&app) {
                     (state.asleep, state.wake_wanted) = (Some(level), false);
+                }
+            }
+            Event::ConvergeWanted(apps) => {
+                for app in apps {
+                    agenda.touch_app(&app);
+                    self.apps.entry(app).or_default().converging = true;
                 }
             }
             Event::PublicChecked { app, stage, outcome } => {
@@ -185,7 +195,7 @@ impl Observed {
         if state.stage != stage {
             (state.stage, state.answers, state.answers_before) = (stage, Answers::default(), None);
         }
-        let version = |app: &DesiredApp| (app.generation, app.target().map(|target| target.number));
+        let version = |app: &DesiredApp| (app.generation, app.target().map(|t| t.number));
         if former.is_none_or(|former| version(former) == version(app)) {
             state.awake_since = state.awake_since.max(now);
             return;
@@ -204,6 +214,26 @@ impl Observed {
     pub(crate) fn shard_changed(&mut self, name: &ShardName, members: &[Member], now: Moment) {
         let served = self.served.shard(name).map(Arc::as_ref);
         self.members.set(&MemberOf::Shard(name.clone()), members, served, now);
+    }
+
+    /// Notes a new, changed or removed host; `may_hold` says whether it was one before this process
+    /// began. What was on one that is removed is nobody's business any more.
+    pub(crate) fn host_changed(
+        &mut self,
+        name: &HostName,
+        host: Option<&Host>,
+        may_hold: bool,
+        now: Moment,
+    ) {
+        if host.is_some() {
+            self.hosts.entry(name.clone()).or_insert_with(|| HostSeen::new(may_hold, now));
+            return;
+        }
+        self.hosts.remove(name);
+        let of_host = self.instances.keys().filter(|id| id.host == *name).cloned();
+        for id in of_host.collect::<Vec<_>>() {
+            self.instances.remove(&id);
+        }
     }
 
     /// Drops what nobody will ask for again.
@@ -251,6 +281,11 @@ impl Observed {
         self.apps.entry(app.clone()).or_default().asleep = Some(level);
     }
 
+    /// Notes that the instances of an app are where they would be dealt to.
+    pub(crate) fn has_converged(&mut self, app: &AppName) {
+        self.apps.entry(app.clone()).or_default().converging = false;
+    }
+
     /// Notes that a snapshot is served, in which these have changed.
     pub(crate) fn published(
         &mut self,
@@ -291,18 +326,13 @@ impl Observed {
         self.instances.get(instance)?.container.clone()
     }
 
-    /// The instances that an app should have, in order, as they are known.
-    pub(crate) fn current(&self, app: &DesiredApp) -> Vec<(InstanceId, &Instance)> {
-        app.target().map_or_else(Vec::new, |target| self.wanted(app, target.number))
-    }
-
-    /// The same of any of its deployments.
-    pub(crate) fn wanted(&self, app: &DesiredApp, deployment: u64) -> Vec<(InstanceId, &Instance)> {
+    /// These, in order, as they are known.
+    pub(crate) fn known(&self, ids: Vec<InstanceId>) -> Vec<(InstanceId, &Instance)> {
         let with_known = |id| {
             let instance = self.instances.get(&id).unwrap_or_else(|| Instance::unseen());
             (id, instance)
         };
-        app.instances_of(deployment).map(with_known).collect()
+        ids.into_iter().map(with_known).collect()
     }
 
     /// Every instance of an app, of whatever deployment.
@@ -310,32 +340,41 @@ impl Observed {
         &self,
         app: &AppName,
     ) -> impl Iterator<Item = (&InstanceId, &Instance)> {
+        // Deployments count from 1, so that no other host is before this one.
         let (app, host) = (app.clone(), HostName::local());
-        // Deployments count from 1.
         let first = InstanceId { app: app.clone(), deployment: 0, ordinal: 0, host };
         self.instances.range(first..).take_while(move |(id, _)| id.app == app)
     }
 
     fn listed(
         &mut self,
+        host: &HostName,
         info: EngineInfo,
         listing: Listing,
         began: Moment,
         now: Moment,
         agenda: &mut Agenda,
     ) {
-        let first_time = !self.is_complete();
-        let out_of_reach =
-            |instance: &Instance| instance.failed_by(FailureReason::EngineUnreachable);
-        if !matches!(self.engine, Engine::Up(_)) || self.instances.values().any(out_of_reach) {
+        // One that is no host any more.
+        let Some(seen) = self.hosts.get_mut(host) else { return };
+        let (first_time, was_there) = (!seen.is_listed(), seen.answers());
+        seen.listed(info, now);
+        let out_of_reach = |id: &InstanceId, instance: &Instance| {
+            id.host == *host && instance.failed_by(FailureReason::EngineUnreachable)
+        };
+        if !was_there || self.instances.iter().any(|(id, instance)| out_of_reach(id, instance)) {
             agenda.touch_everything();
         }
-        self.engine = Engine::Up(info);
-        self.change_where(|_, instance| out_of_reach(instance), |_, instance| instance.forgive());
+        self.change_where(out_of_reach, |_, instance| instance.forgive());
+        if !was_there {
+            // While it was away nothing could pass a check: that is no reason to end it.
+            self.change_where(|id, _| id.host == *host, |_, instance| instance.health.excuse(now));
+        }
         let found = listing.containers.iter().map(|container| &container.instance);
         let there: BTreeSet<_> = found.chain(&listing.unknown).collect();
         let ids = self.instances.keys();
-        let missing: Vec<_> = ids.filter(|id| !there.contains(id)).cloned().collect();
+        let is_missing = |id: &&InstanceId| id.host == *host && !there.contains(id);
+        let missing: Vec<_> = ids.filter(is_missing).cloned().collect();
         for id in missing {
             if self.seen(&id, None, began, now) {
                 agenda.touch_instance(&id);
@@ -362,8 +401,11 @@ impl Observed {
     /// An instance that the last good snapshot sends requests to is ready until a probe says
     /// otherwise; so is a paused one, because only ready ones are paused.
     fn adopt(&self, container: &Container, now: Moment) -> Health {
-        let served = endpoint(&self.served, &container.instance.clone().into())
-            .filter(|endpoint| Some(endpoint.address.ip()) == container.address);
+        let served =
+            endpoint(&self.served, &container.instance.clone().into()).filter(|endpoint| {
+                let address = container.address.map(|ip| SocketAddr::new(ip, container.port));
+                Some(endpoint.address) == address
+            });
         match served {
             Some(endpoint) => Health::Ready { since: endpoint.ready_since },
             None if container.state == ContainerState::Paused => Health::Ready { since: now },
@@ -419,16 +461,6 @@ impl Observed {
         if !self.served.app(&app).is_some_and(|route| route.state.is_serving()) {
             self.apps.entry(app).or_default().wake_wanted = true;
         }
-    }
-
-    fn engine_down(&mut self, error: &ProviderError) {
-        let error = error.to_string();
-        self.engine = match &self.engine {
-            Engine::Unknown { .. } => Engine::Unknown { error: Some(error) },
-            Engine::Up(last) | Engine::Down { last, .. } => {
-                Engine::Down { error, last: last.clone() }
-            }
-        };
     }
 
     /// Takes in a container as it was seen; returns whether that was news.

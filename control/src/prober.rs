@@ -3,14 +3,13 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    net::TcpStream,
     sync::{Notify, mpsc},
     task::JoinHandle,
     time::timeout,
 };
-use weir_config::{EndpointId, HealthCheck, Probe};
+use weir_config::{EndpointId, HealthCheck};
 
-use crate::{event::Event, plan::ProbeTarget, subject::Subject};
+use crate::{event::Event, plan::ProbeTarget, probe::Question, subject::Subject};
 
 /// A process that has just begun is asked this soon again; a wake waits for it.
 const FIRST_PACE: Duration = Duration::from_millis(2);
@@ -23,7 +22,6 @@ const LEAST_PACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Probers {
     running: BTreeMap<Subject, BTreeMap<EndpointId, Prober>>,
-    client: reqwest::Client,
     events: mpsc::WeakSender<Event>,
 }
 
@@ -42,14 +40,7 @@ impl Drop for Prober {
 
 impl Probers {
     pub(crate) fn new(events: &mpsc::Sender<Event>) -> Self {
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .pool_max_idle_per_host(0)
-            .no_proxy()
-            .user_agent("weir-health-check")
-            .build()
-            .unwrap_or_default();
-        Self { running: BTreeMap::new(), client, events: events.downgrade() }
+        Self { running: BTreeMap::new(), events: events.downgrade() }
     }
 
     /// Makes the probes under way of one subject exactly these.
@@ -76,8 +67,7 @@ impl Probers {
 
     fn start(&self, endpoint: EndpointId, target: ProbeTarget) -> Prober {
         let now = Arc::new(Notify::new());
-        let (client, events) = (self.client.clone(), self.events.clone());
-        let task = tokio::spawn(run(endpoint, target.clone(), client, events, now.clone()));
+        let task = tokio::spawn(run(endpoint, target.clone(), self.events.clone(), now.clone()));
         Prober { target, now, task }
     }
 }
@@ -85,10 +75,10 @@ impl Probers {
 async fn run(
     endpoint: EndpointId,
     target: ProbeTarget,
-    client: reqwest::Client,
     events: mpsc::WeakSender<Event>,
     now: Arc<Notify>,
 ) {
+    let question = Question::new(&target.check.probe);
     let mut verdict = Verdict::new(target.ready);
     let mut pace = FIRST_PACE;
     // A member has no deadline to be ready by, and may be away for days.
@@ -98,7 +88,10 @@ async fn run(
         EndpointId::Member(_) => interval,
     };
     loop {
-        let outcome = probe(&client, target.address, &target.check).await;
+        let outcome = match &question {
+            Ok(question) => probe(question, target.address, target.check.timeout).await,
+            Err(impossible) => Err(impossible.clone()),
+        };
         if let Some(outcome) = verdict.take(outcome, &target.check) {
             let Some(events) = events.upgrade() else { return };
             let epoch = target.epoch;
@@ -165,48 +158,15 @@ impl Verdict {
     }
 }
 
-async fn probe(
-    client: &reqwest::Client,
-    address: SocketAddr,
-    check: &HealthCheck,
-) -> Result<(), String> {
-    let limit = check.timeout;
-    let attempt = async {
-        match &check.probe {
-            Probe::Tcp => TcpStream::connect(address)
-                .await
-                .map(drop)
-                .map_err(|error| format!("connecting to {address}: {error}")),
-            Probe::Http { path } => http(client, address, path).await,
-        }
-    };
+async fn probe(question: &Question, address: SocketAddr, limit: Duration) -> Result<(), String> {
     let late = |_| Err(format!("no answer from {address} within {}", weir_config::Span(limit)));
-    timeout(limit, attempt).await.unwrap_or_else(late)
-}
-
-async fn http(client: &reqwest::Client, address: SocketAddr, path: &str) -> Result<(), String> {
-    let answer = client.get(format!("http://{address}{path}")).send().await.map_err(|error| {
-        let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), root_cause);
-        format!("GET {path} on {address}: {cause}")
-    })?;
-    let status = answer.status();
-    if status.is_success() || status.is_redirection() {
-        Ok(())
-    } else {
-        Err(format!("GET {path} on {address}: {status}"))
-    }
-}
-
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
+    timeout(limit, question.ask(address)).await.unwrap_or_else(late)
 }
 
 #[cfg(test)]
 mod tests {
+    use weir_config::Probe;
+
     use super::*;
 
     fn check(rise: u16, fall: u16, outcomes: &str, told: &str) {

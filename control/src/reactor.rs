@@ -10,6 +10,7 @@ use weir_config::{Activity, AppName, Moment, Publisher};
 
 use crate::{
     action::Action,
+    engines::Engines,
     event::Event,
     executor::Executor,
     prober::Probers,
@@ -34,6 +35,7 @@ pub(crate) struct Reactor {
     pub(crate) reconciler: Reconciler,
     pub(crate) activity: Arc<Activity>,
     pub(crate) publisher: Publisher,
+    pub(crate) engines: Engines,
     pub(crate) executor: Executor,
     pub(crate) probers: Probers,
     pub(crate) public_checks: PublicChecks,
@@ -76,6 +78,7 @@ impl Reactor {
 
     /// Plans until nothing more follows.
     fn turn(&mut self) {
+        self.engines.keep(&self.reconciler.world.desired.hosts, &mut self.executor);
         for turn in 0.. {
             let now = Moment::now();
             let Some(plan) = self.reconciler.plan(&self.activity, now) else { break };

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use weir_config::{Activity, AppName, Desired, Moment, Snapshot};
+use weir_config::{Activity, AppName, Desired, Moment, Shard, Snapshot};
 
 use crate::{
     action::Action,
@@ -40,7 +40,10 @@ impl Reconciler {
     pub(crate) fn take(&mut self, event: Event, activity: &Activity, now: Moment) {
         match event {
             Event::Desired(change) => self.change(change, activity, now),
-            event => self.world.observed.apply(event, now, &mut self.agenda),
+            event => {
+                let World { desired, observed } = &mut self.world;
+                observed.apply(event, desired, now, &mut self.agenda);
+            }
         }
     }
 
@@ -57,6 +60,9 @@ impl Reconciler {
             self.agenda.plan_again(subject, planned.wake_at);
             if let (Subject::App(app), Some(level)) = (subject, planned.asleep) {
                 observed.fell_asleep(app, level);
+            }
+            if let (Subject::App(app), true) = (subject, planned.converged) {
+                observed.has_converged(app);
             }
         }
         Some(plan)
@@ -102,7 +108,23 @@ impl Reconciler {
             self.agenda.touch_everything();
         }
         let World { desired, observed } = &mut self.world;
+        for (name, host) in change.hosts {
+            // A change of it may move any app.
+            self.agenda.touch_everything();
+            desired.unreadable_hosts.remove(&name);
+            observed.host_changed(&name, host.as_deref(), change.whole, now);
+            match host {
+                Some(host) => _ = desired.hosts.insert(name, host),
+                None => _ = desired.hosts.remove(&name),
+            }
+        }
         for (name, shard) in change.shards {
+            // So may that of a shard's hosts.
+            let hosts = |shard: &Shard| shard.hosts.clone();
+            let former = desired.shards.get(&name).map(|shard| hosts(shard));
+            if former.unwrap_or_default() != shard.as_deref().map(hosts).unwrap_or_default() {
+                self.agenda.touch_everything();
+            }
             desired.unreadable_shards.remove(&name);
             let members = shard.as_ref().map_or(&[][..], |shard| &shard.members);
             observed.shard_changed(&name, members, now);
@@ -127,6 +149,7 @@ impl Reconciler {
         desired.revision = change.revision;
         desired.unreadable.extend(change.unreadable);
         desired.unreadable_shards.extend(change.unreadable_shards);
+        desired.unreadable_hosts.extend(change.unreadable_hosts);
         subjects.into_iter().for_each(|subject| self.agenda.touch(subject));
     }
 
@@ -141,6 +164,9 @@ impl Reconciler {
         let kept: BTreeSet<_> = change.shards.iter().map(|(name, _)| name).collect();
         let known = desired.shards.keys();
         let gone_shards: Vec<_> = known.filter(|name| !kept.contains(name)).cloned().collect();
+        let kept: BTreeSet<_> = change.hosts.iter().map(|(name, _)| name).collect();
+        let known = desired.hosts.keys();
+        let gone_hosts: Vec<_> = known.filter(|name| !kept.contains(name)).cloned().collect();
         for name in gone.iter().filter(|name| !change.unreadable.contains(*name)) {
             self.remove(name, activity, now);
         }
@@ -148,6 +174,10 @@ impl Reconciler {
         for name in gone_shards.iter().filter(|name| !change.unreadable_shards.contains(*name)) {
             desired.shards.remove(name);
             observed.shard_changed(name, &[], now);
+        }
+        for name in gone_hosts.iter().filter(|name| !change.unreadable_hosts.contains(*name)) {
+            desired.hosts.remove(name);
+            observed.host_changed(name, None, false, now);
         }
     }
 

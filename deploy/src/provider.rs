@@ -17,6 +17,11 @@ pub trait Provider: std::fmt::Debug + Send + Sync + 'static {
     /// What the engine is; also the way to ask whether it answers.
     async fn info(&self) -> Result<EngineInfo, ProviderError>;
 
+    /// Whether the engine answers, at as little cost as can be.
+    async fn ping(&self) -> Result<(), ProviderError> {
+        self.info().await.map(drop)
+    }
+
     /// Every container of this Weir, running or not.
     async fn list(&self) -> Result<Listing, ProviderError>;
 
@@ -96,7 +101,8 @@ pub struct Container {
     pub started_at: i128,
     /// Where it is reached from this host while it runs.
     pub address: Option<IpAddr>,
-    /// The port on which its app listens: of its template, which it outlives (label `weir.port`).
+    /// The port at that address: on which its app listens (of its template, which it outlives, by
+    /// the label `weir.port`), or at which that is published.
     pub port: u16,
     /// How often the engine restarted it by itself.
     pub restarts: u64,

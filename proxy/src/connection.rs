@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -34,6 +34,8 @@ pub(crate) struct Connection {
     since: AtomicU64,
     requests: AtomicU64,
     cancelled: AtomicU64,
+    /// The status that a header was answered with before it made a request; 0 if none was.
+    unread: AtomicU16,
 }
 
 /// What was agreed upon in the handshake.
@@ -100,6 +102,7 @@ impl Connection {
             since: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
+            unread: AtomicU16::new(0),
         }
     }
 
@@ -199,6 +202,21 @@ impl Connection {
     pub(crate) fn is_abused(&self) -> bool {
         let cancelled = self.cancelled.load(Relaxed);
         cancelled > MAX_CANCELLED && cancelled > self.requests() / 2 && !self.is_trusted()
+    }
+
+    /// Bytes go to the client. In the middle of a header, they refuse it: nobody else hears of that.
+    pub(crate) fn says(&self, bytes: &[u8]) {
+        if self.state() == State::Head
+            && let Some(status) = bytes.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3))
+        {
+            let status = std::str::from_utf8(status).ok().and_then(|status| status.parse().ok());
+            self.unread.store(status.unwrap_or_default(), Relaxed);
+        }
+    }
+
+    /// What it refused its last header with.
+    pub(crate) fn unread(&self) -> Option<u16> {
+        Some(self.unread.load(Relaxed)).filter(|status| *status != 0)
     }
 
     pub(crate) fn multiplexes(&self) {

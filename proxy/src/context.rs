@@ -10,13 +10,14 @@ use weir_config::{
     AppRoute, ClientAuth, Endpoint, EndpointId, EndpointLease, Lease, SleepLevel, Standing,
 };
 
-use crate::{pages::Refusal, timeline::Timeline, upstream::Gate};
+use crate::{forwarded::Client, pages::Refusal, timeline::Timeline, upstream::Gate};
 
 /// Lives from a request's header to the last byte of its answer; for a WebSocket, to the end of
 /// the tunnel. So do the leases in it, by which control knows the request to be in flight.
 pub(crate) struct Context {
     pub(crate) timeline: Timeline,
     pub(crate) request_id: RequestId,
+    pub(crate) client: Client,
     /// The snapshot that the request is pinned to.
     pub(crate) generation: u64,
     /// What the client was asked to prove in the handshake.
@@ -34,12 +35,14 @@ pub(crate) struct Context {
     pub(crate) deadline: Option<Instant>,
     /// Bytes of its body that were given to the endpoint of this attempt.
     pub(crate) body: u64,
-    /// Where the answer to a request to upgrade waits.
+    /// What bounds the instance's silence where Pingora cannot.
     pub(crate) gate: Option<Arc<Gate>>,
     /// From the trailer of the app's answer.
     pub(crate) grpc_status: Option<u8>,
     /// What to answer when Pingora reports the failure that stands for it.
     pub(crate) refusal: Option<Refusal>,
+    /// Why it was refused, where the client is not told.
+    pub(crate) reason: Option<String>,
 }
 
 /// The attempts to get an answer from an instance.
@@ -70,6 +73,7 @@ impl Context {
         Self {
             timeline: Timeline::begin(),
             request_id: RequestId(rand::random()),
+            client: Client::default(),
             generation: 0,
             client_auth: None,
             route: None,
@@ -84,6 +88,7 @@ impl Context {
             gate: None,
             grpc_status: None,
             refusal: None,
+            reason: None,
         }
     }
 

@@ -19,10 +19,10 @@ pub(crate) fn rewrite(session: &Session, request: &mut RequestHeader, ctx: &Cont
     }
     join_cookies(request)?;
     join_lengths(request)?;
-    if let Some(ip) = client_ip(session) {
+    if let Some(ip) = ctx.client.ip {
         request.insert_header("X-Forwarded-For", ip.to_string())?;
     }
-    let scheme = if is_https(session) { "https" } else { "http" };
+    let scheme = if ctx.client.https { "https" } else { "http" };
     request.insert_header("X-Forwarded-Proto", scheme)?;
     if let Some(host) = authority_of(session.req_header()) {
         request.insert_header("X-Forwarded-Host", host)?;
@@ -40,22 +40,27 @@ fn client_certificate<'a>(session: &'a Session, ctx: &Context) -> Option<&'a Cli
     connection::of(session)?.client_certificate()
 }
 
-/// Who asks.
-pub(crate) fn client_ip(session: &Session) -> Option<IpAddr> {
-    let connection = connection::of(session)?;
-    let claimed = connection.is_trusted().then(|| {
-        claims::client(&session.req_header().headers, |address| connection.trusts(address))
-    });
-    Some(claimed.flatten().unwrap_or_else(|| connection.client_ip()))
+/// Who asks, and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Client {
+    pub(crate) ip: Option<IpAddr>,
+    /// Whether over TLS.
+    pub(crate) https: bool,
 }
 
-/// Whether the client asks over TLS.
-pub(crate) fn is_https(session: &Session) -> bool {
-    connection::of(session).is_some_and(|connection| {
+impl Client {
+    /// As the connection shows it, or, over a trusted proxy's, as that says.
+    pub(crate) fn of(session: &Session) -> Self {
+        let Some(connection) = connection::of(session) else { return Self::default() };
+        let (ip, https) = (connection.client_ip(), connection.tls.is_some());
+        if !connection.is_trusted() {
+            return Self { ip: Some(ip), https };
+        }
         let headers = &session.req_header().headers;
-        let claimed = connection.is_trusted().then(|| claims::is_https(headers)).flatten();
-        claimed.unwrap_or_else(|| connection.tls.is_some())
-    })
+        let claimed = claims::client(headers, |address| connection.trusts(address));
+        let https = claims::is_https(headers).unwrap_or(https);
+        Self { ip: claimed.or(Some(ip)), https }
+    }
 }
 
 /// The headers that only we may write.

@@ -22,15 +22,14 @@ use weir_config::{Observe, PlainHttp, Snapshots, UpstreamConnection};
 
 use crate::{
     access_log::{self, AccessLog},
+    admit::Stop,
     connection::{self, Connection},
     context::Context,
     debug, forwarded, grpc,
-    hold::Stop,
     host::host_of,
-    limits,
     metrics::Unrouted,
     pages::{self, Refusal},
-    timeline, timeouts,
+    request_limits, timeline, timeouts,
     tls::{Certificates, EarlyWake},
     upstream::{Roots, reach},
 };
@@ -44,7 +43,7 @@ pub(crate) struct Gateway {
     pub(crate) unrouted: Arc<Unrouted>,
     pub(crate) roots: Roots,
     pub(crate) https_port_public: u16,
-    /// Turns true when clients are told to go.
+    /// Turns true when clients are told to go, and changes by nothing else.
     pub(crate) closing: watch::Receiver<bool>,
     /// Turns true when nobody waits for an app any longer.
     pub(crate) stopping: watch::Receiver<bool>,
@@ -64,10 +63,11 @@ impl ProxyHttp for Gateway {
     /// Pingora would add a compressor that is off.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn early_request_filter(&self, session: &mut Session, _: &mut Context) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         if let Some(connection) = connection::of(session) {
             connection.request_begins();
         }
+        ctx.client = forwarded::Client::of(session);
         // A request that is sent early waits its turn instead of spoiling the one before it. Bytes
         // after a WebSocket handshake are not a request.
         let upgrade = session.is_upgrade_req();
@@ -78,7 +78,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        if !forwarded::is_https(session) && !self.serves_plainly(session) {
+        if !ctx.client.https && !self.serves_plainly(session) {
             return self.redirect(session, ctx).await.map(|()| true);
         }
         match self.admit(session, ctx).await {
@@ -126,7 +126,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<()> {
         if let Some(gate) = &ctx.gate {
-            gate.close();
+            gate.begin();
         }
         if let Some(route) = &ctx.route {
             let connection =
@@ -159,7 +159,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         timeouts::check(session, ctx)?;
         if let Some(body) = body {
-            limits::check_body(session, body, ctx)?;
+            request_limits::check_body(session, body, ctx)?;
         }
         if end_of_stream {
             ctx.timeline.sent = Some(Instant::now());
@@ -180,6 +180,10 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<()> {
         let status = response.status;
+        if let Some(gate) = ctx.gate.as_ref().filter(|_| status == StatusCode::SWITCHING_PROTOCOLS)
+        {
+            gate.tunnels();
+        }
         let is_final = !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS;
         if is_final && !self.takes_answer(status.as_u16(), session, ctx) {
             let status = ErrorType::HTTPStatus(status.as_u16());
@@ -200,7 +204,8 @@ impl ProxyHttp for Gateway {
         // connection is the end of the answer.
         let old = session.req_header().version == Version::HTTP_10;
         let until_closed = old && response.remove_header(&header::TRANSFER_ENCODING).is_some();
-        if until_closed || *self.closing.borrow() {
+        // Asked without the lock that a look at the value takes. An error: the sender is gone.
+        if until_closed || self.closing.has_changed().unwrap_or(true) {
             session.set_keepalive(None);
         }
         Ok(())
@@ -364,6 +369,7 @@ impl Gateway {
 async fn refuse(session: &mut Session, refusal: &Refusal, ctx: &mut Context) -> Result<()> {
     // An instance that had this request is free again.
     ctx.leases = None;
+    ctx.reason = refusal.reason().map(str::to_owned);
     pages::answer(session, refusal, ctx.request_id).await
 }
 

@@ -7,6 +7,7 @@
 //! but the request's own.
 
 mod access_log;
+mod admit;
 mod asked;
 mod claims;
 mod connection;
@@ -19,14 +20,15 @@ mod gateway;
 mod grpc;
 mod hold;
 mod host;
-mod limits;
 mod listen;
 mod metrics;
 mod pages;
 mod pick;
+mod request_limits;
 mod retry;
 mod timeline;
 mod timeouts;
+mod timer;
 mod tls;
 mod upstream;
 

@@ -17,6 +17,7 @@ pub(crate) enum Refusal {
     RequestTimeout,
     UnknownHost(Box<str>),
     Unavailable {
+        /// For the operator; no stranger is told.
         reason: String,
         retry_after: Duration,
     },
@@ -97,6 +98,14 @@ impl Refusal {
         }
     }
 
+    /// For the access log, where the message to the client does not say all.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Unavailable { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+
     /// For people.
     pub(crate) fn message(&self) -> Cow<'_, str> {
         Cow::Borrowed(match self {
@@ -107,7 +116,10 @@ impl Refusal {
             Self::UnknownHost(host) => {
                 return Cow::Owned(format!("No app is served at {host}. Is the name right?"));
             }
-            Self::Unavailable { reason, .. } => reason,
+            Self::Unavailable { .. } => {
+                "This app cannot be served at the moment. Try again in a few seconds. If it stays \
+                 so, tell whoever runs it, with the number of this request."
+            }
             Self::QueueFull => "Too many requests wait for this app to wake.",
             Self::StillWaking => "The app is still waking. Try again in a few seconds.",
             Self::Overloaded => "The app is busy. Try again in a moment.",

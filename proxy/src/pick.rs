@@ -17,9 +17,8 @@ pub(crate) fn pick<'a>(
 ) -> Option<&'a Endpoint> {
     // Looked at only when an ejected one is met.
     let too_many = LazyCell::new(|| too_many_ejected(route, pool, now));
-    let takes = |endpoint: &Endpoint| {
-        has_room(route, endpoint) && (!endpoint.activity.is_ejected(now) || *too_many)
-    };
+    let takes =
+        |endpoint: &Endpoint| has_room(route, endpoint) && (!endpoint.is_ejected(now) || *too_many);
     // As most pools are.
     if let [only] = pool.endpoints() {
         return Some(only).filter(|only| takes(only));
@@ -46,6 +45,6 @@ fn has_room(route: &AppRoute, endpoint: &Endpoint) -> bool {
 /// Whether so many are ejected that the fault cannot be theirs.
 fn too_many_ejected(route: &AppRoute, pool: &Pool, now: Moment) -> bool {
     let endpoints = pool.endpoints();
-    let ejected = endpoints.iter().filter(|endpoint| endpoint.activity.is_ejected(now)).count();
+    let ejected = endpoints.iter().filter(|endpoint| endpoint.is_ejected(now)).count();
     ejected * 100 > endpoints.len() * usize::from(route.policy.outlier.max_ejected_percent)
 }

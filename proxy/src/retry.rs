@@ -62,7 +62,7 @@ impl Gateway {
         if *error.esource() != ErrorSource::Upstream || session.response_written().is_some() {
             return false;
         }
-        let timeout = is_timeout(error);
+        let timeout = is_timeout(error, ctx);
         if timeout && !session.is_body_done() {
             // The instance waits, too: for the client, which may read what it is told.
             ctx.refusal = Some(Refusal::RequestTimeout);
@@ -93,7 +93,7 @@ impl Gateway {
         let (Some(route), Some(endpoint)) = (&ctx.route, &ctx.endpoint) else { return true };
         if status < 500 {
             endpoint.activity.answered(false, since_forwarded(ctx));
-            endpoint.activity.succeeded(ctx.attempts.standing);
+            endpoint.succeeded(ctx.attempts.standing);
             return true;
         }
         self.note_failure(route, endpoint, ctx);
@@ -120,7 +120,7 @@ fn is_handshake(error: &ErrorType) -> bool {
 fn count_failure(route: &AppRoute, endpoint: &Endpoint, ctx: &Context) -> bool {
     endpoint.activity.answered(true, since_forwarded(ctx));
     let policy = &route.policy.outlier;
-    let ejected = endpoint.activity.failed(ctx.attempts.standing, policy, Moment::now());
+    let ejected = endpoint.failed(ctx.attempts.standing, policy, Moment::now());
     if ejected {
         route.activity.count(Incident::Ejection);
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pingora::{Error, proxy::Session};
 use weir_config::SleepLevel;
 
-use crate::{connection, context::Context, forwarded::client_ip};
+use crate::{connection, context::Context};
 
 /// When what happened to a request; of attempts, the last one's.
 #[derive(Clone, Copy, Debug)]
@@ -68,14 +68,13 @@ pub(crate) fn record(session: &Session, error: Option<&Error>, ctx: &Context, sl
         return;
     }
     let at = |mark| marks.after_arrival(mark).map(millis);
-    let client_ip = client_ip(session);
     tracing::info!(
         target: "timeline",
         request_id = %ctx.request_id,
         app = ctx.route.as_deref().map(|route| &*route.app),
         generation = ctx.generation,
         wake = ctx.wake.map_or("none", SleepLevel::as_str),
-        client_family = client_ip.map(|ip| if ip.is_ipv4() { "ipv4" } else { "ipv6" }),
+        client_family = ctx.client.ip.map(|ip| if ip.is_ipv4() { "ipv4" } else { "ipv6" }),
         connection_age_ms = connection_age(session, marks.arrived).map(millis),
         held_ms = millis(ctx.held),
         admitted_ms = at(marks.admitted),

@@ -1,9 +1,6 @@
 //! How long a request may take altogether.
 
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use pingora::{Error, ErrorType, Result, proxy::Session, upstreams::peer::HttpPeer};
 
@@ -49,8 +46,7 @@ pub(crate) fn check(session: &Session, ctx: &Context) -> Result<()> {
 }
 
 /// Whether an instance was waited for too long.
-pub(crate) fn is_timeout(error: &Error) -> bool {
-    let cause = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<io::Error>());
+pub(crate) fn is_timeout(error: &Error, ctx: &Context) -> bool {
     matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
-        || cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
+        || ctx.gate.as_ref().is_some_and(|gate| gate.has_expired())
 }

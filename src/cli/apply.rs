@@ -6,8 +6,8 @@ use clap::Args;
 use futures::future::join_all;
 use reqwest::{Method, header};
 use serde::{Serialize, de::DeserializeOwned};
-use weir_config::{AppManifest, ShardManifest};
-use weir_control::api::wire::{AppResource, RolloutPreview, ShardResource};
+use weir_config::{AppManifest, HostManifest, ShardManifest};
+use weir_control::api::wire::{AppResource, HostResource, RolloutPreview, ShardResource};
 
 use super::{
     change::{Change, ChangeKind},
@@ -23,7 +23,8 @@ use super::{
 ///
 /// All files are checked first, and nothing is sent while there is a problem. Then it prints what
 /// it will change, changes it, and waits for the result: `+` is a new object, `~` a changed one,
-/// `=` one that is already as written. Shards come before the apps that name them. What no file
+/// `=` one that is already as written. Hosts and shards come before the apps
+/// that name them. What no file
 /// names is left alone. An object that somebody else changes between the plan and the change is
 /// refused, not overwritten.
 #[derive(Debug, Args)]
@@ -50,12 +51,14 @@ pub(crate) struct Apply {
 
 /// An object to be written.
 enum Wanted<'a> {
+    Host(&'a HostManifest),
     Shard(&'a ShardManifest),
     App(&'a AppManifest),
 }
 
 /// An object whose end is waited for.
 enum Written {
+    Host(Box<HostResource>),
     Shard(Box<ShardResource>, Instant),
     App(Box<AppResource>, Instant),
 }
@@ -67,7 +70,7 @@ impl Apply {
             say_aside(problem)?;
         }
         if manifests.problems.is_empty() && manifests.is_empty() {
-            say_aside("error: there is no app and no shard in these files")?;
+            say_aside("error: there is no app, no shard and no host in these files")?;
         }
         if !manifests.problems.is_empty() || manifests.is_empty() {
             return Ok(Outcome::Invalid);
@@ -76,6 +79,14 @@ impl Apply {
         let mut changes = Vec::new();
         // As written already, but not running so: an apply that is repeated must not hide that.
         let mut unwell = Vec::new();
+        for manifest in &manifests.hosts {
+            let current = client.find::<HostResource>(&["hosts", &manifest.name]).await?;
+            let change = Change::of_host(current.as_ref(), manifest);
+            say(&change)?;
+            if !matches!(change.kind(), ChangeKind::None) {
+                changes.push((Wanted::Host(manifest), change));
+            }
+        }
         for manifest in &manifests.shards {
             let current = client.find::<ShardResource>(&["shards", &manifest.name]).await?;
             let change = Change::of_shard(current.as_ref(), manifest);
@@ -137,6 +148,7 @@ impl Apply {
         let mut worst = Outcome::Done;
         let limit = self.wait.limit();
         let ends = written.iter().map(async |object| match (object, limit) {
+            (Written::Host(host), _) => report_host(host),
             (Written::Shard(shard, since), Some(limit)) => {
                 follow_shard(client, shard, *since, limit).await
             }
@@ -156,6 +168,7 @@ impl Apply {
 impl Wanted<'_> {
     fn name(&self) -> &str {
         match self {
+            Self::Host(manifest) => &manifest.name,
             Self::Shard(manifest) => &manifest.name,
             Self::App(manifest) => &manifest.name,
         }
@@ -164,6 +177,10 @@ impl Wanted<'_> {
     async fn write(&self, client: &Client, kind: &ChangeKind) -> Result<Written, ClientError> {
         let since = Instant::now();
         match self {
+            Self::Host(manifest) => {
+                let host = write(client, "hosts", &manifest.name, manifest, kind).await?;
+                Ok(Written::Host(Box::new(host)))
+            }
             Self::Shard(manifest) => {
                 let shard = write(client, "shards", &manifest.name, manifest, kind).await?;
                 Ok(Written::Shard(Box::new(shard), since))
@@ -174,6 +191,12 @@ impl Wanted<'_> {
             }
         }
     }
+}
+
+/// Whether its engine answers is told by `weir get hosts`: an apply does not wait for machines.
+fn report_host(host: &HostResource) -> anyhow::Result<Outcome> {
+    say(format_args!("Host/{}  written, {}", host.name, host.status.state))?;
+    Ok(Outcome::Done)
 }
 
 /// Only if the object is still as the plan saw it.

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 use serde_json::Value;
-use weir_config::{AppManifest, AppSpec, ShardManifest};
-use weir_control::api::wire::{AppResource, ShardResource};
+use weir_config::{AppManifest, AppSpec, HostManifest, ShardManifest};
+use weir_control::api::wire::{AppResource, HostResource, ShardResource};
 
 /// The difference between an object as it is and as it is written.
 #[derive(Debug, PartialEq)]
@@ -38,9 +38,22 @@ impl Change {
 
     pub(super) fn of_shard(current: Option<&ShardResource>, wanted: &ShardManifest) -> Self {
         let current = current.map(|current| (current.revision, &current.spec));
-        let summary = || counted(wanted.spec.members.len(), "member");
+        let summary = || match (wanted.spec.members.len(), wanted.spec.hosts.is_empty()) {
+            (0, false) => "a choice of hosts".to_owned(),
+            (members, _) => counted(members, "member"),
+        };
         let kind = ChangeKind::new(current, &wanted.spec, summary);
         Self { object: format!("Shard/{}", wanted.name), kind }
+    }
+
+    pub(super) fn of_host(current: Option<&HostResource>, wanted: &HostManifest) -> Self {
+        let current = current.map(|current| (current.revision, &current.spec));
+        let summary = || match &wanted.spec.engine {
+            Some(engine) => format!("engine {engine}"),
+            None => "this machine".to_owned(),
+        };
+        let kind = ChangeKind::new(current, &wanted.spec, summary);
+        Self { object: format!("Host/{}", wanted.name), kind }
     }
 
     pub(super) fn kind(&self) -> &ChangeKind {

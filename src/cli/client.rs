@@ -8,8 +8,9 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
+use reqwest::{Method, Request, RequestBuilder, Response, StatusCode, Url, header};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::{Instant, sleep};
 use weir_control::api::wire::{AppResource, Explanation, InstanceResource, List, ProblemDetails};
 
 use super::client_error::ClientError;
@@ -193,13 +194,11 @@ impl Client {
 
     /// Sends a request; any answer but success is an error.
     pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let answer = match request.send().await {
-            Ok(answer) => answer,
-            Err(source) if source.is_connect() => {
-                return Err(ClientError::NoAnswer { url: self.base.to_string(), source });
-            }
-            Err(source) => return Err(ClientError::interrupted(source)),
-        };
+        let request = request.build().map_err(ClientError::interrupted)?;
+        let answer = self.answer(request).await.map_err(|source| match source.is_connect() {
+            true => ClientError::NoAnswer { url: self.base.to_string(), source },
+            false => ClientError::interrupted(source),
+        })?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);
@@ -212,9 +211,86 @@ impl Client {
         let token_from = (status == StatusCode::UNAUTHORIZED).then(|| self.token_from.clone());
         Err(ClientError::Refused { problem: Box::new(problem), token_from })
     }
+
+    /// The answer, of several that ask to come again the last one: while a process is replaced,
+    /// neither can write for a moment.
+    async fn answer(&self, mut request: Request) -> reqwest::Result<Response> {
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            let again = request.try_clone().filter(|again| again.method().is_idempotent());
+            let answer = self.http.execute(request).await?;
+            let (Some(again), Some(pause)) = (again, retry_after(&answer)) else {
+                return Ok(answer);
+            };
+            if Instant::now() + pause >= deadline {
+                return Ok(answer);
+            }
+            sleep(pause).await;
+            request = again;
+        }
+    }
+}
+
+/// After how long a request is to be sent again, if the server says so (RFC 9110, 10.2.3).
+fn retry_after(answer: &Response) -> Option<Duration> {
+    if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
+        return None;
+    }
+    let seconds = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 /// An `ETag` for a precondition.
 pub(super) fn etag(revision: u64) -> (header::HeaderName, String) {
     (header::IF_MATCH, format!("\"{revision}\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// Answers each connection by the next of these, and ends when all of them are given.
+    async fn server(answers: &'static [&'static str]) -> (Client, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let serving = tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 4096];
+                assert!(stream.read(&mut request).await.unwrap() > 0);
+                let more = "Connection: close\r\nContent-Length: 2\r\n\r\n{}";
+                stream.write_all(format!("HTTP/1.1 {answer}\r\n{more}").as_bytes()).await.unwrap();
+            }
+        });
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let (token, token_from) = ("secret".to_owned(), "a test".to_owned());
+        (Client { http, base, token, token_from }, serving)
+    }
+
+    #[tokio::test]
+    async fn who_is_asked_to_come_again_comes_again_unless_it_could_do_something_twice() {
+        const AGAIN: &str = "503 Service Unavailable\r\nRetry-After: 0";
+        const NEVER: &str = "503 Service Unavailable";
+        const LATE: &str = "503 Service Unavailable\r\nRetry-After: 3600";
+        for (method, answers, succeeds) in [
+            (Method::PUT, &[AGAIN, AGAIN, "200 OK"][..], true),
+            (Method::GET, &[AGAIN, "200 OK"][..], true),
+            (Method::DELETE, &[AGAIN, "404 Not Found"][..], false),
+            (Method::POST, &[AGAIN][..], false),
+            (Method::PUT, &[NEVER][..], false),
+            (Method::PUT, &[LATE][..], false),
+        ] {
+            let (client, serving) = server(answers).await;
+            let request = client.request(method.clone(), &["apps", "shop"], &[]);
+            let sent = client.send(request).await;
+            assert_eq!(sent.is_ok(), succeeds, "{method} {answers:?}");
+            serving.await.unwrap();
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! `weir delete`: an app and all that runs of it, or a shard.
+//! `weir delete`: an app and all that runs of it, a shard or a host.
 
 use std::time::Instant;
 
@@ -12,10 +12,11 @@ use super::{
     steps::Steps,
 };
 
-/// Delete an app or a shard.
+/// Delete an app, a shard or a host.
 ///
 /// An app's requests in flight end, then its containers go. Named volumes are kept. A shard can be
-/// deleted when no app names it any more; nothing happens to its members.
+/// deleted when no app names it any more; nothing happens to its members. A
+/// host can be deleted when it has been drained (`weir host drain`), or has been lost.
 #[derive(Debug, Args)]
 #[command(
     allow_missing_positional = true,
@@ -23,6 +24,7 @@ use super::{
 Examples:
   weir delete shop
   weir delete shard east
+  weir delete host b
   weir delete shop --no-wait
 
 Exit codes: 0 gone, 2 the server refuses or is not there, 4 the time is up and it goes on."
@@ -43,6 +45,7 @@ pub(crate) struct Delete {
 enum Kind {
     App,
     Shard,
+    Host,
 }
 
 impl Delete {
@@ -50,13 +53,21 @@ impl Delete {
         let client = self.connection.open()?;
         match self.kind {
             None | Some(Kind::App) => self.delete_app(&client).await,
-            Some(Kind::Shard) => {
-                let name = &self.name;
-                client.send(client.request(Method::DELETE, &["shards", name], &[])).await?;
-                say(format_args!("Shard/{name}  deleted"))?;
-                Ok(Outcome::Done)
-            }
+            Some(Kind::Shard) => self.delete_object(&client, "shards", "Shard").await,
+            Some(Kind::Host) => self.delete_object(&client, "hosts", "Host").await,
         }
+    }
+
+    async fn delete_object(
+        &self,
+        client: &Client,
+        path: &str,
+        kind: &str,
+    ) -> anyhow::Result<Outcome> {
+        let name = &self.name;
+        client.send(client.request(Method::DELETE, &[path, name], &[])).await?;
+        say(format_args!("{kind}/{name}  deleted"))?;
+        Ok(Outcome::Done)
     }
 
     async fn delete_app(&self, client: &Client) -> anyhow::Result<Outcome> {

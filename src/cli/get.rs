@@ -90,7 +90,9 @@ impl Get {
     async fn fetch(&self, client: &Client) -> anyhow::Result<Value> {
         let path = self.kind.path();
         match (self.kind, &self.name) {
-            (Kind::Apps | Kind::Shards, Some(name)) => Ok(client.get(&[path, name]).await?),
+            (Kind::Apps | Kind::Shards | Kind::Hosts, Some(name)) => {
+                Ok(client.get(&[path, name]).await?)
+            }
             (_, None) => Ok(client.get(&[path]).await?),
             (_, Some(name)) => only(name, client.get(&[path]).await?, path),
         }
@@ -183,18 +185,28 @@ fn instances(items: Vec<InstanceResource>) -> Table<8> {
     table
 }
 
-fn hosts(items: Vec<HostResource>) -> Table<7> {
+fn hosts(items: Vec<HostResource>) -> Table<8> {
     let mut table =
-        Table::new(["NAME", "STATE", "CPUS", "MEMORY", "INSTANCES", "ENGINE", "MESSAGE"]);
-    for host in items {
+        Table::new(["NAME", "STATE", "REGION", "CPUS", "MEMORY", "INSTANCES", "ENGINE", "MESSAGE"]);
+    for HostResource { name, spec, status, .. } in items {
+        let state = match (spec.draining, spec.cordoned) {
+            (true, _) => format!("{} (draining)", status.state),
+            (false, true) => format!("{} (cordoned)", status.state),
+            (false, false) => status.state,
+        };
+        let instances = match spec.capacity.instances {
+            Some(limit) => format!("{}/{limit}", status.instances),
+            None => status.instances.to_string(),
+        };
         table.row([
-            host.name,
-            host.state,
-            host.cpus.map(|cpus| cpus.to_string()).unwrap_or_default(),
-            host.memory.map(gibibytes).unwrap_or_default(),
-            host.instances.to_string(),
-            host.engine.unwrap_or_default(),
-            host.message.unwrap_or_default(),
+            name,
+            state,
+            spec.region.unwrap_or_default(),
+            status.cpus.map(|cpus| cpus.to_string()).unwrap_or_default(),
+            status.memory.map(gibibytes).unwrap_or_default(),
+            instances,
+            status.engine.unwrap_or_default(),
+            status.message.unwrap_or_default(),
         ]);
     }
     table

@@ -1,4 +1,4 @@
-//! The apps and shards written in files, or every problem of them.
+//! The apps, shards and hosts written in files, or every problem of them.
 
 use std::{
     collections::BTreeMap,
@@ -8,8 +8,8 @@ use std::{
 };
 
 use weir_config::{
-    App, AppManifest, Document, HostPath, Hostname, Manifest, Problem, Problems, ShardManifest,
-    parse_documents,
+    App, AppManifest, Document, HostManifest, HostPath, Hostname, Manifest, Problem, Problems,
+    ShardManifest, parse_documents,
 };
 
 /// What the files say.
@@ -18,6 +18,7 @@ pub(super) struct Manifests {
     /// The valid ones, in the order in which they are written.
     pub(super) apps: Vec<AppManifest>,
     pub(super) shards: Vec<ShardManifest>,
+    pub(super) hosts: Vec<HostManifest>,
     /// For each file its name and how many objects were found in it, valid or not.
     pub(super) files: Vec<(String, usize)>,
     /// `FILE:LINE:COL: field: message`, in the order in which they are written.
@@ -67,6 +68,11 @@ impl Manifests {
     fn add(&mut self, file: &str, document: &Document) -> Result<(), Problems> {
         let read = Manifest::read(document.value.clone(), &base_domain());
         match read.map_err(|problems| document.locate(problems))? {
+            Manifest::Host(host) => {
+                let taken = self.claim_name(file, document, "a host", &host.0.name);
+                document.locate(taken).or_value(())?;
+                self.hosts.push(host.0);
+            }
             Manifest::Shard(shard) => {
                 let taken = self.claim_name(file, document, "a shard", &shard.0.name);
                 document.locate(taken).or_value(())?;
@@ -127,7 +133,7 @@ impl Manifests {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.apps.is_empty() && self.shards.is_empty()
+        self.apps.is_empty() && self.shards.is_empty() && self.hosts.is_empty()
     }
 
     fn tell(&mut self, file: &str, problems: &Problems) {

@@ -11,6 +11,7 @@ mod deploy;
 mod deployments;
 mod explain;
 mod get;
+mod host;
 mod logs;
 mod manifests;
 mod members;
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Sleep(sleep::Sleep),
     Wake(sleep::Wake),
     Delete(delete::Delete),
+    Host(host::Host),
+    Shard(host::Shard),
     Explain(explain::Explain),
     Upgrade(upgrade::Upgrade),
     Check(check::Check),
@@ -76,6 +79,8 @@ impl Command {
             Self::Sleep(command) => command.run().await,
             Self::Wake(command) => command.run().await,
             Self::Delete(command) => command.run().await,
+            Self::Host(command) => command.run().await,
+            Self::Shard(command) => command.run().await,
             Self::Explain(command) => command.run().await,
             Self::Upgrade(command) => command.run().await,
             Self::Check(command) => command.run(),

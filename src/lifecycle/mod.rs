@@ -26,8 +26,13 @@ mod successor;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
-use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
-use weir_config::{Activity, HostName, Settings, Snapshots};
+use futures::{FutureExt, future::BoxFuture};
+use tokio::{
+    sync::oneshot,
+    task::{JoinError, JoinHandle},
+    time::sleep,
+};
+use weir_config::{Activity, Settings, Snapshots};
 use weir_control::{Control, ControlError, Opened, Options, StateDir};
 use weir_deploy::Docker;
 use weir_proxy::ProxyMetrics;
@@ -38,6 +43,8 @@ pub(crate) use predecessor::{Predecessor, Shared};
 pub(crate) use sockets::{Inherited, Sockets};
 use successor::Successor;
 
+use crate::tickets::TicketFile;
+
 /// What lasts as long as the process.
 pub(crate) struct Process {
     pub(crate) settings: Settings,
@@ -46,6 +53,12 @@ pub(crate) struct Process {
     pub(crate) snapshots: Snapshots,
     pub(crate) metrics: ProxyMetrics,
     pub(crate) data_plane: DataPlane,
+}
+
+/// What works with the state directory, and only as long as it is this process's.
+pub(crate) struct Stateful {
+    pub(crate) control: Control,
+    pub(crate) tickets: TicketFile,
 }
 
 /// Why the control loop is to end.
@@ -64,7 +77,7 @@ impl Process {
     /// A part of it cannot begin, or ends by itself.
     pub(crate) async fn live(
         mut self,
-        mut control: Control,
+        mut state: Stateful,
         dir: StateDir,
         shared: Option<Shared>,
     ) -> anyhow::Result<()> {
@@ -76,9 +89,9 @@ impl Process {
             self.data_plane.start();
         }
         let mut opened = tokio::select! {
-            opened = self.open(&control, dir) => opened?,
+            opened = self.open(&state.control, dir) => opened?,
             () = signals.stop() => {
-                drop(control);
+                drop(state);
                 self.end(&mut signals).await;
                 return Ok(());
             }
@@ -88,7 +101,7 @@ impl Process {
             Some(shared) => drop(tokio::spawn(with_predecessor(shared))),
             None => notify::ready(),
         }
-        let hints = control.hints();
+        let hints = state.control.hints();
         let alive = {
             let runtime = self.data_plane.runtime();
             move || {
@@ -98,21 +111,21 @@ impl Process {
         };
         let watchdog = tokio::spawn(notify::watchdog(alive));
         loop {
-            let mut running = Running::start(control, opened);
+            let mut running = Running::start(state, opened);
             let next = self.next(&mut running, &mut signals, &operator).await?;
-            control = running.end().await?;
+            state = running.end().await?;
             let Next::HandOver(successor, mut asker) = next else { break };
             let snapshot = self.snapshots.current();
             match successor.take_over(&snapshot, &self.activity).await {
                 Ok(successor) => {
                     watchdog.abort();
                     drop(operator);
-                    self.hand_over(successor, control, asker, &mut signals).await;
+                    self.hand_over(successor, state.control, asker, &mut signals).await;
                     return Ok(());
                 }
                 Err(error) => {
                     opened = tokio::select! {
-                        opened = self.take_back(&control) => opened,
+                        opened = self.take_back(&state.control) => opened,
                         () = signals.stop() => break,
                     };
                     notify::ready();
@@ -123,7 +136,7 @@ impl Process {
         watchdog.abort();
         drop(operator);
         // With it goes the publisher, and the hope of the requests that wait for an app to wake.
-        drop(control);
+        drop(state);
         self.end(&mut signals).await;
         Ok(())
     }
@@ -180,9 +193,7 @@ impl Process {
         let https = self.settings.proxy.from_here(https);
         let options = Options { dir, base_domain, certificates, admin, metrics, https_port, https };
         let docker = PathBuf::clone(&self.settings.docker);
-        Ok(control
-            .open(options, move |cluster| Docker::new(HostName::local(), &docker, cluster))
-            .await?)
+        Ok(control.open(options, move |host, cluster| Docker::of(host, &docker, cluster)).await?)
     }
 
     /// Takes back what a successor did not keep. Traffic does not depend on it, so this is tried
@@ -242,34 +253,57 @@ impl Process {
     }
 }
 
-/// The control loop while it runs.
+/// The control loop, and the rotation of the ticket keys, while they run.
 struct Running {
+    control: Task<Result<Control, ControlError>>,
+    tickets: Task<TicketFile>,
+}
+
+/// A task that ends when it is told to, or when nobody is left who could tell it.
+struct Task<T> {
     end: oneshot::Sender<()>,
-    task: JoinHandle<Result<Control, ControlError>>,
+    task: JoinHandle<T>,
+}
+
+impl<T: Send + 'static> Task<T> {
+    fn start<F>(run: impl FnOnce(BoxFuture<'static, ()>) -> F) -> Self
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let (end, ended) = oneshot::channel();
+        let ended = ended.map(|_: Result<(), _>| ());
+        Self { end, task: tokio::spawn(run(Box::pin(ended))) }
+    }
+
+    async fn end(self) -> Result<T, JoinError> {
+        drop(self.end);
+        self.task.await
+    }
 }
 
 impl Running {
-    fn start(control: Control, opened: Opened) -> Self {
-        let (end, ended) = oneshot::channel::<()>();
-        let shutdown = async {
-            // An error means that the sender is gone, which is an end as well.
-            let _ = ended.await;
-        };
-        Self { end, task: tokio::spawn(control.run(opened, shutdown)) }
+    fn start(state: Stateful, opened: Opened) -> Self {
+        let Stateful { control, tickets } = state;
+        Self {
+            control: Task::start(|end| control.run(opened, end)),
+            tickets: Task::start(|end| tickets.rotate(end)),
+        }
     }
 
     /// Returns if it ends though nobody told it to.
     async fn failed(&mut self) -> anyhow::Error {
-        match (&mut self.task).await {
+        match (&mut self.control.task).await {
             Ok(Ok(_)) => anyhow!("the control loop ended"),
             Ok(Err(error)) => error.into(),
             Err(panic) => anyhow!("the control loop panicked: {panic}"),
         }
     }
 
-    async fn end(self) -> anyhow::Result<Control> {
-        drop(self.end);
-        Ok(self.task.await.context("the control loop panicked")??)
+    async fn end(self) -> anyhow::Result<Stateful> {
+        // Before the control loop, which gives up the state directory when it ends.
+        let tickets = self.tickets.end().await.context("the rotation of ticket keys panicked")?;
+        let control = self.control.end().await.context("the control loop panicked")??;
+        Ok(Stateful { control, tickets })
     }
 }
 

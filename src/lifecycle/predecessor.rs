@@ -120,13 +120,19 @@ impl Shared {
         let mut hints = interval(HINT_EVERY);
         loop {
             let newer = self.snapshots.newer_than(self.served.generation);
+            // The other process may be slow to listen; what it says is heard meanwhile.
+            let (receiver, sender) = self.channel.split();
             tokio::select! {
-                snapshot = newer, if self.former.is_none() => {
+                snapshot = newer, if self.former.is_none() && sender.is_idle() => {
                     let next = Served::new(&snapshot);
+                    if self.snapshots.has_newer(next.generation) {
+                        continue;
+                    }
                     self.former = Some(std::mem::replace(&mut self.served, next));
-                    self.channel.send(&FromSuccessor::Snapshot(told(&snapshot))).await?;
+                    sender.begin(&FromSuccessor::Snapshot(told(&snapshot)))?;
                 }
-                message = self.channel.receive() => match message? {
+                sent = sender.flush(), if !sender.is_idle() => sent?,
+                message = receiver.receive() => match message? {
                     Some(FromPredecessor::Levels(levels)) => self.take(levels),
                     Some(_) => {}
                     None => return Ok(()),

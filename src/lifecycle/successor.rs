@@ -170,8 +170,9 @@ impl Successor {
         let mut said = Levels::default();
         let mut ticks = interval(LEVELS_EVERY);
         loop {
+            let (receiver, sender) = self.channel.split();
             tokio::select! {
-                message = self.channel.receive() => match message {
+                message = receiver.receive() => match message {
                     Ok(Some(FromSuccessor::Snapshot(snapshot))) => {
                         let snapshot = Arc::new(restored(snapshot, &activity));
                         let newest = snapshot.generation;
@@ -184,13 +185,20 @@ impl Successor {
                     Ok(None) => break tracing::warn!("the new process is gone"),
                     Err(error) => break tracing::error!(%error, "the new process is not heard"),
                 },
+                sent = sender.flush(), if !sender.is_idle() => if let Err(error) = sent {
+                    break tracing::warn!(%error, "the new process does not listen");
+                },
                 _ = ticks.tick() => {}
+            }
+            // While it is slow to listen, nothing piles up: it is told next what is so then.
+            if !sender.is_idle() {
+                continue;
             }
             let levels = Levels::of(&activity, generation);
             if levels != said {
                 said = levels.clone();
-                if let Err(error) = self.channel.send(&FromPredecessor::Levels(levels)).await {
-                    break tracing::warn!(%error, "the new process does not listen");
+                if let Err(error) = sender.begin(&FromPredecessor::Levels(levels)) {
+                    break tracing::error!(%error, "the new process cannot be told");
                 }
             }
         }

@@ -1,28 +1,30 @@
 //! The real program through upgrades and crashes, on a state and on ports of its own.
 
 use std::{
-    fs::{self, File},
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Child,
     sync::Mutex,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::{Value, json};
 
-use crate::site::{DOMAIN, sibling};
+use crate::{
+    site::{DOMAIN, sibling},
+    weir,
+};
 
 /// Far above what anything takes that is waited for here.
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(super) struct Server {
-    program: PathBuf,
     dir: tempfile::TempDir,
     child: Child,
     /// Processes that took over, in order: the last one serves.
@@ -37,24 +39,17 @@ pub(super) struct Server {
 impl Server {
     pub(super) async fn start() -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let program = sibling("weir")?;
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut child = serve(&program, dir.path(), [any; 3])?;
-        let addresses = addresses(dir.path(), &mut child).await;
-        let [http, https, admin] = addresses.inspect_err(|_| {
-            // It may have ended already.
-            let _ = child.kill();
-            let _ = child.wait();
-        })?;
-        let token = fs::read_to_string(dir.path().join("admin.token"))?;
+        let mut child = serve(dir.path(), weir::any())?;
+        let [http, https, admin] = weir::listening(dir.path(), &mut child).await?;
+        let token = weir::token(dir.path())?;
         let client = reqwest::Client::builder().no_proxy().build()?;
         let successors = Mutex::default();
-        Ok(Self { program, dir, child, successors, http, https, admin, token, client })
+        Ok(Self { dir, child, successors, http, https, admin, token, client })
     }
 
     /// The certificate of the authority that its clients trust.
     pub(super) fn roots(&self) -> PathBuf {
-        self.dir.path().join("ca.pem")
+        weir::roots(self.dir.path())
     }
 
     pub(super) fn host(app: &str) -> String {
@@ -63,7 +58,7 @@ impl Server {
 
     /// Lets one program follow the other, as an operator does.
     pub(super) async fn upgrade(&self) -> anyhow::Result<()> {
-        let mut command = tokio::process::Command::new(&self.program);
+        let mut command = tokio::process::Command::new(sibling("weir")?);
         command.arg("upgrade").env("WEIR_STATE_DIR", self.dir.path());
         let output = command.output().await?;
         let told = String::from_utf8_lossy(&output.stderr);
@@ -76,7 +71,7 @@ impl Server {
     /// What an upgrade is not: an end without a word, and then a start.
     pub(super) fn crash(&mut self) -> anyhow::Result<()> {
         self.kill();
-        self.child = serve(&self.program, self.dir.path(), [self.http, self.https, self.admin])?;
+        self.child = serve(self.dir.path(), [self.http, self.https, self.admin])?;
         Ok(())
     }
 
@@ -131,7 +126,7 @@ impl Server {
 
     /// Warnings and errors in its log.
     pub(super) fn complaints(&self) -> String {
-        let log = fs::read_to_string(log(self.dir.path())).unwrap_or_default();
+        let log = fs::read_to_string(weir::log(self.dir.path())).unwrap_or_default();
         let severe = ["\"WARN\"", "\"ERROR\""];
         let bad = log.lines().filter(|line| severe.iter().any(|level| line.contains(level)));
         bad.collect::<Vec<_>>().join("\n")
@@ -165,47 +160,13 @@ impl Drop for Server {
 /// Longer than any WebSocket of ours lives.
 const GRACE: &str = "60s";
 
-fn serve(program: &Path, dir: &Path, listeners: [SocketAddr; 3]) -> anyhow::Result<Child> {
-    let [http, https, admin] = listeners.map(|address| address.to_string());
-    let log = File::options().append(true).create(true).open(log(dir))?;
-    Command::new(program)
-        .args(["serve", "--http", &http, "--https", &https, "--admin", &admin])
-        .args(["--base-domain", DOMAIN, "--shutdown-grace", GRACE, "--access-log", "false"])
+fn serve(dir: &Path, listen: weir::Addresses) -> anyhow::Result<Child> {
+    let mut command = weir::serve(dir, listen)?;
+    command
+        .args(["--shutdown-grace", GRACE, "--access-log", "false"])
         // No app here has a container.
-        .args(["--docker", "/nonexistent/docker.sock"])
-        .env("WEIR_STATE_DIR", dir)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .with_context(|| format!("{} cannot be started", program.display()))
-}
-
-fn log(dir: &Path) -> PathBuf {
-    dir.join("weir.log")
-}
-
-/// Where it listens, as its log tells.
-async fn addresses(dir: &Path, child: &mut Child) -> anyhow::Result<[SocketAddr; 3]> {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let text = fs::read_to_string(log(dir))?;
-        let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let events: Vec<_> = events.collect();
-        let address = |message: &str| -> Option<SocketAddr> {
-            let event = events.iter().find(|event| event["message"] == message)?;
-            event["address"].as_str()?.parse().ok()
-        };
-        let told = ["http listens", "https listens", "the admin API listens"].map(address);
-        if let [Some(http), Some(https), Some(admin)] = told {
-            return Ok([http, https, admin]);
-        }
-        if let Some(status) = child.try_wait()? {
-            bail!("the server ended with {status}: {text}");
-        }
-        ensure!(Instant::now() < deadline, "the server does not listen: {text}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+        .args(["--docker", "/nonexistent/docker.sock"]);
+    weir::spawn(&mut command, dir)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -22,6 +22,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::{
     load::client::Client,
@@ -31,6 +32,7 @@ use crate::{
 
 /// Reading 100,000 names takes some of them seconds.
 const START: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_secs(2);
 
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
@@ -116,8 +118,10 @@ impl Peer {
     }
 }
 
+/// One that takes a connection before it serves may never answer it.
 async fn ask(address: SocketAddr, name: &str) -> anyhow::Result<u16> {
-    Ok(Client::connect(address).await?.get(name, "/").await?.status)
+    let answer = async { Client::connect(address).await?.get(name, "/").await };
+    Ok(timeout(ANSWER, answer).await??.status)
 }
 
 impl Addresses {

@@ -1,22 +1,23 @@
-//! Weir: apps of 100 names each, told and changed through its admin API.
+//! Weir: apps of 100 names each over one shard, told and changed through its admin API.
 
 use std::{
-    fs,
     net::{SocketAddr, TcpStream},
     path::Path,
-    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{anyhow, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Addresses, Peer, call, version};
 use crate::{
     process::Process,
-    site::{DOMAIN, NAMES, Site, free_address, host, sibling},
+    site::{NAMES, Site, free_address, host},
+    weir,
 };
+
+const SHARD: &str = "backends";
 
 /// The most names that one app may have.
 const NAMES_OF_AN_APP: usize = 100;
@@ -38,7 +39,6 @@ pub(super) fn start_with_access_log(site: &Site) -> anyhow::Result<Peer> {
 fn start_with(site: &Site, name: &'static str, log: &str) -> anyhow::Result<Peer> {
     let addresses = Addresses::free()?;
     let address = free_address()?;
-    let program = sibling("weir")?;
     let state = site.dir().join(name);
     // One client with 10,000 connections is too many for its defaults, as are its many requests.
     let settings = json!({"proxy": {
@@ -47,25 +47,19 @@ fn start_with(site: &Site, name: &'static str, log: &str) -> anyhow::Result<Peer
         "idle_timeout": "10m",
     }});
     let settings = site.write("weir.yaml", &settings.to_string())?;
-    let mut command = Command::new(&program);
-    command
-        .args(["serve", "--threads", "1", "--base-domain", DOMAIN, "--log-level", log])
-        .args(["--http", &addresses.http.to_string(), "--https", &addresses.https.to_string()])
-        .args(["--admin", &address.to_string(), "--state-dir"])
-        .arg(&state)
-        .arg("--config")
-        .arg(settings);
+    let mut command = weir::serve(&state, [addresses.http, addresses.https, address])?;
+    command.args(["--threads", "1", "--log-level", log, "--config"]).arg(settings);
     let mut process = Process::measured(site.dir(), name, &command)?;
     let admin = Admin::wait_for(address, &state, &mut process)?;
     admin.put_all(site.backend(0))?;
     Ok(Peer {
         name,
-        version: version(&program.to_string_lossy(), "--version")?,
-        names: "apps of 100 names each",
+        version: version(&command.get_program().to_string_lossy(), "--version")?,
+        names: "apps of 100 names each, over one shard",
         addresses,
-        roots: state.join("ca.pem"),
+        roots: weir::roots(&state),
         process,
-        change: Some(Box::new(move |_, to| admin.put("changing", &[], to))),
+        change: Some(Box::new(move |_, to| admin.change(to))),
     })
 }
 
@@ -80,9 +74,9 @@ impl Admin {
         while Instant::now() < deadline {
             process.ensure_runs()?;
             if TcpStream::connect(address).is_ok()
-                && let Ok(token) = fs::read_to_string(state.join("admin.token"))
+                && let Ok(token) = weir::token(state)
             {
-                return Ok(Self { address, token: token.trim().to_owned() });
+                return Ok(Self { address, token });
             }
             thread::sleep(Duration::from_millis(10));
         }
@@ -94,11 +88,14 @@ impl Admin {
             for app in (writer..NAMES / NAMES_OF_AN_APP).step_by(WRITERS) {
                 let names = (app * NAMES_OF_AN_APP..).take(NAMES_OF_AN_APP).map(host);
                 let names: Vec<_> = names.collect();
-                self.put(&format!("app-{app}"), &names, backend)?;
+                self.put_app(&format!("app-{app}"), &names, json!({"shards": [SHARD]}))?;
             }
             anyhow::Ok(())
         };
-        self.put("changing", &[], backend)?;
+        // As the others, all names have one group of backends, and so its connections in common.
+        let members = json!({"members": [{"name": "backend", "address": backend}]});
+        self.put("Shard", SHARD, members)?;
+        self.change(backend)?;
         thread::scope(|scope| {
             let writers: Vec<_> =
                 (0..WRITERS).map(|writer| scope.spawn(move || put(writer))).collect();
@@ -107,11 +104,22 @@ impl Admin {
         })
     }
 
-    /// Makes an app, or changes it.
-    fn put(&self, app: &str, names: &[String], backend: SocketAddr) -> anyhow::Result<()> {
-        let spec = json!({"upstreams": [backend], "hostnames": names, "http": "serve"});
-        let manifest = json!({"kind": "App", "name": app, "spec": spec});
+    /// Makes the app that changes another backend's.
+    fn change(&self, to: SocketAddr) -> anyhow::Result<()> {
+        self.put_app("changing", &[], json!({"upstreams": [to]}))
+    }
+
+    fn put_app(&self, app: &str, names: &[String], mut spec: Value) -> anyhow::Result<()> {
+        spec["hostnames"] = json!(names);
+        spec["http"] = json!("serve");
+        self.put("App", app, spec)
+    }
+
+    /// Makes an object, or changes it.
+    fn put(&self, kind: &str, name: &str, spec: Value) -> anyhow::Result<()> {
+        let manifest = json!({"kind": kind, "name": name, "spec": spec});
         let headers = format!("Authorization: Bearer {}\r\n", self.token);
-        call(self.address, &format!("PUT /v1/apps/{app}"), &headers, &manifest)
+        let path = format!("PUT /v1/{}s/{name}", kind.to_lowercase());
+        call(self.address, &path, &headers, &manifest)
     }
 }

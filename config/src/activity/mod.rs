@@ -36,7 +36,7 @@ pub use self::{
     histogram::{HISTOGRAM_BOUNDS_SECONDS, HistogramReading},
     standing::Standing,
 };
-use crate::{AppName, EndpointId, Moment, Outlier, Rate, Retries, SleepLevel};
+use crate::{AppName, Endpoint, EndpointId, Moment, Outlier, Rate, Retries, SleepLevel};
 
 /// The activity of every app and endpoint. Requests never come here: a route in the snapshot
 /// carries its entries with it.
@@ -175,7 +175,10 @@ impl AppActivity {
 
     /// Notes a request's beginning or end on the idle clock.
     pub fn touch(&self, now: Moment) {
-        self.last_request.fetch_max(now.0, Relaxed);
+        // Of the many requests of one millisecond, one writes, and the others only read.
+        if self.last_request.load(Relaxed) < now.0 {
+            self.last_request.fetch_max(now.0, Relaxed);
+        }
     }
 
     /// Counts an answered request.
@@ -234,7 +237,7 @@ impl AppActivity {
     /// # Errors
     /// The time until a request of this client may come.
     pub fn take_of_client(&self, client: IpAddr, rate: &Rate, now: u64) -> Result<(), Duration> {
-        self.clients.get_or_init(ClientBuckets::default).take(client, rate, now)
+        self.clients.get_or_init(ClientBuckets::default).take(client.into(), rate, now)
     }
 
     /// Answered requests by the first digit of their status, 1 to 5.
@@ -301,29 +304,48 @@ impl EndpointActivity {
     pub fn is_ejected(&self, now: Moment) -> bool {
         self.record.is_ejected(now)
     }
+}
+
+impl Endpoint {
+    /// Whether it gets no requests, because it failed so often since it was ready.
+    pub fn is_ejected(&self, now: Moment) -> bool {
+        let record = &self.activity.record;
+        record.is_ejected(now) && record.is_of(self.ready_since) && record.is_ejected(now)
+    }
 
     /// How it stands, having been chosen for a request. `None`: its ejection is over, but another
     /// request has just begun to try it, and this one must choose again.
     pub fn stand(&self, policy: &Outlier, now: Moment) -> Option<Standing> {
-        self.record.stand(policy, now)
+        let record = &self.activity.record;
+        if record.is_of(self.ready_since) {
+            record.stand(policy, now)
+        } else {
+            Some(Standing::Good)
+        }
     }
 
     /// It has answered a request that was given to it with this standing.
     pub fn succeeded(&self, standing: Standing) {
-        self.record.succeeded(standing);
+        let record = &self.activity.record;
+        if record.is_of(self.ready_since) {
+            record.succeeded(standing);
+        }
     }
 
     /// It has failed such a request. Returns whether it is ejected by that.
     pub fn failed(&self, standing: Standing, policy: &Outlier, now: Moment) -> bool {
-        self.record.failed(standing, policy, now)
+        let record = &self.activity.record;
+        record.is_of(self.ready_since) && record.failed(standing, policy, now)
     }
 }
 
 /// How many requests are under way.
 ///
-/// The two fences pair up: of a request that begins while a snapshot is being published, either
-/// the request sees the new snapshot (it looks after `add`), or control sees the request (it looks
-/// after publishing). So "published without it, and none in flight" means that nobody uses it.
+/// Its fence is one of two; the other is in [`Snapshots::has_newer`](crate::Snapshots::has_newer),
+/// between the counting and the second look at what is served. Of a request that begins while a
+/// snapshot is being published, either the request sees the new snapshot, or control, which reads
+/// the count after publishing, sees the request. So "published without it, and none in flight"
+/// means that nobody uses it.
 #[derive(Debug, Default)]
 struct InFlight(AtomicU64);
 
@@ -340,7 +362,6 @@ impl InFlight {
 
     fn add(&self) {
         self.0.fetch_add(1, Relaxed);
-        fence(SeqCst);
     }
 
     fn subtract(&self) {

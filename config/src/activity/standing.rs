@@ -1,4 +1,9 @@
 //! Whether an endpoint is ejected, in atomics that all snapshots share.
+//!
+//! It is a process that fails, not an address or a name: one that is ready after another, or after
+//! it was not, begins with a clean sheet. Of a shard's member, the failures of all its apps count
+//! together, each by its app's own policy: what fails for one most likely fails for all, and a
+//! member in a bad way is left alone the sooner.
 
 use std::sync::atomic::{
     AtomicU32, AtomicU64,
@@ -10,6 +15,8 @@ use crate::{Moment, Outlier};
 /// What requests have found an endpoint to be worth.
 #[derive(Debug, Default)]
 pub(super) struct Record {
+    /// The process that the rest is about: since when it has been ready.
+    process: AtomicU64,
     /// In a row.
     failures: AtomicU32,
     /// In a row.
@@ -36,6 +43,17 @@ const MAX_DOUBLINGS: u32 = 4;
 impl Record {
     pub(super) fn is_ejected(&self, now: Moment) -> bool {
         self.until.load(Relaxed) > now.0
+    }
+
+    /// Whether it is about this process. For a newer one than before, it begins anew.
+    pub(super) fn is_of(&self, process: Moment) -> bool {
+        let former = self.process.load(Acquire);
+        if former < process.0 && self.process.fetch_max(process.0, AcqRel) < process.0 {
+            self.failures.store(0, Relaxed);
+            self.ejections.store(0, Relaxed);
+            self.until.store(0, Relaxed);
+        }
+        former <= process.0
     }
 
     /// The standing of an endpoint that a request has chosen. `None`: its ejection is over, but
@@ -153,6 +171,17 @@ mod tests {
         assert!(!record.is_ejected(now), "one that answers although it is ejected, is not");
         assert!(fail(&record, 3, now));
         assert!(!record.is_ejected(now + POLICY.ejection), "and begins anew");
+    }
+
+    #[test]
+    fn a_new_process_begins_anew_and_what_is_late_of_the_former_one_is_not_its_fault() {
+        let (record, now) = (Record::default(), Moment(1000));
+        assert!(record.is_of(Moment(0)) && record.is_of(Moment(7)));
+        assert!(fail(&record, 3, now) && record.is_ejected(now));
+        assert!(record.is_of(Moment(7)) && record.is_ejected(now), "it is the same");
+        assert!(record.is_of(Moment(900)) && !record.is_ejected(now));
+        assert!(!record.is_of(Moment(7)));
+        assert!(fail(&record, 3, now) && !record.is_ejected(now + POLICY.ejection), "not doubled");
     }
 
     #[test]

@@ -103,6 +103,7 @@ pub(super) fn none(spec: &AppSpec, problems: &mut Problems) {
         ("volumes", !spec.volumes.is_empty()),
         ("ports", !spec.ports.is_empty()),
         ("resources", spec.resources != Default::default()),
+        ("placement", spec.placement != Default::default()),
     ];
     for (field, _) in written.into_iter().filter(|(_, is_written)| *is_written) {
         let message = format!("`{field}` belongs to an app with an `image`; remove it");

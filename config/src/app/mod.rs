@@ -15,8 +15,9 @@ pub use self::{
     rollout::{Gates, Rollout},
 };
 use crate::{
-    AppManifest, AppName, AppSpec, Balance, HealthSpec, HostPath, Hostname, Member, ProbeKind,
-    Problem, Problems, ShardName, Template, TrafficPolicy, decode::decode_partly, shard,
+    AppManifest, AppName, AppSpec, Balance, HealthSpec, HostPath, Hostname, Member, Placement,
+    ProbeKind, Problem, Problems, ShardName, Template, TrafficPolicy, Upstream,
+    decode::decode_partly, shard,
 };
 
 /// A valid app. Made from an [`AppManifest`] only, so that what is here has been checked.
@@ -28,6 +29,8 @@ pub struct App {
     pub source: Source,
     /// How many containers there are of an image.
     pub instances: u16,
+    /// Which hosts they run on.
+    pub placement: Placement,
     pub health: HealthCheck,
     pub sleep: Option<SleepPolicy>,
     /// Over its instances or upstreams; a shard has one of its own.
@@ -58,7 +61,11 @@ pub struct HealthCheck {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
-    Http { path: String },
+    /// Asked for as a request would be.
+    Http {
+        path: String,
+        upstream: Upstream,
+    },
     Tcp,
 }
 
@@ -105,20 +112,22 @@ impl App {
         let mut problems = Problems::default();
         let spec = &manifest.spec;
         if manifest.kind != "App" {
-            let message = format!("`{}` is not `App`; the other kind is `Shard`", manifest.kind);
+            let message =
+                format!("`{}` is not `App`; the other kinds are `Shard` and `Host`", manifest.kind);
             problems.push(Problem::new("/kind", "unknown_kind", message));
         }
         let name = problems.take("/name", "bad_name", manifest.name.parse::<AppName>());
         let written = hostnames(&spec.hostnames, &mut problems);
         let source = source(spec, &mut problems);
-        let health = health("/spec/health", &spec.health, &mut problems);
+        let policy = Arc::new(traffic::policy(spec, &mut problems));
+        let health = health("/spec/health", &spec.health, &policy.upstream, &mut problems);
         let sleep = sleep(spec, &mut problems);
         if !(1..=MAX_INSTANCES).contains(&spec.instances) {
             let message = format!("an app has 1 to {MAX_INSTANCES} instances");
             problems.push(Problem::new("/spec/instances", "out_of_range", message));
         }
+        let placement = Placement::from_spec(&spec.placement, &mut problems);
         let balance = balance("/spec/balance", &spec.balance, &mut problems);
-        let policy = Arc::new(traffic::policy(spec, &mut problems));
         let rollout = rollout::rollout(&spec.rollout, &mut problems);
         let (Some(name), Some(source)) = (name, source) else { return Err(problems) };
         let mut hostnames = vec![HostPath::from(Hostname::of_app(&name, base_domain))];
@@ -132,6 +141,7 @@ impl App {
             hostnames,
             source,
             instances: spec.instances,
+            placement,
             health,
             sleep,
             balance,
@@ -205,7 +215,12 @@ fn shards(spec: &AppSpec, written: &[String], problems: &mut Problems) -> Arc<[S
     names.into()
 }
 
-pub(crate) fn health(base: &str, spec: &HealthSpec, problems: &mut Problems) -> HealthCheck {
+pub(crate) fn health(
+    base: &str,
+    spec: &HealthSpec,
+    upstream: &Upstream,
+    problems: &mut Problems,
+) -> HealthCheck {
     for (field, count) in [("rise", spec.rise), ("fall", spec.fall)] {
         if count == 0 {
             let pointer = format!("{base}/{field}");
@@ -232,7 +247,7 @@ pub(crate) fn health(base: &str, spec: &HealthSpec, problems: &mut Problems) -> 
                 let message = "a path starts with `/` and has no spaces";
                 problems.push(Problem::new(format!("{base}/path"), "bad_path", message));
             }
-            Probe::Http { path }
+            Probe::Http { path, upstream: upstream.clone() }
         }
     };
     HealthCheck {

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use crate::{
-    AppSpec, Balance, BalanceSpec, ClientAuth, HashKey, Limits, LimitsSpec, Memory, Outlier,
-    OutlierSpec, Problem, Problems, Rate, RateSpec, Retries, RetriesSpec, Timeouts, TrafficPolicy,
-    Upstream, UpstreamSpec, UpstreamTls,
+    AppSpec, Authorities, Balance, BalanceSpec, ClientAuth, HashKey, Limits, LimitsSpec, Memory,
+    Outlier, OutlierSpec, Problem, Problems, Rate, RateSpec, Retries, RetriesSpec, Timeouts,
+    TrafficPolicy, Upstream, UpstreamSpec, UpstreamTls,
 };
 
 const DEFAULT_BODY: u64 = 1 << 30;
@@ -146,8 +146,7 @@ fn rate(base: &str, spec: RateSpec, problems: &mut Problems) -> Rate {
     Rate { requests: spec.requests, per: spec.per.0, burst: spec.burst.unwrap_or(spec.requests) }
 }
 
-/// Authorities' certificates, as DER.
-fn roots(pointer: &str, pem: &str, problems: &mut Problems) -> Arc<[Arc<[u8]>]> {
+fn roots(pointer: &str, pem: &str, problems: &mut Problems) -> Authorities {
     let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     let message = match parsed {
         Ok(found) if !found.is_empty() => {
@@ -157,5 +156,5 @@ fn roots(pointer: &str, pem: &str, problems: &mut Problems) -> Arc<[Arc<[u8]>]> 
         Err(error) => format!("the certificates cannot be read as PEM: {error}"),
     };
     problems.push(Problem::new(pointer, "bad_certificate", message));
-    Arc::new([])
+    Authorities::from_iter([])
 }

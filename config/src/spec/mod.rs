@@ -1,6 +1,7 @@
-//! Apps and shards as an operator writes them. Nothing behind the front door sees these types: they
+//! Apps, shards and hosts as an operator writes them. Nothing behind the front door sees these types: they
 //! become an [`App`](crate::App), a [`Shard`](crate::Shard) or a list of problems.
 
+mod host;
 mod rollout;
 mod shard;
 mod traffic;
@@ -11,6 +12,10 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 
 pub use self::{
+    host::{
+        CapacitySpec, DisconnectSpec, EngineSshSpec, EngineTlsSpec, HostManifest, HostSpec,
+        PlacementSpec,
+    },
     rollout::{RolloutSpec, Strategy},
     shard::{MemberSpec, ShardManifest, ShardSpec},
     traffic::{
@@ -49,6 +54,8 @@ pub struct AppSpec {
     pub port: u16,
     /// How many copies run, 1 to 16.
     pub instances: u16,
+    /// Which hosts they run on; any that takes instances when left out.
+    pub placement: PlacementSpec,
     /// Replaces the image's command.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
@@ -94,6 +101,7 @@ impl Default for AppSpec {
             shards: Vec::new(),
             port: 8080,
             instances: 1,
+            placement: PlacementSpec::default(),
             command: Vec::new(),
             env: BTreeMap::new(),
             hostnames: Vec::new(),
@@ -169,7 +177,8 @@ impl Default for HealthSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ProbeKind {
-    /// `GET path` on the app's port.
+    /// `GET path` on the app's port, spoken as `upstream` says; to a shard's member, as plain
+    /// HTTP/1.1.
     Http,
     /// A connection to the app's port.
     #[default]

@@ -1,5 +1,7 @@
 //! A shard as an operator writes it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -16,11 +18,16 @@ pub struct ShardManifest {
     pub spec: ShardSpec,
 }
 
-/// A ring of addresses that share the load of the apps which name it.
+/// A ring of addresses that share the load of the apps which name it, or the hosts that such apps
+/// are placed on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShardSpec {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberSpec>,
+    /// Labels of its hosts: those on which apps with `placement: {shard: NAME}` run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hosts: BTreeMap<String, String>,
     #[serde(default)]
     pub balance: BalanceSpec,
     /// How a member shows that it can take traffic.

@@ -147,7 +147,8 @@ impl Default for RetriesSpec {
     }
 }
 
-/// When an instance that fails gets no requests for a while, before any health check notices.
+/// When an instance that fails gets no requests for a while, before any health check notices. One
+/// that is ready anew begins with a clean sheet. A shard's member has one sheet for all its apps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutlierSpec {

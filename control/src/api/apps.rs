@@ -1,62 +1,74 @@
 //! `/v1/apps`: what operators want.
 
-use axum::{
-    Extension, Json,
-    body::Bytes,
-    extract::{Path, State},
-    http::{HeaderMap, StatusCode},
-    response::{IntoResponse, Response},
-};
-use weir_config::{App, AppManifest, AppName, SleepLevel};
+use axum::{extract::State, http::StatusCode};
+use serde_json::Value;
+use weir_config::{App, AppManifest, AppName, AppSpec, Hostname, Moment, Problems, SleepLevel};
 
 use super::{
     ApiState,
-    objects::{Answer, answer, json, named, parse_name, parse_or_default, precondition},
+    call::{Answer, Call, Shown},
     problem::ApiProblem,
-    query::Params,
     wait::WaitQuery,
     wire::{AppResource, AppStatus, List, Phase, ProblemDetails, SleepRequest},
 };
-use crate::{
-    event::Event,
-    store::{AppRecord, Kind, Precondition, StoreError, Token, Written},
-};
+use crate::{event::Event, reconciler::World, status, store::Record};
+
+impl Shown for App {
+    type Status = AppStatus;
+
+    fn parse(value: Value, base_domain: &Hostname) -> Result<(AppSpec, Self), Problems> {
+        let (manifest, app) = Self::read(value, base_domain)?;
+        Ok((manifest.spec, app))
+    }
+
+    fn status(record: &Record<Self>, state: &ApiState, world: &World) -> Option<AppStatus> {
+        let app = world.desired.apps.get(&record.name)?;
+        let (now, port) = (Moment::now(), state.https_port);
+        Some(status::app_status(app, world, &state.activity, now, port))
+    }
+
+    fn unseen(record: &Record<Self>) -> AppStatus {
+        let deployment = record.extra.first();
+        AppStatus {
+            phase: Phase::Progressing,
+            observed_generation: 0,
+            url: String::new(),
+            deployment: deployment.map(|deployment| deployment.number),
+            live_deployment: None,
+            image: deployment.map(|deployment| deployment.template.image.clone()),
+            ready_instances: 0,
+            desired_instances: record.spec.instances,
+            requests_in_flight: 0,
+            upstreams: Vec::new(),
+            conditions: Vec::new(),
+            failure: None,
+        }
+    }
+
+    fn is_settled(status: &AppStatus) -> bool {
+        status.phase.is_settled()
+    }
+}
 
 /// All apps, by name.
 #[utoipa::path(get, path = "/v1/apps", responses((status = 200, body = List<AppResource>)))]
 pub(crate) async fn list(State(state): State<ApiState>) -> Answer {
-    let records = state.store.apps().await?;
-    let world = state.world();
-    let items = records.into_iter().map(|record| state.resource(&world, record)).collect();
-    Ok(Json(List::<AppResource> { items }).into_response())
+    state.list::<App>().await
 }
 
 /// One app.
-#[utoipa::path(get, path = "/v1/apps/{name}",
+#[utoipa::path(get, path = "/v1/apps/{name}", params(WaitQuery),
     responses((status = 200, body = AppResource), (status = 404, body = ProblemDetails)))]
-pub(crate) async fn read(
-    State(state): State<ApiState>,
-    Path(name): Path<String>,
-    Params(query): Params<WaitQuery>,
-) -> Answer {
-    let name: AppName = parse_name(&name)?;
-    let record = stored(&state, &name).await?;
-    let resource = state.settle(record, &query, |status| status.phase.is_settled()).await?;
-    Ok(shown(StatusCode::OK, resource))
+pub(crate) async fn read(call: Call) -> Answer {
+    call.read::<App>().await
 }
 
 /// Makes a new app.
 #[utoipa::path(post, path = "/v1/apps", params(WaitQuery), request_body = AppManifest,
     responses((status = 201, body = AppResource), (status = 409, body = ProblemDetails),
         (status = 422, body = ProblemDetails)))]
-pub(crate) async fn create(
-    State(state): State<ApiState>,
-    Extension(token): Extension<Token>,
-    Params(query): Params<WaitQuery>,
-    body: Bytes,
-) -> Answer {
-    let (manifest, app) = App::read(json(&body)?, &state.base_domain)?;
-    write(&state, &token, &query, &manifest, &app, Precondition::New).await
+pub(crate) async fn create(call: Call) -> Answer {
+    call.create::<App>().await
 }
 
 /// Makes an app what is written here, new or not.
@@ -64,74 +76,42 @@ pub(crate) async fn create(
     responses((status = 200, body = AppResource), (status = 201, body = AppResource),
         (status = 409, body = ProblemDetails), (status = 412, body = ProblemDetails),
         (status = 422, body = ProblemDetails)))]
-pub(crate) async fn put(
-    State(state): State<ApiState>,
-    Extension(token): Extension<Token>,
-    Path(name): Path<String>,
-    Params(query): Params<WaitQuery>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    let (manifest, app) = App::read(json(&body)?, &state.base_domain)?;
-    named(&name, &manifest.name)?;
-    write(&state, &token, &query, &manifest, &app, precondition(&headers)?).await
-}
-
-async fn write(
-    state: &ApiState,
-    token: &Token,
-    query: &WaitQuery,
-    manifest: &AppManifest,
-    app: &App,
-    precondition: Precondition,
-) -> Answer {
-    let Written { record, created, .. } =
-        state.store.put_app(manifest, app, precondition, None, &token.id).await?;
-    let resource = state.settle(record, query, |status| status.phase.is_settled()).await?;
-    Ok(shown(if created { StatusCode::CREATED } else { StatusCode::OK }, resource))
+pub(crate) async fn put(call: Call) -> Answer {
+    call.put::<App>().await
 }
 
 /// Deletes an app. Its requests in flight end, then its containers go.
 #[utoipa::path(delete, path = "/v1/apps/{name}",
-    responses((status = 202), (status = 404, body = ProblemDetails)))]
-pub(crate) async fn delete(
-    State(state): State<ApiState>,
-    Extension(token): Extension<Token>,
-    Path(name): Path<String>,
-) -> Answer {
-    state.store.delete_app(&parse_name(&name)?, &token.id).await?;
-    Ok(StatusCode::ACCEPTED.into_response())
+    responses((status = 202), (status = 404, body = ProblemDetails),
+        (status = 412, body = ProblemDetails)))]
+pub(crate) async fn delete(call: Call) -> Answer {
+    call.delete::<App>().await
 }
 
 /// Puts an app to sleep now. Refused while a request is in flight or it is not ready.
 #[utoipa::path(post, path = "/v1/apps/{name}/actions/sleep", params(WaitQuery),
     request_body = SleepRequest,
     responses((status = 202, body = AppResource), (status = 409, body = ProblemDetails)))]
-pub(crate) async fn sleep(
-    State(state): State<ApiState>,
-    Path(name): Path<String>,
-    Params(query): Params<WaitQuery>,
-    body: Bytes,
-) -> Answer {
-    let request: SleepRequest = parse_or_default(&body)?;
+pub(crate) async fn sleep(call: Call) -> Answer {
+    let request: SleepRequest = call.request()?;
     let level = request.level.unwrap_or(SleepLevel::Paused);
-    let name: AppName = parse_name(&name)?;
-    let record = stored(&state, &name).await?;
-    if record.manifest.spec.image.is_none() {
+    let record = call.state.store.read::<App>(&call.name::<App>()?).await?;
+    let name = record.name.clone();
+    if record.spec.image.is_none() {
         let why = format!("{name} cannot sleep: it has no containers of its own");
         return Err(ApiProblem::conflict("cannot_sleep", why));
     }
-    let status = state.resource(&state.world(), record.clone()).status;
+    let status = call.state.show(&call.state.world(), record.clone()).status;
     if let Some(why) = cannot_sleep(&status) {
         return Err(ApiProblem::conflict(
             "cannot_sleep",
             format!("{name} cannot sleep now: {why}"),
         ));
     }
-    send(&state, Event::SleepWanted(name, level)).await?;
-    let asleep = |status: &AppStatus| matches!(status.phase, Phase::Paused | Phase::Stopped);
-    let resource = state.settle(record, &query, asleep).await?;
-    Ok(shown(StatusCode::ACCEPTED, resource))
+    act(&call, record, Event::SleepWanted(name, level), |status| {
+        matches!(status.phase, Phase::Paused | Phase::Stopped)
+    })
+    .await
 }
 
 fn cannot_sleep(status: &AppStatus) -> Option<String> {
@@ -150,30 +130,23 @@ fn cannot_sleep(status: &AppStatus) -> Option<String> {
 /// Wakes an app.
 #[utoipa::path(post, path = "/v1/apps/{name}/actions/wake", params(WaitQuery),
     responses((status = 202, body = AppResource), (status = 404, body = ProblemDetails)))]
-pub(crate) async fn wake(
-    State(state): State<ApiState>,
-    Path(name): Path<String>,
-    Params(query): Params<WaitQuery>,
+pub(crate) async fn wake(call: Call) -> Answer {
+    let name: AppName = call.name::<App>()?;
+    let record = call.state.store.read::<App>(&name).await?;
+    act(&call, record, Event::WakeWanted(name), |status| {
+        matches!(status.phase, Phase::Ready | Phase::Degraded | Phase::Failed)
+    })
+    .await
+}
+
+/// Tells the loop what is wanted of an app, and answers by the app.
+async fn act(
+    call: &Call,
+    record: Record<App>,
+    wanted: Event,
+    done: impl Fn(&AppStatus) -> bool,
 ) -> Answer {
-    let name: AppName = parse_name(&name)?;
-    let record = stored(&state, &name).await?;
-    send(&state, Event::WakeWanted(name)).await?;
-    let awake =
-        |status: &AppStatus| matches!(status.phase, Phase::Ready | Phase::Degraded | Phase::Failed);
-    let resource = state.settle(record, &query, awake).await?;
-    Ok(shown(StatusCode::ACCEPTED, resource))
-}
-
-pub(super) async fn stored(state: &ApiState, name: &AppName) -> Result<AppRecord, StoreError> {
-    let record = state.store.app(name).await?;
-    record.ok_or_else(|| StoreError::not_found(Kind::App, name))
-}
-
-async fn send(state: &ApiState, event: Event) -> Result<(), ApiProblem> {
-    let sent = state.events.send(event).await;
-    sent.map_err(|_| ApiProblem::unavailable("Weir is shutting down"))
-}
-
-pub(super) fn shown(status: StatusCode, resource: AppResource) -> Response {
-    answer(status, resource.revision, resource)
+    let sent = call.state.events.send(wanted).await;
+    sent.map_err(|_| ApiProblem::unavailable("Weir is shutting down"))?;
+    call.answer(StatusCode::ACCEPTED, record, done).await
 }

@@ -1,20 +1,17 @@
 //! `/v1/apps/{name}/deployments`, and what can be asked for about them.
 
 use axum::{
-    Extension, Json,
-    body::Bytes,
+    Json,
     extract::{Path, State},
     http::StatusCode,
     response::IntoResponse,
 };
-use weir_config::{App, AppName, Cause, Ending, decode};
+use weir_config::{App, AppManifest, AppName, Ending};
 
 use super::{
     ApiState,
-    apps::{shown, stored},
-    objects::{Answer, json, named, parse_name, parse_or_default},
+    call::{Answer, Call, Shown, parse_name},
     problem::ApiProblem,
-    query::Params,
     wait::WaitQuery,
     wire::{
         AppResource, DeployRequest, DeploymentResource, List, ProblemDetails, PromoteRequest,
@@ -22,8 +19,9 @@ use super::{
     },
 };
 use crate::{
+    plan::placement::Places,
     status::deployments,
-    store::{Precondition, Token},
+    store::{Kind, Precondition, Record, Verb},
     transition::{ASKED_FOR, Transition, ending},
 };
 
@@ -33,10 +31,10 @@ use crate::{
         (status = 404, body = ProblemDetails)))]
 pub(crate) async fn list(State(state): State<ApiState>, Path(name): Path<String>) -> Answer {
     let name: AppName = parse_name(&name)?;
-    stored(&state, &name).await?;
+    state.store.read::<App>(&name).await?;
     let records = state.store.deployments(&name).await?;
-    let items = records.into_iter().map(deployments::resource).collect();
-    Ok(Json(List::<DeploymentResource> { items }).into_response())
+    let items: Vec<DeploymentResource> = records.into_iter().map(deployments::resource).collect();
+    Ok(Json(List { items }).into_response())
 }
 
 /// One deployment.
@@ -55,45 +53,29 @@ pub(crate) async fn read(
 }
 
 /// How a spec would be rolled out if it was written now; nothing is changed.
-#[utoipa::path(post, path = "/v1/apps/{name}/actions/preview", request_body = weir_config::AppManifest,
+#[utoipa::path(post, path = "/v1/apps/{name}/actions/preview", request_body = AppManifest,
     responses((status = 200, body = RolloutPreview), (status = 422, body = ProblemDetails)))]
-pub(crate) async fn preview(
-    State(state): State<ApiState>,
-    Path(name): Path<String>,
-    body: Bytes,
-) -> Answer {
-    let (manifest, app) = App::read(json(&body)?, &state.base_domain)?;
-    named(&name, &manifest.name)?;
-    let preview =
-        deployments::preview(&app, state.world().desired.apps.get(&app.name).map(|a| &**a));
-    Ok(Json::<RolloutPreview>(preview).into_response())
+pub(crate) async fn preview(call: Call) -> Answer {
+    let (_, app) = call.object::<App>()?;
+    let world = call.state.world();
+    let now = world.desired.apps.get(&app.name).map(|app| &**app);
+    Ok(Json(deployments::preview(&app, now)).into_response())
 }
 
 /// Makes a new deployment: of another image, or of the same one anew.
 #[utoipa::path(post, path = "/v1/apps/{name}/actions/deploy", params(WaitQuery),
     request_body = DeployRequest,
     responses((status = 202, body = AppResource), (status = 404, body = ProblemDetails)))]
-pub(crate) async fn deploy(
-    State(state): State<ApiState>,
-    Extension(token): Extension<Token>,
-    Path(name): Path<String>,
-    Params(query): Params<WaitQuery>,
-    body: Bytes,
-) -> Answer {
-    let request: DeployRequest = parse_or_default(&body)?;
-    begin(&state, &token, &parse_name(&name)?, request.image, Cause::Deploy, &query).await
+pub(crate) async fn deploy(call: Call) -> Answer {
+    let request: DeployRequest = call.request()?;
+    begin(&call, request.image, Verb::Deploy).await
 }
 
 /// Makes a new deployment of the spec as it is.
 #[utoipa::path(post, path = "/v1/apps/{name}/actions/redeploy", params(WaitQuery),
     responses((status = 202, body = AppResource), (status = 404, body = ProblemDetails)))]
-pub(crate) async fn redeploy(
-    State(state): State<ApiState>,
-    Extension(token): Extension<Token>,
-    Path(name): Path<String>,
-    Params(query): Params<WaitQuery>,
-) -> Answer {
-    begin(&state, &token, &parse_name(&name)?, None, Cause::Deploy, &query).await
+pub(crate) async fn redeploy(call: Call) -> Answer {
+    begin(&call, None, Verb::Deploy).await
 }
 
 /// Makes a new deployment of exactly the image that another app runs.
@@ -101,55 +83,44 @@ pub(crate) async fn redeploy(
     request_body = PromoteRequest,
     responses((status = 202, body = AppResource), (status = 404, body = ProblemDetails),
         (status = 409, body = ProblemDetails)))]
-pub(crate) async fn promote(
-    State(state): State<ApiState>,
-    Extension(token): Extension<Token>,
-    Path(name): Path<String>,
-    Params(query): Params<WaitQuery>,
-    body: Bytes,
-) -> Answer {
-    let request: PromoteRequest = decode(json(&body)?)?;
-    let from: AppName = parse_name(&request.from)?;
-    let image = image_of(&state, &from).await?;
-    begin(&state, &token, &parse_name(&name)?, Some(image), Cause::Promote, &query).await
+pub(crate) async fn promote(call: Call) -> Answer {
+    let request: PromoteRequest = call.request()?;
+    let image = image_of(&call.state, &parse_name(&request.from)?).await?;
+    begin(&call, Some(image), Verb::Promote).await
 }
 
 /// The name by which exactly the image of an app's live deployment can be had.
 async fn image_of(state: &ApiState, app: &AppName) -> Result<String, ApiProblem> {
-    stored(state, app).await?;
-    let world = state.world();
+    state.store.read::<App>(app).await?;
+    let (world, providers) = (state.world(), state.providers.load());
     let meant = world.desired.apps.get(app);
-    let live = meant.and_then(|meant| Some(meant.instances_of(meant.live()?.number)));
-    let is_made = |id: &_| world.observed.container(id).is_some();
-    let instance = live.into_iter().flatten().find(is_made).ok_or_else(|| {
+    let places = Places::new(&world.desired, &world.observed);
+    let instances = meant.and_then(|meant| Some(places.place(meant, meant.live()?).instances));
+    let instances = instances.into_iter().flatten();
+    let mut made = instances.filter(|id| world.observed.container(id).is_some());
+    let found = made.find_map(|id| Some((providers.get(&id.host)?.clone(), id)));
+    let (provider, instance) = found.ok_or_else(|| {
         let why = format!("{app} has no live deployment with a container; deploy it first");
         ApiProblem::conflict("not_live", why)
     })?;
-    let exact = state.provider.exact_image(&instance).await;
+    let exact = provider.exact_image(&instance).await;
     exact.map_err(|error| ApiProblem::unavailable(&error.to_string()))
 }
 
-async fn begin(
-    state: &ApiState,
-    token: &Token,
-    name: &AppName,
-    image: Option<String>,
-    cause: Cause,
-    query: &WaitQuery,
-) -> Answer {
-    let record = stored(state, name).await?;
-    let mut manifest = record.manifest;
-    manifest.spec.image = image.or(manifest.spec.image);
-    if manifest.spec.image.is_none() {
+async fn begin(call: &Call, image: Option<String>, verb: Verb) -> Answer {
+    let (store, base_domain) = (&call.state.store, &call.state.base_domain);
+    let Record { name, mut spec, meta, .. } = store.read::<App>(&call.name::<App>()?).await?;
+    spec.image = image.or(spec.image);
+    if spec.image.is_none() {
         let why = format!("{name} has no image to deploy; change what answers it by an apply");
         return Err(ApiProblem::conflict("no_image", why));
     }
-    let app = App::from_manifest(&manifest, &state.base_domain)?;
-    let unchanged_since = Precondition::Revision(record.meta.revision);
-    let written =
-        state.store.put_app(&manifest, &app, unchanged_since, Some(cause), &token.id).await?;
-    let resource = state.settle(written.record, query, |status| status.phase.is_settled()).await?;
-    Ok(shown(StatusCode::ACCEPTED, resource))
+    let (kind, name) = (Kind::App.as_str().to_owned(), name.to_string());
+    let manifest = AppManifest { kind, name, spec };
+    let app = App::from_manifest(&manifest, base_domain)?;
+    let unchanged_since = Precondition::Revision(meta.revision);
+    let written = store.put(&manifest.spec, &app, unchanged_since, call.cause(verb)).await?;
+    call.answer(StatusCode::ACCEPTED, written.record, App::is_settled).await
 }
 
 /// Brings a former deployment back. The spec stays as it is.
@@ -157,49 +128,30 @@ async fn begin(
     request_body = RollbackRequest,
     responses((status = 202, body = AppResource), (status = 404, body = ProblemDetails),
         (status = 409, body = ProblemDetails)))]
-pub(crate) async fn roll_back(
-    State(state): State<ApiState>,
-    Extension(token): Extension<Token>,
-    Path(name): Path<String>,
-    Params(query): Params<WaitQuery>,
-    body: Bytes,
-) -> Answer {
-    let request: RollbackRequest = parse_or_default(&body)?;
-    let transition = Transition::RollBack { to: request.to, ending: asked_for(&token) };
-    change(&state, &token, &parse_name(&name)?, &transition, &query).await
+pub(crate) async fn roll_back(call: Call) -> Answer {
+    let request: RollbackRequest = call.request()?;
+    let transition = Transition::RollBack { to: request.to, ending: asked_for(&call) };
+    change(&call, &transition, Verb::RollBack).await
 }
 
 /// Calls off the deployment that is on its way. What served before serves on.
 #[utoipa::path(post, path = "/v1/apps/{name}/actions/cancel", params(WaitQuery),
     responses((status = 202, body = AppResource), (status = 404, body = ProblemDetails),
         (status = 409, body = ProblemDetails)))]
-pub(crate) async fn cancel(
-    State(state): State<ApiState>,
-    Extension(token): Extension<Token>,
-    Path(name): Path<String>,
-    Params(query): Params<WaitQuery>,
-) -> Answer {
-    let transition = Transition::Cancel { ending: asked_for(&token) };
-    change(&state, &token, &parse_name(&name)?, &transition, &query).await
+pub(crate) async fn cancel(call: Call) -> Answer {
+    change(&call, &Transition::Cancel { ending: asked_for(&call) }, Verb::Cancel).await
 }
 
-fn asked_for(token: &Token) -> Ending {
-    Ending { message: format!("asked for by {}", token.id), ..ending(ASKED_FOR) }
+fn asked_for(call: &Call) -> Ending {
+    Ending { message: format!("asked for by {}", call.token.id), ..ending(ASKED_FOR) }
 }
 
-async fn change(
-    state: &ApiState,
-    token: &Token,
-    name: &AppName,
-    transition: &Transition,
-    query: &WaitQuery,
-) -> Answer {
-    if let Some(revision) =
-        state.store.change_deployments(name, transition, Some(&token.id)).await?
-    {
+async fn change(call: &Call, transition: &Transition, verb: Verb) -> Answer {
+    let (state, name) = (&call.state, call.name::<App>()?);
+    let cause = Some(call.cause(verb));
+    if let Some(revision) = state.store.change_deployments(&name, transition, cause).await? {
         state.caught_up(revision).await;
     }
-    let record = stored(state, name).await?;
-    let resource = state.settle(record, query, |status| status.phase.is_settled()).await?;
-    Ok(shown(StatusCode::ACCEPTED, resource))
+    let record = state.store.read::<App>(&name).await?;
+    call.answer(StatusCode::ACCEPTED, record, App::is_settled).await
 }

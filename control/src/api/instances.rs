@@ -1,10 +1,10 @@
-//! `/v1/instances` and `/v1/hosts`: what is there.
+//! `/v1/instances`: what is there.
 
 use axum::{Json, extract::State};
 
 use super::{
     ApiState,
-    wire::{HostResource, InstanceResource, List},
+    wire::{InstanceResource, List},
 };
 use crate::status;
 
@@ -16,10 +16,4 @@ pub(crate) async fn instances(State(state): State<ApiState>) -> Json<List<Instan
     let items =
         instances.map(|(id, instance)| status::instance(id, instance, &state.activity)).collect();
     Json(List { items })
-}
-
-/// Every host; so far the one that Weir runs on.
-#[utoipa::path(get, path = "/v1/hosts", responses((status = 200, body = List<HostResource>)))]
-pub(crate) async fn hosts(State(state): State<ApiState>) -> Json<List<HostResource>> {
-    Json(List { items: vec![status::host(&state.world().observed)] })
 }

@@ -8,11 +8,10 @@ use axum::{
 };
 use futures::{Stream, StreamExt, stream};
 use serde::Deserialize;
-use weir_config::{AppName, InstanceId};
+use weir_config::{App, AppName, InstanceId};
 use weir_deploy::{LogLine, LogStream};
 
-use super::{ApiState, objects::parse_name, problem::ApiProblem, query::Params, wire::LogRecord};
-use crate::store::{Kind, StoreError};
+use super::{ApiState, call::parse_name, problem::ApiProblem, query::Params, wire::LogRecord};
 
 /// Lines shown of each instance when nothing else is asked for.
 const DEFAULT_TAIL: usize = 100;
@@ -36,13 +35,15 @@ pub(crate) async fn logs(
     Params(query): Params<LogsQuery>,
 ) -> Result<Response, ApiProblem> {
     let name: AppName = parse_name(&name)?;
-    if state.store.app(&name).await?.is_none() {
-        return Err(StoreError::not_found(Kind::App, &name).into());
-    }
+    state.store.read::<App>(&name).await?;
     let tail = Some(query.tail.unwrap_or(DEFAULT_TAIL));
     let mut all = stream::SelectAll::new();
-    for (instance, _) in state.world().observed.instances_of(&name) {
-        match state.provider.logs(instance, tail, query.follow).await {
+    let (world, providers) = (state.world(), state.providers.load());
+    for (instance, _) in world.observed.instances_of(&name) {
+        // One that does not answer would only be waited for.
+        let answers = world.observed.host(&instance.host).answers();
+        let Some(provider) = providers.get(&instance.host).filter(|_| answers) else { continue };
+        match provider.logs(instance, tail, query.follow).await {
             Ok(lines) => all.push(records(instance, lines).boxed()),
             Err(error) => tracing::debug!(%instance, %error, "has no log"),
         }

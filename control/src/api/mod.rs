@@ -2,11 +2,12 @@
 
 mod apps;
 mod auth;
+mod call;
 mod deployments;
 mod explain;
+mod hosts;
 mod instances;
 mod logs;
-mod objects;
 mod openapi;
 mod problem;
 mod query;
@@ -25,12 +26,12 @@ use axum::{
 };
 use tokio::sync::{mpsc, watch};
 use weir_config::{Activity, Hostname};
-use weir_deploy::Provider;
 
 use crate::{
     control::ControlError,
+    engines::Providers,
     event::Event,
-    observed::Engine,
+    host::HostSeen,
     reconciler::World,
     state_dir::{StateDir, write_private},
     store::Store,
@@ -47,7 +48,7 @@ pub(crate) struct ApiState {
     pub(crate) world: watch::Receiver<Arc<World>>,
     pub(crate) activity: Arc<Activity>,
     pub(crate) events: mpsc::Sender<Event>,
-    pub(crate) provider: Arc<dyn Provider>,
+    pub(crate) providers: Providers,
     pub(crate) base_domain: Hostname,
     pub(crate) metrics: prometheus::Registry,
     pub(crate) https_port: u16,
@@ -68,8 +69,8 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/apps/{name}/actions/redeploy", post(deployments::redeploy))
         .route("/v1/apps/{name}/actions/promote", post(deployments::promote))
         .route("/v1/apps/{name}/actions/rollback", post(deployments::roll_back))
-        .route("/v1/apps/{name}/actions/preview", post(deployments::preview))
         .route("/v1/apps/{name}/actions/cancel", post(deployments::cancel))
+        .route("/v1/apps/{name}/actions/preview", post(deployments::preview))
         .route("/v1/apps/{name}/deployments", get(deployments::list))
         .route("/v1/apps/{name}/deployments/{number}", get(deployments::read))
         .route("/v1/apps/{name}/actions/sleep", post(apps::sleep))
@@ -78,7 +79,13 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/shards", get(shards::list))
         .route("/v1/shards/{name}", get(shards::read).put(shards::put).delete(shards::delete))
         .route("/v1/instances", get(instances::instances))
-        .route("/v1/hosts", get(instances::hosts))
+        .route("/v1/hosts", get(hosts::list))
+        .route("/v1/hosts/{name}", get(hosts::read).put(hosts::put).delete(hosts::delete))
+        .route("/v1/hosts/{name}/actions/cordon", post(hosts::cordon))
+        .route("/v1/hosts/{name}/actions/uncordon", post(hosts::uncordon))
+        .route("/v1/hosts/{name}/actions/drain", post(hosts::drain))
+        .route("/v1/hosts/actions/converge", post(hosts::converge))
+        .route("/v1/shards/{name}/actions/converge", post(hosts::converge_shard))
         .route("/v1/hostnames/{hostname}/explain", get(explain::explain))
         .layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
     Router::new()
@@ -95,17 +102,14 @@ pub(crate) fn router(state: ApiState) -> Router {
         .with_state(state)
 }
 
-/// Whether apps can be made and changed: the engine has been heard of.
+/// Whether apps can be made and changed: an engine answers.
 async fn ready(State(state): State<ApiState>) -> Result<&'static str, ApiProblem> {
-    match &state.world().observed.engine {
-        Engine::Up(_) => Ok("ready\n"),
-        Engine::Unknown { error: None } => {
-            Err(ApiProblem::unavailable("the container engine has not answered yet"))
-        }
-        Engine::Unknown { error: Some(error) } | Engine::Down { error, .. } => {
-            Err(ApiProblem::unavailable(error))
-        }
+    let hosts = &state.world().observed.hosts;
+    if hosts.values().any(HostSeen::answers) {
+        return Ok("ready\n");
     }
+    let error = hosts.values().find_map(|host| host.error.as_deref());
+    Err(ApiProblem::unavailable(error.unwrap_or("the container engine has not answered yet")))
 }
 
 async fn metrics(State(state): State<ApiState>) -> Response {

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{apps, deployments, explain, instances, logs, shards, wire};
+use super::{apps, deployments, explain, hosts, instances, logs, shards, wire};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -33,7 +33,15 @@ use super::{apps, deployments, explain, instances, logs, shards, wire};
         shards::put,
         shards::delete,
         instances::instances,
-        instances::hosts,
+        hosts::list,
+        hosts::read,
+        hosts::put,
+        hosts::delete,
+        hosts::cordon,
+        hosts::uncordon,
+        hosts::drain,
+        hosts::converge,
+        hosts::converge_shard,
         explain::explain,
     ),
     components(schemas(wire::ProblemDetails))

@@ -84,17 +84,21 @@ impl From<StoreError> for ApiProblem {
             }
             StoreError::HostnameTaken { .. } => Self::conflict("hostname_taken", detail.clone())
                 .with_error("/spec/hostnames", "taken", &detail),
-            StoreError::NoSuchShard { index, .. } => {
-                let pointer = format!("/spec/shards/{index}");
+            StoreError::NoSuchShard { pointer, .. } => {
                 Problems(vec![Problem::new(pointer, "no_shard", detail)]).into()
             }
             StoreError::Refused(Refused::NoSuchDeployment(_)) => Self::not_found(&detail),
             StoreError::Refused(_) => Self::conflict("refused", detail),
             StoreError::ShardInUse { .. } => Self::conflict("shard_in_use", detail),
+            StoreError::LocalHost => Self::conflict("host_in_use", detail),
             StoreError::Conflict { kind, .. } => {
                 let (status, title) =
                     (StatusCode::PRECONDITION_FAILED, format!("The {kind} has changed"));
                 Self::new(status, "conflict", &title, detail)
+            }
+            StoreError::Absent { .. } => {
+                let status = StatusCode::PRECONDITION_FAILED;
+                Self::new(status, "conflict", "There is no such object", detail)
             }
             StoreError::Full => {
                 let status = StatusCode::INSUFFICIENT_STORAGE;

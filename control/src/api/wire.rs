@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use weir_config::{AppSpec, Cause, DeploymentState, Ending, Problem, ShardSpec};
+use weir_config::{AppSpec, Cause, DeploymentState, Ending, HostSpec, Problem, ShardSpec};
 
-/// An app as the API shows it.
+/// An object as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct AppResource {
-    /// Always `App`.
+pub struct Resource<Spec, Status> {
+    /// `App`, `Shard` or `Host`.
     pub kind: String,
     pub name: String,
     /// Grows by one with every change of the spec.
@@ -17,9 +17,13 @@ pub struct AppResource {
     /// RFC 3339.
     pub created_at: String,
     pub updated_at: String,
-    pub spec: AppSpec,
-    pub status: AppStatus,
+    pub spec: Spec,
+    pub status: Status,
 }
+
+pub type AppResource = Resource<AppSpec, AppStatus>;
+pub type ShardResource = Resource<ShardSpec, ShardStatus>;
+pub type HostResource = Resource<HostSpec, HostStatus>;
 
 /// What the loop makes of the spec.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -48,23 +52,6 @@ pub struct AppStatus {
     /// Why it is not as it should be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureDetails>,
-}
-
-/// A shard as the API shows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct ShardResource {
-    /// Always `Shard`.
-    pub kind: String,
-    pub name: String,
-    /// Grows by one with every change of the spec.
-    pub generation: u64,
-    /// The place of the last change in the order of all changes; also the `ETag`.
-    pub revision: u64,
-    /// RFC 3339.
-    pub created_at: String,
-    pub updated_at: String,
-    pub spec: ShardSpec,
-    pub status: ShardStatus,
 }
 
 /// How the members of a shard are.
@@ -190,22 +177,43 @@ pub struct InstanceResource {
     pub message: Option<String>,
 }
 
-/// A machine with a container engine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct HostResource {
-    pub name: String,
-    /// `ready`, `disconnected` or `unknown`.
+/// How a host is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HostStatus {
+    /// `unknown`, `ready`, `suspect`, `disconnected`, `lost` or `returned`.
     pub state: String,
+    /// Why its engine does not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
+    /// Where its instances are reached; none of `local`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<u64>,
     /// Bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
     pub instances: u64,
+}
+
+/// What to bring to where it would be placed anew.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConvergeRequest {
+    /// Only tell.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// An instance that is on another host than it would be placed on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DriftResource {
+    pub app: String,
+    pub instance: String,
+    /// Where it is.
+    pub host: String,
 }
 
 /// Why a host name gets what it gets.
@@ -289,10 +297,11 @@ pub struct RollbackRequest {
 }
 
 /// What another app runs is wanted, exactly.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PromoteRequest {
     /// The name of the other app.
+    #[serde(default)]
     pub from: String,
 }
 

@@ -7,22 +7,26 @@ use super::{
     Planned,
     cast::Cast,
     instances::{park, plan_stand_in, plan_wanted, retire},
+    placement::Places,
     rollout, route,
     sleep::{self, Target},
 };
-use crate::{instance::Instance, observed::Observed};
+use crate::instance::Instance;
 
 /// Plans one app: adds its actions, probes, transition and next deadline to `plan`, and returns its
 /// route.
 pub(super) fn plan_app(
     app: &DesiredApp,
-    observed: &Observed,
+    places: &Places<'_>,
     activity: &Activity,
     now: Moment,
     plan: &mut Planned,
 ) -> AppRoute {
-    let cast = Cast::of(app, observed, now);
-    let state = observed.apps.get(&app.app.name).cloned().unwrap_or_default();
+    let cast = Cast::of(app, places, now);
+    let mut state = places.observed.apps.get(&app.app.name).cloned().unwrap_or_default();
+    // A former deployment slept, perhaps before a restart: a new one is verified awake. So is a copy
+    // on another host.
+    state.asleep = state.asleep.filter(|_| cast.under_way().is_none() && cast.was_started());
     let (target, until) = sleep::target(app.app.sleep.as_ref(), &state, cast.at_ease_since(), now);
     if let Some(at) = until {
         plan.wake_at(at);
@@ -33,7 +37,8 @@ pub(super) fn plan_app(
         plan.asleep = Some(level);
     }
     if let Some(deployment) = cast.target {
-        for (id, instance) in cast.current.iter().take(rollout::wanted(&cast)) {
+        let wanted = rollout::wanted(&cast);
+        for (id, instance) in cast.current.iter().filter(|(id, _)| id.ordinal < wanted) {
             plan.probe(id, instance, &app.app.health);
             plan_wanted(&cast, deployment, id, instance, target, plan);
         }
@@ -43,8 +48,9 @@ pub(super) fn plan_app(
         plan_former(&cast, id, instance, target, plan);
     }
     for (id, instance) in &cast.others {
-        plan_other(&cast, id, instance, plan);
+        plan_other(&cast, id, instance, target, plan);
     }
+    plan.converged = state.converging && cast.is_settled();
     // What is on its way to the store comes back from there.
     if !state.is_recording {
         plan.transition = rollout::next(&cast, &state, plan);
@@ -62,12 +68,13 @@ fn plan_former(
 ) {
     let Cast { observed, now, .. } = *cast;
     let rollout = &cast.app.app.rollout;
+    let sleeps = matches!(target, Target::Asleep(_)) && cast.is_asleep();
     match cast.live {
         Some(_) if rollout::leaves(cast, id.ordinal) => {
             park(cast, id, instance, plan);
         }
         Some(live) => plan_wanted(cast, live, id, instance, target, plan),
-        None if cast.is_ready() || cast.makes_room() => {
+        None if cast.is_ready() || sleeps || cast.makes_room() => {
             retire(id, instance, observed, rollout, now, plan);
         }
         None if target == Target::Awake && instance.doing.is_none() => {
@@ -78,19 +85,25 @@ fn plan_former(
 }
 
 /// The next step of an instance that serves nobody.
-fn plan_other(cast: &Cast<'_>, id: &InstanceId, instance: &Instance, plan: &mut Planned) {
+fn plan_other(
+    cast: &Cast<'_>,
+    id: &InstanceId,
+    instance: &Instance,
+    target: Target,
+    plan: &mut Planned,
+) {
     let Cast { observed, now, .. } = *cast;
     let rollout = &cast.app.app.rollout;
-    let target = cast.target.map(|target| target.number);
     if cast.is_kept(id.deployment) && id.ordinal < cast.app.app.instances {
         let until = cast.app.deployment(id.deployment).and_then(|kept| kept.kept_until);
         until.into_iter().for_each(|until| plan.wake_at(until));
         return park(cast, id, instance, plan);
     }
-    // One too many of the target serves on until the others do.
-    let stands_in = Some(id.deployment) == target && instance.proven && !cast.is_ready();
-    if stands_in {
+    if cast.stands_in(id, instance) && !cast.is_asleep() {
         plan.probe(id, instance, &cast.app.app.health);
+        if target == Target::Awake && instance.doing.is_none() {
+            plan_stand_in(id, instance, now, plan);
+        }
     } else {
         retire(id, instance, observed, rollout, now, plan);
     }

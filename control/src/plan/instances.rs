@@ -93,7 +93,7 @@ pub(super) fn plan_wanted(
         (Some(ContainerState::Restarting), _) | (_, Target::Asleep(_)) => None,
     };
     let is_start = matches!(action, Some(Action::Start(_)));
-    let is_blocked = is_start && cast.is_blocked(deployment.number, template);
+    let is_blocked = is_start && cast.is_blocked(id, template);
     plan.actions.extend(action.filter(|_| !is_blocked));
 }
 
@@ -131,7 +131,7 @@ pub(super) fn park(cast: &Cast<'_>, id: &InstanceId, instance: &Instance, plan: 
     if let Some(at) = instance.waits_until(cast.now) {
         return plan.wake_at(at);
     }
-    let makes_room = cast.target.is_some_and(|target| cast.contends(id, &target.template));
+    let makes_room = cast.is_in_the_way(id);
     let stop = Action::Stop {
         instance: id.clone(),
         grace: rollout.stop_grace,

@@ -7,12 +7,7 @@ use weir_config::{
     MemberOf, Moment, Pool, RouteState, Shard, Source,
 };
 
-use super::{
-    Planned, ProbeTarget,
-    instances::retire,
-    pool::{are_upstreams, pool},
-    route,
-};
+use super::{Planned, ProbeTarget, instances::retire, pool::are_upstreams, route};
 use crate::{members::Seen, observed::Observed, served::own_pool};
 
 /// A group of members and how they are to share a load.
@@ -42,7 +37,7 @@ pub(super) fn plan_shard(
     };
     let served = group.served.cloned();
     let planned = group.plan(observed, activity, plan).or(served);
-    planned.unwrap_or_else(|| pool(None, Vec::new(), &shard.balance))
+    planned.unwrap_or_else(|| Arc::new(Pool::new(Vec::new(), shard.balance.clone())))
 }
 
 /// The route of an app that is no image; what is left of one that it was is removed.
@@ -99,27 +94,40 @@ impl Group<'_> {
         activity: &Activity,
         plan: &mut Planned,
     ) -> Option<Arc<Pool>> {
-        let mut endpoints = Vec::with_capacity(self.members.len());
+        let seen = || observed.members.seen(&self.of, self.members);
+        let check = Arc::new(self.check.clone());
         let mut is_known = true;
-        for Seen { id, weight, state } in observed.members.seen(&self.of, self.members) {
-            let id = EndpointId::from(id);
+        for Seen { id, state, .. } in seen() {
             is_known &= state.health.is_known();
-            endpoints.extend(state.health.ready_since().map(|ready_since| Endpoint {
-                activity: activity.endpoint(&id),
-                id: id.clone(),
-                address: state.address,
-                weight,
-                ready_since,
-            }));
             let target = ProbeTarget {
                 address: state.address,
-                check: self.check.clone(),
+                check: check.clone(),
                 epoch: state.epoch,
                 ready: state.health.is_ready(),
             };
-            plan.probes.insert(id, target);
+            plan.probes.insert(id.into(), target);
         }
-        let has_verdict = is_known || !endpoints.is_empty();
-        has_verdict.then(|| pool(self.served, endpoints, self.balance))
+        let ready = || {
+            seen().filter_map(|Seen { id, weight, state }| {
+                Some((EndpointId::from(id), state.address, weight, state.health.ready_since()?))
+            })
+        };
+        if !is_known && ready().next().is_none() {
+            return None;
+        }
+        // In nearly every turn, nothing has changed here.
+        let is_same = |pool: &&Arc<Pool>| {
+            let served = pool.endpoints().iter();
+            let served = served.map(|e| (e.id.clone(), e.address, e.weight, e.ready_since));
+            served.eq(ready()) && pool.balance() == self.balance
+        };
+        if let Some(pool) = self.served.filter(is_same) {
+            return Some(pool.clone());
+        }
+        let endpoints = ready().map(|(id, address, weight, ready_since)| {
+            let activity = activity.endpoint(&id);
+            Endpoint { id, address, weight, ready_since, activity }
+        });
+        Some(Arc::new(Pool::new(endpoints.collect(), self.balance.clone())))
     }
 }

@@ -8,12 +8,13 @@ mod app;
 mod cast;
 mod instances;
 mod members;
+pub(crate) mod placement;
 mod pool;
 mod rollout;
 mod route;
 mod sleep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     borrow::Cow,
@@ -27,11 +28,13 @@ use weir_config::{
     InstanceId, Moment, Probe, Rollout, ShardName, SleepLevel, Snapshot,
 };
 
+use self::placement::Places;
 use crate::{
     action::Action,
     agenda::Scope,
+    host::HostSeen,
     instance::Instance,
-    observed::{Engine, Observed},
+    observed::Observed,
     subject::Subject,
     transition::{Stage, Transition},
 };
@@ -51,6 +54,8 @@ pub(crate) struct Planned {
     pub(crate) actions: Vec<Action>,
     /// How deep it is to sleep with this snapshot, if it does not already.
     pub(crate) asleep: Option<SleepLevel>,
+    /// Whether its instances are where they would be dealt to, though they were not.
+    pub(crate) converged: bool,
     /// Whom to probe.
     pub(crate) probes: BTreeMap<EndpointId, ProbeTarget>,
     /// What becomes of its deployments.
@@ -73,7 +78,7 @@ pub(crate) struct PublicCheck {
 #[derive(Clone, Debug)]
 pub(crate) struct ProbeTarget {
     pub(crate) address: SocketAddr,
-    pub(crate) check: HealthCheck,
+    pub(crate) check: Arc<HealthCheck>,
     pub(crate) epoch: u64,
     /// Whether the last verdict is that it is ready.
     pub(crate) ready: bool,
@@ -88,6 +93,7 @@ pub(crate) fn plan(
     now: Moment,
     scope: &Scope,
 ) -> Plan {
+    let places = Places::new(desired, observed);
     let mut subjects = BTreeMap::new();
     let mut snapshot = (*observed.served).clone();
     let mut changed = BTreeSet::new();
@@ -98,16 +104,13 @@ pub(crate) fn plan(
                 plan_shard(name, desired, observed, activity, &mut planned, &mut snapshot)
             }
             Subject::App(name) => {
-                plan_app(name, desired, observed, activity, now, &mut planned, &mut snapshot)
+                plan_app(name, desired, &places, activity, now, &mut planned, &mut snapshot)
             }
         };
         if is_changed {
             changed.insert(subject.clone());
         }
-        if !matches!(observed.engine, Engine::Up(_)) {
-            planned.actions.clear();
-            planned.transition = None;
-        }
+        planned.actions.retain(|action| observed.host(&action.instance().host).answers());
         subjects.insert(subject.clone(), planned);
     }
     let is_same = changed.is_empty()
@@ -170,12 +173,13 @@ fn plan_shard(
 fn plan_app(
     name: &AppName,
     desired: &Desired,
-    observed: &Observed,
+    places: &Places<'_>,
     activity: &Activity,
     now: Moment,
     planned: &mut Planned,
     snapshot: &mut Snapshot,
 ) -> bool {
+    let observed = places.observed;
     let served = snapshot.app(name);
     let Some(app) = desired.apps.get(name) else {
         let is_gone = served.is_some() && desired.has_gone(name);
@@ -189,7 +193,7 @@ fn plan_app(
         }
         return is_gone;
     };
-    let route = plan_route(app, observed, activity, now, planned);
+    let route = plan_route(app, places, activity, now, planned);
     let route = route.filter(|route| served.is_none_or(|served| **served != *route));
     let is_changed = route.is_some();
     if let Some(route) = route {
@@ -202,28 +206,37 @@ fn plan_app(
 /// already is the best there is.
 fn plan_route(
     app: &DesiredApp,
-    observed: &Observed,
+    places: &Places<'_>,
     activity: &Activity,
     now: Moment,
     planned: &mut Planned,
 ) -> Option<AppRoute> {
+    let observed = places.observed;
     if !app.is_image() {
         return Some(members::plan_app(app, observed, activity, now, planned));
     }
-    match &observed.engine {
+    match unseen(app, places) {
         // Until the containers are known, what was served last is served on.
-        Engine::Unknown { error } => route::unseen(app, observed, activity, error),
-        Engine::Up(_) | Engine::Down { .. } => {
-            Some(app::plan_app(app, observed, activity, now, planned))
-        }
+        Some(host) => route::unseen(app, observed, activity, &host.error),
+        None => Some(app::plan_app(app, places, activity, now, planned)),
     }
+}
+
+/// A host that may have containers of an app that are not known yet.
+pub(crate) fn unseen<'a>(app: &DesiredApp, places: &Places<'a>) -> Option<&'a HostSeen> {
+    let observed = places.observed;
+    let of_app = || places.of(app).map(|host| observed.host(&host.name));
+    // When none of them has ever answered, nothing is known at all.
+    of_app().find(|host| host.is_awaited()).or_else(|| {
+        of_app().find(|host| host.may_hold).filter(|_| !of_app().any(|h| h.is_listed()))
+    })
 }
 
 impl PublicCheck {
     /// The app's own name is whole, and the path of its health check is known to be answered.
     fn of(app: &App, stage: Stage) -> Self {
         let path = match &app.health.probe {
-            Probe::Http { path } => path.clone(),
+            Probe::Http { path, .. } => path.clone(),
             Probe::Tcp => "/".to_owned(),
         };
         Self { stage, hostname: app.hostnames[0].host.clone(), path }
@@ -248,7 +261,7 @@ impl Planned {
         if let (Running, Some(address)) = (container.state, container.address) {
             let target = ProbeTarget {
                 address: SocketAddr::new(address, container.port),
-                check: check.clone(),
+                check: Arc::new(check.clone()),
                 epoch: instance.epoch,
                 ready: instance.health.is_ready(),
             };

@@ -88,12 +88,12 @@ pub(super) fn traffic(cast: &Cast<'_>) -> Traffic {
 }
 
 /// How many of the target's instances should be there by now.
-pub(super) fn wanted(cast: &Cast<'_>) -> usize {
-    let all = cast.current.len();
+pub(super) fn wanted(cast: &Cast<'_>) -> u16 {
+    let all = cast.app.app.instances;
     let Some(target) = cast.under_way() else { return all };
     match (strategy(cast, target), target.state) {
         (Strategy::Rolling, state) if state < DeploymentState::Shifting => all.min(1),
-        (Strategy::Rolling, DeploymentState::Shifting) => all.min(usize::from(target.step) + 2),
+        (Strategy::Rolling, DeploymentState::Shifting) => all.min(target.step + 2),
         _ => all,
     }
 }
@@ -127,7 +127,7 @@ pub(super) fn next(cast: &Cast<'_>, state: &AppState, plan: &mut Planned) -> Opt
     match target.state {
         DeploymentState::Shifting => shift(cast, target, state, plan),
         DeploymentState::Draining => {
-            are_gone(cast, &cast.former, plan).then(|| go_live(cast, stage))
+            are_gone(cast, cast.former.iter(), plan).then(|| go_live(cast, stage))
         }
         state => {
             let reached = reached(cast);
@@ -142,8 +142,12 @@ pub(super) fn next(cast: &Cast<'_>, state: &AppState, plan: &mut Planned) -> Opt
 
 /// How far a deployment is that takes no requests yet.
 fn reached(cast: &Cast<'_>) -> DeploymentState {
-    let first = &cast.current[..wanted(cast)];
-    let all = |is_so: fn(&Instance) -> bool| first.iter().all(|(_, instance)| is_so(instance));
+    let wanted = wanted(cast);
+    let first = || cast.current.iter().filter(|(id, _)| id.ordinal < wanted);
+    // One that is nowhere is nothing.
+    let is_placed = first().count() == usize::from(wanted);
+    let all =
+        |is_so: fn(&Instance) -> bool| is_placed && first().all(|(_, instance)| is_so(instance));
     if all(Instance::is_ready) {
         // What served without being live makes way as it always does.
         return match cast.live {
@@ -161,9 +165,12 @@ fn reached(cast: &Cast<'_>) -> DeploymentState {
 }
 
 /// Whether none of these is in use any more. Each is asked, so that each is waited for.
-fn are_gone(cast: &Cast<'_>, former: &[(InstanceId, &Instance)], plan: &mut Planned) -> bool {
-    let in_use = former.iter().filter(|(id, instance)| !is_gone_from(cast, id, instance, plan));
-    in_use.count() == 0
+fn are_gone<'a>(
+    cast: &Cast<'_>,
+    former: impl Iterator<Item = &'a (InstanceId, &'a Instance)>,
+    plan: &mut Planned,
+) -> bool {
+    former.filter(|(id, instance)| !is_gone_from(cast, id, instance, plan)).count() == 0
 }
 
 fn go_live(cast: &Cast<'_>, stage: Stage) -> Transition {
@@ -188,10 +195,13 @@ fn shift(
     let further =
         Transition::Advance { stage, to: DeploymentState::Shifting, step: target.step + 1 };
     match traffic(cast) {
-        Traffic::UpTo(last) if usize::from(last) + 1 < cast.current.len() => {
-            let leaving = (usize::from(last) + 1).min(cast.former.len());
-            let is_gone = are_gone(cast, &cast.former[..leaving], plan);
-            let next_is_ready = cast.current[usize::from(last) + 1].1.is_ready();
+        Traffic::UpTo(last) if last + 1 < cast.app.app.instances => {
+            let leaving = cast.former.iter().filter(|(id, _)| id.ordinal <= last);
+            let is_gone = are_gone(cast, leaving, plan);
+            let is_next = |(id, instance): &(InstanceId, &Instance)| {
+                id.ordinal == last + 1 && instance.is_ready()
+            };
+            let next_is_ready = cast.current.iter().any(is_next);
             return (is_gone && next_is_ready).then_some(further);
         }
         Traffic::Percent(_) => {
@@ -211,7 +221,8 @@ fn shift(
         _ => {}
     }
     let is_served = |(id, _): &(InstanceId, _)| serves(&cast.observed.served, &id.clone().into());
-    if !cast.current.iter().all(is_served) || cast.former.iter().any(is_served) {
+    let all_are_placed = cast.unplaced.is_none();
+    if !all_are_placed || !cast.current.iter().all(is_served) || cast.former.iter().any(is_served) {
         return None;
     }
     public_check(cast, target, state, plan)

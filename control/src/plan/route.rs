@@ -14,12 +14,7 @@ use super::{
     rollout::{Traffic, traffic},
     sleep::Target,
 };
-use crate::{
-    health::Health,
-    instance::Instance,
-    observed::{Engine, Observed},
-    served::own_pool,
-};
+use crate::{health::Health, instance::Instance, observed::Observed, served::own_pool};
 
 /// What a client is told to wait. A constant: a count-down would be a new snapshot every second.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -77,7 +72,7 @@ fn awake(cast: &Cast<'_>, activity: &Activity) -> RouteState {
         let served = own_pool(&observed.served, &app.name);
         return RouteState::Serving(Backends::Own(pool(served, endpoints, &app.balance)));
     }
-    let Some(target) = cast.target else {
+    let Some(deployment) = cast.target else {
         return unavailable("its deployment was called off before it was live; deploy it again");
     };
     let everyone = || cast.current.iter().map(|(_, instance)| *instance);
@@ -88,14 +83,18 @@ fn awake(cast: &Cast<'_>, activity: &Activity) -> RouteState {
         // It was no image before: what it was serves until an instance is ready.
         return RouteState::Serving(backends.clone());
     }
-    if matches!(observed.engine, Engine::Down { .. }) {
+    if let (Some(reason), []) = (&cast.unplaced, cast.current.as_slice()) {
+        return unavailable(reason);
+    }
+    if cast.current.iter().any(|(id, _)| !observed.host(&id.host).answers()) {
         // An engine that is only restarted is worth a wait.
         return match served {
             Some(RouteState::Asleep(level)) => RouteState::Asleep(*level),
             _ => engine_gone(),
         };
     }
-    if everyone().all(|instance| instance.is_backing_off(now) || ended(cast, target, instance)) {
+    if everyone().all(|instance| instance.is_backing_off(now) || ended(cast, deployment, instance))
+    {
         let failure = everyone().find_map(|instance| instance.failure.as_ref());
         return unavailable(failure.map_or("its process has ended", |failure| &failure.message));
     }
@@ -121,17 +120,21 @@ fn endpoints(cast: &Cast<'_>, activity: &Activity) -> Vec<Endpoint> {
     };
     let mut found = ready(&cast.current, Traffic::of_current);
     found.extend(ready(&cast.former, Traffic::of_former));
+    // Those that are moving to other hosts serve with their own.
+    let target = cast.target.map(|target| target.number);
+    let moving = cast.others.iter().filter(|(id, instance)| cast.stands_in(id, instance));
+    found.extend(moving.filter_map(|(id, instance)| {
+        let weight = match Some(id.deployment) == target {
+            true => traffic.of_current(id.ordinal),
+            false => traffic.of_former(id.ordinal),
+        };
+        endpoint(id, instance, weight, activity)
+    }));
     if found.is_empty() && !cast.makes_room() {
         found = ready(&cast.former, |_, _| 1);
     }
     if found.is_empty() {
         found = ready(&cast.current, |_, _| 1);
-    }
-    if found.is_empty() {
-        // One too many of the target serves until the others do.
-        let target = cast.target.map(|target| target.number);
-        let surplus = cast.others.iter().filter(|(id, _)| Some(id.deployment) == target);
-        found = surplus.filter_map(|(id, one)| endpoint(id, one, 1, activity)).collect();
     }
     found
 }
@@ -162,12 +165,12 @@ fn depth(cast: &Cast<'_>) -> Option<SleepLevel> {
 
 /// Whether its process has ended by itself and nothing will start it again. What may sleep may also
 /// be woken, whoever ended it.
-fn ended(cast: &Cast<'_>, target: &Deployment, instance: &Instance) -> bool {
+fn ended(cast: &Cast<'_>, deployment: &Deployment, instance: &Instance) -> bool {
     match instance.state() {
         Some(ContainerState::Exited { code, .. }) => {
             cast.app.app.sleep.is_none()
                 && !instance.stopped_by_us
-                && !target.template.restart.restarts(code)
+                && !deployment.template.restart.restarts(code)
         }
         _ => false,
     }

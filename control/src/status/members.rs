@@ -35,7 +35,7 @@ pub(super) fn standing(app: &DesiredApp, world: &World) -> Standing {
     let phase = phase(&members);
     let failure = members.iter().find_map(failure).filter(|_| phase != Phase::Progressing);
     let wanted = members.len() as u16;
-    Standing { phase, ready: ready(&members), wanted, failure, noun: "members" }
+    Standing { phase, ready: ready(&members), wanted, failure, noun: "members", why_not: None }
 }
 
 /// The upstreams of an app, if it has any.

@@ -2,6 +2,7 @@
 //! never stored, so that it cannot disagree with them.
 
 pub(crate) mod deployments;
+mod hosts;
 mod members;
 
 use weir_config::{
@@ -10,13 +11,19 @@ use weir_config::{
 use weir_deploy::ContainerState;
 
 use crate::{
-    api::wire::{AppStatus, Condition, FailureDetails, HostResource, InstanceResource, Phase},
+    api::wire::{AppStatus, Condition, FailureDetails, InstanceResource, Phase},
     health::Health,
+    host::HostSeen,
     instance::Instance,
-    observed::{Engine, Observed},
+    observed::Observed,
+    plan::{
+        placement::{Placed, Places},
+        unseen,
+    },
     reconciler::World,
 };
 
+pub(crate) use hosts::{drift, host_status};
 pub(crate) use members::shard_status;
 
 /// How an app stands, by those who should answer its requests.
@@ -27,6 +34,8 @@ struct Standing {
     failure: Option<FailureDetails>,
     /// What is counted.
     noun: &'static str,
+    /// Why some of them are nowhere, or nothing is known of them.
+    why_not: Option<String>,
 }
 
 /// The status of an app that the loop has taken in.
@@ -39,7 +48,7 @@ pub(crate) fn app_status(
 ) -> AppStatus {
     let observed = &world.observed;
     let standing = match app.is_image() {
-        true => of_instances(app, observed, now),
+        true => of_instances(app, world, now),
         false => members::standing(app, world),
     };
     AppStatus {
@@ -58,11 +67,16 @@ pub(crate) fn app_status(
     }
 }
 
-fn of_instances(app: &DesiredApp, observed: &Observed, now: Moment) -> Standing {
-    let current = observed.current(app);
+fn of_instances(app: &DesiredApp, world: &World, now: Moment) -> Standing {
+    let World { desired, observed } = world;
+    let places = Places::new(desired, observed);
+    let placed = app.target().map(|target| places.place(app, target));
+    let Placed { instances, unplaced } = placed.unwrap_or_default();
+    let current = observed.known(instances);
+    let unseen = unseen(app, &places);
     let ready = current.iter().filter(|(_, instance)| instance.is_ready()).count() as u16;
     let failed = deployments::failed(app);
-    let phase = match (phase(app, &current, ready, observed, now), failed) {
+    let phase = match (phase(app, &current, ready, unseen.is_some(), observed, now), failed) {
         (Phase::Ready, Some(_)) => Phase::Degraded,
         (phase, _) => phase,
     };
@@ -73,6 +87,7 @@ fn of_instances(app: &DesiredApp, observed: &Observed, now: Moment) -> Standing 
         wanted: app.app.instances,
         failure: of_instance.or_else(|| failed.and_then(deployments::failure)),
         noun: "instances",
+        why_not: unplaced.or_else(|| unseen.map(host_message)),
     }
 }
 
@@ -80,6 +95,7 @@ fn phase(
     app: &DesiredApp,
     current: &[(InstanceId, &Instance)],
     ready: u16,
+    is_unseen: bool,
     observed: &Observed,
     now: Moment,
 ) -> Phase {
@@ -87,21 +103,20 @@ fn phase(
     let failed = current.iter().any(|(_, instance)| instance.is_backing_off(now));
     let unhealthy =
         |(_, instance): &(_, &Instance)| matches!(instance.health, Health::Unhealthy { .. });
+    let unplaced = current.len() < usize::from(app.app.instances);
     let is_on_its_way = app.target().is_some_and(|t| t.state < DeploymentState::Draining);
-    match (route, &observed.engine) {
-        (Some(RouteState::Serving(_)), _) if is_on_its_way && app.live().is_some() => {
-            Phase::Progressing
-        }
-        (Some(RouteState::Serving(_)), _) if ready == app.app.instances && !is_on_its_way => {
+    match route {
+        Some(RouteState::Serving(_)) if is_on_its_way && app.live().is_some() => Phase::Progressing,
+        Some(RouteState::Serving(_)) if ready == app.app.instances && !is_on_its_way => {
             Phase::Ready
         }
-        (Some(RouteState::Serving(_)), _) if failed || current.iter().any(unhealthy) => {
+        Some(RouteState::Serving(_)) if failed || unplaced || current.iter().any(unhealthy) => {
             Phase::Degraded
         }
-        (Some(RouteState::Unavailable { .. }), _) => Phase::Failed,
-        (_, Engine::Unknown { .. }) => Phase::Unknown,
-        (Some(RouteState::Asleep(_)), _) if is_waking(app, observed) => Phase::Progressing,
-        (Some(RouteState::Asleep(_)), _) => match asleep(current) {
+        Some(RouteState::Unavailable { .. }) => Phase::Failed,
+        _ if is_unseen => Phase::Unknown,
+        Some(RouteState::Asleep(_)) if is_waking(app, observed) => Phase::Progressing,
+        Some(RouteState::Asleep(_)) => match asleep(current) {
             Some(SleepLevel::Paused) => Phase::Paused,
             Some(SleepLevel::Stopped) => Phase::Stopped,
             None => Phase::Progressing,
@@ -153,7 +168,7 @@ fn failure_details(id: &InstanceId, instance: &Instance, now: Moment) -> Option<
 }
 
 fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec<Condition> {
-    let Standing { phase, ready, wanted, failure, noun } = standing;
+    let Standing { phase, ready, wanted, failure, noun, why_not } = standing;
     let phase = *phase;
     let condition = |kind: &str, status: Option<bool>, reason: &str, message: String| Condition {
         kind: kind.to_owned(),
@@ -170,7 +185,10 @@ fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec
         (Phase::Paused | Phase::Stopped, _) => {
             (Some(true), "Asleep", "the next request wakes it".to_owned())
         }
-        (Phase::Unknown, _) => (None, "EngineUnknown", engine_message(&observed.engine)),
+        (Phase::Unknown, _) => (None, "EngineUnknown", why_not.clone().unwrap_or_default()),
+        (Phase::Progressing | Phase::Degraded | Phase::Failed, None) if why_not.is_some() => {
+            (Some(false), "NoHost", why_not.clone().unwrap_or_default())
+        }
         (Phase::Progressing, None) => (Some(false), "Progressing", count.clone()),
         (_, Some(failure)) => (Some(false), failure.reason.as_str(), failure.message.clone()),
         (_, None) => {
@@ -212,12 +230,10 @@ fn unavailable(served: Option<&std::sync::Arc<weir_config::AppRoute>>) -> Option
     }
 }
 
-fn engine_message(engine: &Engine) -> String {
-    match engine {
-        Engine::Up(info) => format!("{} {}", info.name, info.version),
-        Engine::Unknown { error: None } => "the container engine has not answered yet".to_owned(),
-        Engine::Unknown { error: Some(error) } | Engine::Down { error, .. } => error.clone(),
-    }
+/// Why nothing is known of a host's containers.
+fn host_message(host: &HostSeen) -> String {
+    let error = host.error.as_deref();
+    error.unwrap_or("the container engine has not answered yet").to_owned()
 }
 
 /// One instance as the API shows it.
@@ -238,7 +254,7 @@ pub(crate) fn instance(
         app: id.app.to_string(),
         deployment: id.deployment,
         ordinal: id.ordinal,
-        host: HOST.to_owned(),
+        host: id.host.to_string(),
         state: instance_state(instance).to_owned(),
         container: container.map(|container| container.id.chars().take(12).collect()),
         address: container
@@ -264,31 +280,5 @@ fn instance_state(instance: &Instance) -> &'static str {
         (Some(ContainerState::Exited { .. }), _) if instance.stopped_by_us => "stopped",
         (Some(ContainerState::Exited { .. }), _) => "exited",
         (Some(ContainerState::Dead), _) => "dead",
-    }
-}
-
-/// The name of the one host there is so far: the machine that Weir runs on.
-pub(crate) const HOST: &str = "local";
-
-pub(crate) fn host(observed: &Observed) -> HostResource {
-    let (state, info) = match &observed.engine {
-        Engine::Unknown { .. } => ("unknown", None),
-        Engine::Up(info) => ("ready", Some(info)),
-        Engine::Down { last, .. } => ("disconnected", Some(last)),
-    };
-    let message = match &observed.engine {
-        Engine::Up(_) => None,
-        engine => Some(engine_message(engine)),
-    };
-    HostResource {
-        name: HOST.to_owned(),
-        state: state.to_owned(),
-        message,
-        engine: info.map(|info| {
-            format!("Docker {} (API {}), {}/{}", info.version, info.api_version, info.os, info.arch)
-        }),
-        cpus: info.map(|info| info.cpus),
-        memory: info.map(|info| info.memory),
-        instances: observed.instances.len() as u64,
     }
 }

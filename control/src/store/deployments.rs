@@ -6,7 +6,7 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use weir_config::{AppName, Deployment, Moment, Template};
 
 use super::{
-    Kind, Store, StoreError, next_revision, note_change,
+    Cause, Kind, Store, StoreError, next_revision, note_change,
     objects::{from_json, to_json},
     record, signed, unsigned,
 };
@@ -49,7 +49,7 @@ impl Store {
         of_app(&mut reader, app).await
     }
 
-    /// Changes the deployments of an app, asked for by `actor` if by anybody. Returns the revision in which that is so; `None` if it
+    /// Changes the deployments of an app, if anybody asked for it with its `cause`. Returns the revision in which that is so; `None` if it
     /// came too late and nothing has changed.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Store {
         &self,
         app: &AppName,
         transition: &Transition,
-        actor: Option<&str>,
+        cause: Option<Cause<'_>>,
     ) -> Result<Option<u64>, StoreError> {
         let changed = self.write(async |writing| {
             let exists = sqlx::query("SELECT 1 FROM objects WHERE kind = 'App' AND name = $1");
@@ -70,10 +70,8 @@ impl Store {
                 return Ok(None);
             }
             let revision = next_revision(writing).await?;
-            match actor {
-                Some(actor) => {
-                    record(writing, revision, actor, transition.verb(), Kind::App, app).await?;
-                }
+            match cause {
+                Some(cause) => record(writing, revision, cause, Kind::App, app).await?,
                 None => note_change(writing, revision, Kind::App, app).await?,
             }
             Ok(Some(revision))
@@ -121,30 +119,28 @@ pub(super) async fn next_number(
     Ok(unsigned(row.try_get("last")?))
 }
 
-/// The deployments of one app that matter, the newest first.
+/// Deployments by the name of their app, the newest first; what cannot be read is an error of its app
+/// alone.
+pub(super) type Deployments = BTreeMap<String, Result<Vec<Deployment>, StoreError>>;
+
+/// Those that matter, of one app or of all.
 pub(super) async fn that_matter(
     connection: &mut SqliteConnection,
-    app: &AppName,
-) -> Result<Vec<Deployment>, StoreError> {
-    let select = format!("{SELECT} WHERE d.app = $2 AND {MATTER} ORDER BY d.number DESC");
-    let rows = sqlx::query(sqlx::AssertSqlSafe(select)).bind(unix_millis()).bind(&**app);
-    let rows = rows.fetch_all(connection).await?;
-    rows.iter().map(|row| Ok(DeploymentRecord::of(row)?.deployment)).collect()
-}
-
-/// The deployments of all apps that matter, by the name of the app; what cannot be read is an error
-/// of its app alone.
-pub(super) async fn all_that_matter(
-    connection: &mut SqliteConnection,
-) -> Result<BTreeMap<String, Result<Vec<Deployment>, StoreError>>, StoreError> {
-    let select = format!("{SELECT} WHERE {MATTER} ORDER BY d.app, d.number DESC");
-    let rows = sqlx::query(sqlx::AssertSqlSafe(select)).bind(unix_millis());
-    let mut found = BTreeMap::new();
-    for row in &rows.fetch_all(connection).await? {
+    app: Option<&AppName>,
+) -> Result<Deployments, StoreError> {
+    let of_app = if app.is_some() { "AND d.app = $2" } else { "" };
+    let select = format!("{SELECT} WHERE {MATTER} {of_app} ORDER BY d.app, d.number DESC");
+    let query = sqlx::query(sqlx::AssertSqlSafe(select)).bind(unix_millis());
+    let query = match app {
+        Some(app) => query.bind(&**app),
+        None => query,
+    };
+    let mut found = Deployments::new();
+    for row in &query.fetch_all(connection).await? {
         let of_app = found.entry(row.try_get("name")?).or_insert_with(|| Ok(Vec::new()));
-        match (DeploymentRecord::of(row), of_app) {
+        match (DeploymentRecord::of(row), &mut *of_app) {
             (Ok(record), Ok(deployments)) => deployments.push(record.deployment),
-            (Err(error), of_app) => *of_app = Err(error),
+            (Err(error), _) => *of_app = Err(error),
             (Ok(_), Err(_)) => {}
         }
     }
@@ -244,19 +240,6 @@ fn unix_of(moment: Moment) -> i64 {
     let now = Moment::now();
     let ago = now.since(moment).as_millis() as i64;
     unix_millis() - ago + moment.since(now).as_millis() as i64
-}
-
-impl Transition {
-    /// As in the audit log.
-    fn verb(&self) -> &'static str {
-        match self {
-            Self::Begin { .. } => "deploy",
-            Self::Advance { .. } | Self::GoLive { .. } | Self::End { .. } => "advance",
-            Self::RollBack { .. } => "rollback",
-            Self::Cancel { .. } => "cancel",
-            Self::Retire => "retire",
-        }
-    }
 }
 
 impl From<Refused> for StoreError {

@@ -3,17 +3,21 @@
 use std::sync::Arc;
 
 use sqlx::Row;
-use weir_config::Desired;
+use weir_config::{App, AppName, Desired, Host, HostName, Shard, ShardName};
 
 use super::{
     Kind, Store, StoreError,
-    apps::{AppRecord, SELECT_APP},
-    deployments::all_that_matter,
-    parse_name,
-    shards::{SELECT_SHARD, ShardRecord},
-    signed, unsigned,
+    objects::{Record, select_all},
+    parse_name, signed, unsigned,
 };
-use crate::subject::Subject;
+
+/// What a commit has changed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Changed {
+    Host(HostName),
+    Shard(ShardName),
+    App(AppName),
+}
 
 impl Store {
     /// Everything as meant, at the last committed revision.
@@ -26,8 +30,25 @@ impl Store {
         let row = sqlx::query("SELECT rev FROM cluster WHERE one = 1").fetch_one(&mut *reading);
         let revision = unsigned(row.await?.try_get("rev")?);
         let mut desired = Desired { revision, ..Desired::default() };
-        for row in &sqlx::query(SELECT_SHARD).fetch_all(&mut *reading).await? {
-            match ShardRecord::of(row).and_then(|record| record.meant()) {
+        let (rows, mut extras) = select_all::<Host>(&mut reading).await?;
+        for row in &rows {
+            match Record::<Host>::of(row, &mut extras)
+                .and_then(|record| record.meant(&self.base_domain))
+            {
+                Ok(host) => {
+                    desired.hosts.insert(host.name.clone(), Arc::new(host));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a host cannot be read and is left as it is");
+                    desired.unreadable_hosts.insert(parse_name(row)?);
+                }
+            }
+        }
+        let (rows, mut extras) = select_all::<Shard>(&mut reading).await?;
+        for row in &rows {
+            match Record::<Shard>::of(row, &mut extras)
+                .and_then(|record| record.meant(&self.base_domain))
+            {
                 Ok(shard) => {
                     desired.shards.insert(shard.name.clone(), Arc::new(shard));
                 }
@@ -37,13 +58,10 @@ impl Store {
                 }
             }
         }
-        let mut deployments = all_that_matter(&mut reading).await?;
-        for row in &sqlx::query(SELECT_APP).fetch_all(&mut *reading).await? {
-            let of_app = deployments.remove(row.try_get::<&str, _>("name")?);
-            let of_app = of_app.unwrap_or_else(|| Ok(Vec::new()));
-            match of_app
-                .and_then(|of_app| AppRecord::of(row, of_app))
-                .and_then(|record| self.meant(&record))
+        let (rows, mut extras) = select_all::<App>(&mut reading).await?;
+        for row in &rows {
+            match Record::<App>::of(row, &mut extras)
+                .and_then(|record| record.meant(&self.base_domain))
             {
                 Ok(app) => {
                     desired.apps.insert(app.app.name.clone(), Arc::new(app));
@@ -62,7 +80,7 @@ impl Store {
     pub(crate) async fn changes_since(
         &self,
         revision: u64,
-    ) -> Result<Option<(u64, Vec<Subject>)>, StoreError> {
+    ) -> Result<Option<(u64, Vec<Changed>)>, StoreError> {
         let rows = sqlx::query("SELECT rev, kind, name FROM changes WHERE rev > $1 ORDER BY rev")
             .bind(signed(revision))
             .fetch_all(&self.readers)
@@ -76,10 +94,10 @@ impl Store {
             }
             last = rev;
             let kind: String = row.try_get("kind")?;
-            let changed = if kind == Kind::Shard.as_str() {
-                Subject::Shard(parse_name(row)?)
-            } else {
-                Subject::App(parse_name(row)?)
+            let changed = match kind {
+                kind if kind == Kind::Host.as_str() => Changed::Host(parse_name(row)?),
+                kind if kind == Kind::Shard.as_str() => Changed::Shard(parse_name(row)?),
+                _ => Changed::App(parse_name(row)?),
             };
             if !changes.contains(&changed) {
                 changes.push(changed);

@@ -13,13 +13,18 @@ pub enum StoreError {
     NameTaken { kind: Kind, name: String },
     #[error("{hostname} is served by the app `{app}` already; remove it there first")]
     HostnameTaken { hostname: HostPath, app: AppName },
-    /// Named by an app, at this place of its list.
+    /// Named by an app, at this place of it.
     #[error("there is no shard `{shard}`; apply it first")]
-    NoSuchShard { index: usize, shard: ShardName },
+    NoSuchShard { pointer: String, shard: ShardName },
     #[error("the shard `{shard}` is used by {}; change or delete that first", list(apps))]
     ShardInUse { shard: ShardName, apps: Vec<AppName> },
+    #[error("the host `local` is the machine that Weir runs on, and stays; cordon or drain it")]
+    LocalHost,
     #[error("the {kind} has changed: it is at revision {found}, not {expected}; read it again")]
     Conflict { kind: Kind, found: u64, expected: u64 },
+    /// It was to be changed only if it is there.
+    #[error("there is no {kind} `{name}`, so it is at no revision; leave out If-Match")]
+    Absent { kind: Kind, name: String },
     /// Of a change of an app's deployments.
     #[error("{0}")]
     Refused(Refused),

@@ -1,4 +1,4 @@
-//! What must survive: apps and shards, deployments, host names, tokens and who changed what.
+//! What must survive: apps, shards and hosts, deployments, host names, tokens and who changed what.
 //!
 //! One writer, WAL, full sync: an acknowledged write survives `kill -9` and power loss. Every write
 //! takes the next revision in its own transaction, so revisions only grow and have no gap. The SQL
@@ -8,6 +8,7 @@ mod apps;
 mod deployments;
 mod desired;
 mod error;
+mod hosts;
 mod objects;
 mod shards;
 #[cfg(test)]
@@ -25,11 +26,10 @@ use sqlx::{
 use tokio::sync::watch;
 use weir_config::Hostname;
 
-pub(crate) use apps::AppRecord;
 pub(crate) use deployments::DeploymentRecord;
+pub(crate) use desired::Changed;
 pub use error::StoreError;
-pub(crate) use objects::{Kind, Precondition, Written};
-pub(crate) use shards::ShardRecord;
+pub(crate) use objects::{Cause, Kind, Object, Precondition, Record, Verb, Written};
 pub(crate) use tokens::Token;
 
 /// A handle to the database; clones share it.
@@ -162,8 +162,7 @@ async fn next_revision(connection: &mut SqliteConnection) -> Result<u64, StoreEr
 async fn record(
     connection: &mut SqliteConnection,
     revision: u64,
-    actor: &str,
-    verb: &str,
+    cause: Cause<'_>,
     kind: Kind,
     name: &str,
 ) -> Result<(), StoreError> {
@@ -171,8 +170,8 @@ async fn record(
     sqlx::query("INSERT INTO audit (rev, at, actor, verb, object) VALUES ($1, $2, $3, $4, $5)")
         .bind(signed(revision))
         .bind(crate::time::unix_millis())
-        .bind(actor)
-        .bind(verb)
+        .bind(cause.actor)
+        .bind(cause.verb.as_str())
         .bind(format!("{}/{name}", kind.as_str()))
         .execute(connection)
         .await?;

@@ -1,17 +1,19 @@
-//! What objects of every kind have in common.
+//! What objects of every kind have in common: how they are read, written and deleted.
 
-use std::fmt;
+use std::{fmt, ops::Deref, str::FromStr};
 
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
+use weir_config::{Hostname, Problems};
 
-use super::{StoreError, signed, unsigned};
+use super::{Store, StoreError, next_revision, record, signed, unsigned};
 
 /// A kind of objects that operators write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     App,
     Shard,
+    Host,
 }
 
 impl Kind {
@@ -20,6 +22,7 @@ impl Kind {
         match self {
             Self::App => "App",
             Self::Shard => "Shard",
+            Self::Host => "Host",
         }
     }
 }
@@ -30,7 +33,78 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::App => "app",
             Self::Shard => "shard",
+            Self::Host => "host",
         })
+    }
+}
+
+/// An object of some kind, checked: what the kind has of its own. All else is the same for all.
+pub(crate) trait Object: Sized + Sync {
+    const KIND: Kind;
+
+    type Name: FromStr<Err = String> + Deref<Target = str> + Clone + fmt::Debug + Send + Sync;
+    type Spec: Serialize + DeserializeOwned + PartialEq + Clone + fmt::Debug + Send + Sync;
+    /// What is stored of it beside its spec.
+    type Extra: PartialEq + Clone + fmt::Debug + Send + Sync;
+    /// That of all objects that are read together, until each has its own.
+    type Extras: Default + Send;
+    /// As the loop takes it.
+    type Meant;
+
+    fn name(&self) -> &Self::Name;
+
+    /// Reads what other tables hold of one, or of all.
+    fn read_extras(
+        connection: &mut SqliteConnection,
+        name: Option<&Self::Name>,
+    ) -> impl Future<Output = Result<Self::Extras, StoreError>> + Send;
+
+    /// Takes one's own out of them.
+    fn extra(
+        extras: &mut Self::Extras,
+        name: &Self::Name,
+        spec: &Self::Spec,
+    ) -> Result<Self::Extra, StoreError>;
+
+    /// # Errors
+    /// When it is valid no longer, as after a step back to an older Weir.
+    fn meant(record: &Record<Self>, base_domain: &Hostname) -> Result<Self::Meant, Problems>;
+
+    /// Writes what other tables hold of it.
+    fn write_extra(
+        &self,
+        connection: &mut SqliteConnection,
+        former: Option<&Record<Self>>,
+        verb: Verb,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Deletes what other tables hold of one.
+    ///
+    /// # Errors
+    /// When others need it.
+    fn delete_extra(
+        connection: &mut SqliteConnection,
+        name: &Self::Name,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// An object as it is stored.
+#[derive(Debug)]
+pub(crate) struct Record<O: Object> {
+    pub(crate) name: O::Name,
+    pub(crate) spec: O::Spec,
+    pub(crate) meta: Meta,
+    pub(crate) extra: O::Extra,
+}
+
+impl<O: Object> Clone for Record<O> {
+    fn clone(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            spec: self.spec.clone(),
+            meta: self.meta.clone(),
+            extra: self.extra.clone(),
+        }
     }
 }
 
@@ -46,8 +120,178 @@ pub(crate) struct Meta {
     pub(crate) updated_at: i64,
 }
 
+/// What must hold for a write to be made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Precondition {
+    #[default]
+    None,
+    /// The object must not exist.
+    New,
+    /// The object must exist.
+    Exists,
+    /// The object must be at this revision.
+    Revision(u64),
+}
+
+/// Who makes a change, and which.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cause<'a> {
+    pub(crate) actor: &'a str,
+    pub(crate) verb: Verb,
+}
+
+/// What is done to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Put,
+    /// Put, with a new deployment even if its template is that of the newest one.
+    Deploy,
+    /// The same, of exactly the image of another app.
+    Promote,
+    RollBack,
+    Cancel,
+    Delete,
+}
+
+impl Verb {
+    /// As in the column `verb`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Deploy => "deploy",
+            Self::Promote => "promote",
+            Self::RollBack => "rollback",
+            Self::Cancel => "cancel",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// What a write came to.
+#[derive(Debug)]
+pub(crate) struct Written<O: Object> {
+    pub(crate) record: Record<O>,
+    pub(crate) created: bool,
+    /// False when everything was as written already: then no revision was taken.
+    pub(crate) changed: bool,
+}
+
+impl Store {
+    pub(crate) async fn find<O: Object>(
+        &self,
+        name: &O::Name,
+    ) -> Result<Option<Record<O>>, StoreError> {
+        select(&mut *self.readers.acquire().await?, name).await
+    }
+
+    /// As [`Self::find`].
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is none.
+    pub(crate) async fn read<O: Object>(&self, name: &O::Name) -> Result<Record<O>, StoreError> {
+        self.find(name).await?.ok_or_else(|| StoreError::not_found(O::KIND, name))
+    }
+
+    /// All of a kind, by name.
+    pub(crate) async fn list<O: Object>(&self) -> Result<Vec<Record<O>>, StoreError> {
+        let (rows, mut extras) = select_all::<O>(&mut *self.readers.begin().await?).await?;
+        // One that cannot be read is no reason not to see the others.
+        Ok(rows.iter().filter_map(|row| Record::of(row, &mut extras).ok()).collect())
+    }
+
+    /// One as the loop takes it.
+    pub(crate) async fn meant<O: Object>(
+        &self,
+        name: &O::Name,
+    ) -> Result<Option<O::Meant>, StoreError> {
+        self.find::<O>(name).await?.map(|record| record.meant(&self.base_domain)).transpose()
+    }
+
+    /// Makes an object, or makes it what is written.
+    ///
+    /// # Errors
+    /// Those of the precondition, of the kind ([`StoreError::HostnameTaken`],
+    /// [`StoreError::NoSuchShard`]), and of the database; nothing is changed.
+    pub(crate) async fn put<O: Object>(
+        &self,
+        spec: &O::Spec,
+        object: &O,
+        precondition: Precondition,
+        cause: Cause<'_>,
+    ) -> Result<Written<O>, StoreError> {
+        let name = object.name();
+        let written = self.write(async |writing| {
+            let former = select::<O>(writing, name).await?;
+            precondition.check(former.as_ref().map(|f| &f.meta), O::KIND, name)?;
+            if let Some(former) = &former
+                && former.spec == *spec
+                && cause.verb == Verb::Put
+            {
+                return Ok(Written { record: former.clone(), created: false, changed: false });
+            }
+            let revision = next_revision(writing).await?;
+            upsert(writing, O::KIND, name, spec, revision).await?;
+            object.write_extra(writing, former.as_ref(), cause.verb).await?;
+            record(writing, revision, cause, O::KIND, name).await?;
+            let stored = select(writing, name).await?;
+            let stored = stored.ok_or_else(|| StoreError::not_found(O::KIND, name))?;
+            Ok(Written { record: stored, created: former.is_none(), changed: true })
+        });
+        let written = written.await?;
+        self.committed(written.record.meta.revision);
+        Ok(written)
+    }
+
+    /// Removes an object. What runs of it goes when the loop has drained it.
+    ///
+    /// # Errors
+    /// Those of the precondition, of the kind ([`StoreError::ShardInUse`]), and of the database;
+    /// nothing is changed.
+    pub(crate) async fn delete<O: Object>(
+        &self,
+        name: &O::Name,
+        precondition: Precondition,
+        actor: &str,
+    ) -> Result<u64, StoreError> {
+        let deleted = self.write(async |writing| {
+            let former = select::<O>(writing, name).await?;
+            precondition.check(former.as_ref().map(|f| &f.meta), O::KIND, name)?;
+            let revision = next_revision(writing).await?;
+            let deleted = sqlx::query("DELETE FROM objects WHERE kind = $1 AND name = $2")
+                .bind(O::KIND.as_str())
+                .bind(&**name)
+                .execute(&mut *writing)
+                .await?;
+            if deleted.rows_affected() == 0 {
+                return Err(StoreError::not_found(O::KIND, name));
+            }
+            O::delete_extra(writing, name).await?;
+            let cause = Cause { actor, verb: Verb::Delete };
+            record(writing, revision, cause, O::KIND, name).await?;
+            Ok(revision)
+        });
+        let revision = deleted.await?;
+        self.committed(revision);
+        Ok(revision)
+    }
+}
+
+impl<O: Object> Record<O> {
+    pub(super) fn of(row: &SqliteRow, extras: &mut O::Extras) -> Result<Self, StoreError> {
+        let (name, spec) = (super::parse_name(row)?, from_json(row, "spec")?);
+        let extra = O::extra(extras, &name, &spec)?;
+        Ok(Self { name, spec, meta: Meta::of(row)?, extra })
+    }
+
+    pub(super) fn meant(&self, base_domain: &Hostname) -> Result<O::Meant, StoreError> {
+        O::meant(self, base_domain).map_err(|problems| {
+            StoreError::Corrupt(format!("{}/{}: {problems}", O::KIND.as_str(), &*self.name))
+        })
+    }
+}
+
 impl Meta {
-    pub(super) fn of(row: &SqliteRow) -> Result<Self, StoreError> {
+    fn of(row: &SqliteRow) -> Result<Self, StoreError> {
         Ok(Self {
             generation: unsigned(row.try_get("generation")?),
             revision: unsigned(row.try_get("revision")?),
@@ -57,27 +301,14 @@ impl Meta {
     }
 }
 
-/// What must hold for a write to be made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Precondition {
-    #[default]
-    None,
-    /// The object must not exist.
-    New,
-    /// The object must be at this revision.
-    Revision(u64),
-}
-
 impl Precondition {
-    pub(super) fn check(
-        self,
-        former: Option<&Meta>,
-        kind: Kind,
-        name: &str,
-    ) -> Result<(), StoreError> {
+    fn check(self, former: Option<&Meta>, kind: Kind, name: &str) -> Result<(), StoreError> {
         match (self, former) {
             (Self::New, Some(_)) => Err(StoreError::NameTaken { kind, name: name.to_owned() }),
-            (Self::Revision(_), None) => Err(StoreError::not_found(kind, name)),
+            // What is not there is at no revision (RFC 9110 section 13.1.1).
+            (Self::Exists | Self::Revision(_), None) => {
+                Err(StoreError::Absent { kind, name: name.to_owned() })
+            }
             (Self::Revision(expected), Some(former)) if former.revision != expected => {
                 Err(StoreError::Conflict { kind, found: former.revision, expected })
             }
@@ -86,16 +317,29 @@ impl Precondition {
     }
 }
 
-/// What a write came to.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Written<R> {
-    pub(crate) record: R,
-    pub(crate) created: bool,
-    /// False when everything was as written already: then no revision was taken.
-    pub(crate) changed: bool,
+const SELECT: &str = "SELECT name, spec, generation, revision, created_at, updated_at
+    FROM objects WHERE kind = $1";
+
+/// The rows of all objects of a kind, by name, and what other tables hold of them.
+pub(super) async fn select_all<O: Object>(
+    connection: &mut SqliteConnection,
+) -> Result<(Vec<SqliteRow>, O::Extras), StoreError> {
+    let rows = sqlx::query(AssertSqlSafe(format!("{SELECT} ORDER BY name")));
+    let rows = rows.bind(O::KIND.as_str()).fetch_all(&mut *connection).await?;
+    Ok((rows, O::read_extras(connection, None).await?))
 }
 
-pub(super) async fn upsert(
+async fn select<O: Object>(
+    connection: &mut SqliteConnection,
+    name: &O::Name,
+) -> Result<Option<Record<O>>, StoreError> {
+    let row = sqlx::query(AssertSqlSafe(format!("{SELECT} AND name = $2")));
+    let row = row.bind(O::KIND.as_str()).bind(&**name).fetch_optional(&mut *connection).await?;
+    let Some(row) = row else { return Ok(None) };
+    Record::of(&row, &mut O::read_extras(connection, Some(name)).await?).map(Some)
+}
+
+async fn upsert(
     connection: &mut SqliteConnection,
     kind: Kind,
     name: &str,
@@ -116,22 +360,6 @@ pub(super) async fn upsert(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-pub(super) async fn delete(
-    connection: &mut SqliteConnection,
-    kind: Kind,
-    name: &str,
-) -> Result<(), StoreError> {
-    let deleted = sqlx::query("DELETE FROM objects WHERE kind = $1 AND name = $2")
-        .bind(kind.as_str())
-        .bind(name)
-        .execute(connection)
-        .await?;
-    match deleted.rows_affected() {
-        0 => Err(StoreError::not_found(kind, name)),
-        _ => Ok(()),
-    }
 }
 
 pub(super) fn to_json(value: &impl Serialize) -> Result<String, StoreError> {

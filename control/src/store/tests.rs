@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use weir_config::{
-    App, AppManifest, AppName, Cause, DeploymentState, Ending, Hostname, Moment, Shard, ShardName,
-    parse_documents,
+    App, AppManifest, AppName, DeploymentState, Ending, Host, HostName, Hostname, Moment, Shard,
+    ShardName, parse_documents,
 };
 
-use super::{AppRecord, DeploymentRecord, Precondition, ShardRecord, Store, StoreError, Written};
-use crate::{
-    subject::Subject,
-    transition::{Stage, Transition},
-};
+use super::{Cause, Changed, DeploymentRecord, Precondition, Store, StoreError, Verb, Written};
+use crate::transition::{Stage, Transition};
+
+const PUT: Cause<'_> = Cause { actor: "test", verb: Verb::Put };
+const DEPLOY: Cause<'_> = Cause { actor: "test", verb: Verb::Deploy };
 
 struct Bench {
     store: Store,
@@ -38,16 +38,20 @@ impl Bench {
         spec: &str,
         precondition: Precondition,
         redeploy: bool,
-    ) -> Result<Written<AppRecord>, StoreError> {
+    ) -> Result<Written<App>, StoreError> {
         let text = format!("kind: App\nname: {name}\nspec: {spec}");
         let manifest: AppManifest = parse_documents(&text).unwrap()[0].decode().unwrap();
         let app = App::from_manifest(&manifest, &self.base).unwrap();
-        let redeploy = redeploy.then_some(Cause::Deploy);
-        self.store.put_app(&manifest, &app, precondition, redeploy, "test").await
+        let cause = if redeploy { DEPLOY } else { PUT };
+        self.store.put(&manifest.spec, &app, precondition, cause).await
     }
 
-    async fn put(&self, name: &str, spec: &str) -> Written<AppRecord> {
+    async fn put(&self, name: &str, spec: &str) -> Written<App> {
         self.write(name, spec, Precondition::None, false).await.unwrap()
+    }
+
+    async fn delete_app(&self, app: &str) -> Result<u64, StoreError> {
+        self.store.delete::<App>(&name(app), Precondition::None, "test").await
     }
 
     async fn write_shard(
@@ -55,21 +59,21 @@ impl Bench {
         name: &str,
         address: &str,
         precondition: Precondition,
-    ) -> Result<Written<ShardRecord>, StoreError> {
+    ) -> Result<Written<Shard>, StoreError> {
         let text =
             format!("kind: Shard\nname: {name}\nspec: {{members: [{{address: {address}}}]}}");
         let (manifest, shard) =
             Shard::read(parse_documents(&text).unwrap()[0].value.clone()).unwrap();
-        self.store.put_shard(&manifest, &shard, precondition, "test").await
+        self.store.put(&manifest.spec, &shard, precondition, PUT).await
     }
 
-    async fn put_shard(&self, name: &str, address: &str) -> Written<ShardRecord> {
+    async fn put_shard(&self, name: &str, address: &str) -> Written<Shard> {
         self.write_shard(name, address, Precondition::None).await.unwrap()
     }
 }
 
-fn number(written: &Written<AppRecord>) -> Option<u64> {
-    written.record.deployments.first().map(|deployment| deployment.number)
+fn number(written: &Written<App>) -> Option<u64> {
+    written.record.extra.first().map(|deployment| deployment.number)
 }
 
 fn name(text: &str) -> AppName {
@@ -84,7 +88,7 @@ async fn a_write_takes_the_next_revision_and_one_that_changes_nothing_takes_none
     assert_eq!((first.record.meta.generation, first.record.meta.revision), (1, 1));
     let same = bench.put("shop", "{image: a}").await;
     assert!(!same.created && !same.changed);
-    assert_eq!(same.record, first.record);
+    assert_eq!(same.record.meta, first.record.meta);
     let other = bench.put("shop", "{image: a, instances: 2}").await;
     assert_eq!((other.record.meta.generation, other.record.meta.revision), (2, 2));
     assert_eq!(number(&other), Some(1), "the containers are made as before");
@@ -101,10 +105,16 @@ async fn a_precondition_that_does_not_hold_changes_nothing() {
     assert!(matches!(taken, Err(StoreError::NameTaken { .. })), "{taken:?}");
     let stale = bench.write("shop", "{image: b}", Precondition::Revision(9), false).await;
     assert!(matches!(stale, Err(StoreError::Conflict { found: 1, expected: 9, .. })), "{stale:?}");
-    let absent = bench.write("other", "{image: b}", Precondition::Revision(1), false).await;
-    assert!(matches!(absent, Err(StoreError::NotFound { .. })), "{absent:?}");
-    let record = bench.store.app(&name("shop")).await.unwrap().unwrap();
-    assert_eq!((record.meta.revision, record.manifest.spec.image.as_deref()), (1, Some("a")));
+    for holds in [Precondition::Revision(1), Precondition::Exists] {
+        let absent = bench.write("other", "{image: b}", holds, false).await;
+        assert!(matches!(absent, Err(StoreError::Absent { .. })), "{absent:?}");
+        let absent = bench.store.delete::<App>(&name("other"), holds, "test").await;
+        assert!(matches!(absent, Err(StoreError::Absent { .. })), "{absent:?}");
+    }
+    let stale = bench.store.delete::<App>(&name("shop"), Precondition::Revision(9), "test").await;
+    assert!(matches!(stale, Err(StoreError::Conflict { found: 1, expected: 9, .. })), "{stale:?}");
+    let record = bench.store.find::<App>(&name("shop")).await.unwrap().unwrap();
+    assert_eq!((record.meta.revision, record.spec.image.as_deref()), (1, Some("a")));
 }
 
 #[tokio::test]
@@ -119,7 +129,10 @@ async fn a_host_name_belongs_to_one_app_until_it_is_given_up() {
             format!("{hostname} is served by the app `one` already; remove it there first")
         );
     }
-    assert!(bench.store.app(&name("two")).await.unwrap().is_none(), "half a change was made");
+    assert!(
+        bench.store.find::<App>(&name("two")).await.unwrap().is_none(),
+        "half a change was made"
+    );
     bench.put("one", "{image: a}").await;
     bench.put("two", "{image: a, hostnames: [www.example.com]}").await;
 }
@@ -130,7 +143,7 @@ async fn a_deployment_number_never_means_two_things() {
     bench.put("shop", "{image: a}").await;
     let again = bench.write("shop", "{image: a}", Precondition::None, true).await.unwrap();
     assert_eq!(number(&again), Some(2), "the same image deployed anew");
-    bench.store.delete_app(&name("shop"), "test").await.unwrap();
+    bench.delete_app("shop").await.unwrap();
     assert_eq!(number(&bench.put("shop", "{image: a}").await), Some(3));
 }
 
@@ -155,9 +168,9 @@ async fn followers_are_told_each_changed_app_once() {
     bench.put("one", "{image: a}").await;
     bench.put("two", "{image: a}").await;
     bench.put("one", "{image: b}").await;
-    bench.store.delete_app(&name("two"), "test").await.unwrap();
+    bench.delete_app("two").await.unwrap();
     let (last, names) = bench.store.changes_since(1).await.unwrap().unwrap();
-    assert_eq!((last, names), (4, vec![Subject::App(name("two")), Subject::App(name("one"))]));
+    assert_eq!((last, names), (4, vec![Changed::App(name("two")), Changed::App(name("one"))]));
 }
 
 #[tokio::test]
@@ -177,8 +190,8 @@ async fn a_shard_is_written_as_an_app_is() {
     // An app may have the name of a shard.
     bench.put("east", "{shards: [east]}").await;
     let changes = bench.store.changes_since(0).await.unwrap().unwrap();
-    let shard = Subject::Shard("east".parse().unwrap());
-    assert_eq!(changes, (3, vec![shard, Subject::App(name("east"))]));
+    let shard = Changed::Shard("east".parse().unwrap());
+    assert_eq!(changes, (3, vec![shard, Changed::App(name("east"))]));
 
     bench.reopen("test.example").await;
     let desired = bench.store.desired().await.unwrap();
@@ -195,19 +208,25 @@ async fn an_app_names_shards_that_exist_and_they_stay_until_it_lets_go() {
     let spec = "{shards: [east, west]}";
     let error = bench.write("sites", spec, Precondition::None, false).await.unwrap_err();
     assert_eq!(error.to_string(), "there is no shard `west`; apply it first");
-    assert!(matches!(error, StoreError::NoSuchShard { index: 1, .. }), "{error:?}");
-    assert!(bench.store.app(&name("sites")).await.unwrap().is_none(), "half a change was made");
+    assert!(
+        matches!(error, StoreError::NoSuchShard { ref pointer, .. } if pointer == "/spec/shards/1"),
+        "{error:?}"
+    );
+    assert!(
+        bench.store.find::<App>(&name("sites")).await.unwrap().is_none(),
+        "half a change was made"
+    );
 
     bench.put("sites", "{shards: [east]}").await;
-    let error = bench.store.delete_shard(&east, "test").await.unwrap_err();
+    let error = bench.store.delete::<Shard>(&east, Precondition::None, "test").await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "the shard `east` is used by the app `sites`; change or delete that first"
     );
-    assert!(bench.store.shard(&east).await.unwrap().is_some());
+    assert!(bench.store.find::<Shard>(&east).await.unwrap().is_some());
     bench.put("sites", "{upstreams: [\"10.0.0.9:80\"]}").await;
-    bench.store.delete_shard(&east, "test").await.unwrap();
-    let error = bench.store.delete_shard(&east, "test").await.unwrap_err();
+    bench.store.delete::<Shard>(&east, Precondition::None, "test").await.unwrap();
+    let error = bench.store.delete::<Shard>(&east, Precondition::None, "test").await.unwrap_err();
     assert_eq!(error.to_string(), "there is no shard `east`");
 }
 
@@ -257,7 +276,7 @@ async fn how_far_a_deployment_is_is_there_after_a_restart_and_a_late_decision_ch
     let mut bench = Bench::new().await;
     let app = name("shop");
     bench.put("shop", "{image: a}").await;
-    let record = async |bench: &Bench| bench.store.app(&app).await.unwrap().unwrap().deployments;
+    let record = async |bench: &Bench| bench.store.read::<App>(&app).await.unwrap().extra;
     let pending = Stage::of(&record(&bench).await[0]);
     let live = Transition::GoLive { stage: pending, keep: Duration::ZERO };
     assert_eq!(bench.store.change_deployments(&app, &live, None).await.unwrap(), Some(2));
@@ -276,10 +295,10 @@ async fn how_far_a_deployment_is_is_there_after_a_restart_and_a_late_decision_ch
     assert!((590..=600).contains(&left.as_secs()), "{left:?}");
 
     let nothing = Transition::Cancel { ending: Ending::default() };
-    let refused = bench.store.change_deployments(&app, &nothing, Some("test")).await.unwrap_err();
+    let refused = bench.store.change_deployments(&app, &nothing, Some(PUT)).await.unwrap_err();
     assert_eq!(refused.to_string(), "no deployment is on its way");
     let back = Transition::RollBack { to: Some(7), ending: Ending::default() };
-    let refused = bench.store.change_deployments(&app, &back, Some("test")).await.unwrap_err();
+    let refused = bench.store.change_deployments(&app, &back, Some(PUT)).await.unwrap_err();
     assert_eq!(refused.to_string(), "there is no deployment 7 any more");
     // What is no image any more has nothing that is live.
     bench.put("shop", "{upstreams: [\"10.0.0.1:80\"]}").await;
@@ -323,4 +342,28 @@ fn the_migrations_are_sql_for_sqlite_and_for_postgresql() {
             Parser::parse_sql(dialect, migration.sql.as_str()).unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn the_machine_that_weir_runs_on_is_always_a_host() {
+    let bench = Bench::new().await;
+    let local = HostName::local();
+    assert_eq!(bench.store.meant::<Host>(&local).await.unwrap(), Some(Host::local()));
+    let error = bench.store.delete::<Host>(&local, Precondition::None, "test").await.unwrap_err();
+    assert!(matches!(error, StoreError::LocalHost), "{error:?}");
+
+    let text = "kind: Host\nname: b\nspec: {engine: \"unix:///b.sock\", cordoned: true}";
+    let (manifest, host) = Host::read(parse_documents(text).unwrap()[0].value.clone()).unwrap();
+    bench.store.put(&manifest.spec, &host, Precondition::New, PUT).await.unwrap();
+    let hosts = bench.store.desired().await.unwrap().hosts;
+    assert_eq!(hosts.keys().map(ToString::to_string).collect::<Vec<_>>(), ["b", "local"]);
+    let changes = bench.store.changes_since(0).await.unwrap().unwrap();
+    assert_eq!(changes, (1, vec![Changed::Host(host.name.clone())]));
+
+    let spec = "{image: a, placement: {shard: east}}";
+    let error = bench.write("shop", spec, Precondition::None, false).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::NoSuchShard { pointer, .. } if pointer == "/spec/placement/shard"),
+        "{error:?}"
+    );
 }

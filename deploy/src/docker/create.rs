@@ -12,15 +12,15 @@ use bollard::{
     query_parameters::{CreateContainerOptions, CreateImageOptions},
 };
 use futures::TryStreamExt;
-use weir_config::{HostName, InstanceId, PortMapping, RestartPolicy, Template, Volume};
+use weir_config::{InstanceId, PortMapping, RestartPolicy, Template, Volume};
 
 use super::{
     CALL, Docker,
     errors::Failure,
     labels::{self, Labels},
-    look::{container, labels_of},
+    look::labels_of,
 };
-use crate::provider::{ContainerSpec, ContainerState, ProviderError};
+use crate::provider::{Container, ContainerSpec, ContainerState, ProviderError};
 
 /// An image of some gigabytes over a slow line.
 const PULL: Duration = Duration::from_secs(10 * 60);
@@ -41,7 +41,7 @@ impl Docker {
                 Some(found) if !self.is_ours(&found) => {
                     return Err(ProviderError::NameTaken { name, owner: owner(&found) });
                 }
-                Some(found) if is_made_from(&found, &template, &self.host) => return Ok(()),
+                Some(found) if self.is_made_from(&found, &template) => return Ok(()),
                 found => found,
             };
             // Before the old one goes, so that a missing image costs nothing that ran.
@@ -49,7 +49,8 @@ impl Docker {
             if let Some(id) = stale.and_then(|stale| stale.id) {
                 self.remove_id(&id).await?;
             }
-            let body = body(spec, &image, labels::write(&self.cluster, spec, &template));
+            let labels = labels::write(&self.cluster, spec, &template);
+            let body = self.body(spec, &image, labels);
             match self.create_named(&name, body).await {
                 Err(Failure::Refused { status: 409, message }) => conflict = message,
                 Err(Failure::Refused { status: 404, message })
@@ -61,6 +62,41 @@ impl Docker {
             }
         }
         Err(ProviderError::Refused(conflict))
+    }
+
+    /// Whether a container of ours is what would be made now, and can be used.
+    fn is_made_from(&self, found: &ContainerInspectResponse, template: &str) -> bool {
+        let is_dead = |found: Container| found.state == ContainerState::Dead;
+        let label = labels_of(found).and_then(|labels| labels.get(labels::TEMPLATE));
+        self.container(found).is_some_and(|found| !is_dead(found))
+            && label.is_some_and(|t| t == template)
+    }
+
+    fn body(
+        &self,
+        spec: &ContainerSpec,
+        image: &ImageInspect,
+        labels: Labels,
+    ) -> ContainerCreateBody {
+        let template = &*spec.template;
+        let published = template.ports.iter().map(port_key);
+        let port = format!("{}/tcp", template.port);
+        let mut host_config = host_config(template, image);
+        if let Some(address) = self.address {
+            // At a port of the engine's choice.
+            let binding = PortBinding { host_ip: Some(address.to_string()), host_port: None };
+            let bindings = host_config.port_bindings.get_or_insert_default();
+            bindings.entry(port.clone()).or_default().get_or_insert_default().push(binding);
+        }
+        ContainerCreateBody {
+            image: Some(template.image.clone()),
+            cmd: (!template.command.is_empty()).then(|| template.command.clone()),
+            env: Some(env(template)),
+            exposed_ports: Some(published.chain([port]).collect()),
+            labels: Some(labels),
+            host_config: Some(host_config),
+            ..ContainerCreateBody::default()
+        }
     }
 
     async fn create_named(&self, name: &str, body: ContainerCreateBody) -> Result<(), Failure> {
@@ -131,33 +167,10 @@ fn with_tag(image: &str) -> String {
     if last.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }
 }
 
-/// Whether a container of ours is what would be made now, and can be used.
-fn is_made_from(found: &ContainerInspectResponse, template: &str, host: &HostName) -> bool {
-    let usable = container(found, host).is_some_and(|found| found.state != ContainerState::Dead);
-    usable
-        && labels_of(found)
-            .and_then(|labels| labels.get(labels::TEMPLATE))
-            .is_some_and(|t| t == template)
-}
-
 fn owner(found: &ContainerInspectResponse) -> String {
     match labels_of(found).and_then(|labels| labels.get(labels::CLUSTER)) {
         Some(cluster) => format!("another Weir (cluster {cluster})"),
         None => "a container that Weir did not make".to_owned(),
-    }
-}
-
-fn body(spec: &ContainerSpec, image: &ImageInspect, labels: Labels) -> ContainerCreateBody {
-    let template = &*spec.template;
-    let published = template.ports.iter().map(port_key);
-    ContainerCreateBody {
-        image: Some(template.image.clone()),
-        cmd: (!template.command.is_empty()).then(|| template.command.clone()),
-        env: Some(env(template)),
-        exposed_ports: Some(published.chain([format!("{}/tcp", template.port)]).collect()),
-        labels: Some(labels),
-        host_config: Some(host_config(template, image)),
-        ..ContainerCreateBody::default()
     }
 }
 

@@ -46,7 +46,7 @@ impl From<Failure> for ProviderError {
 impl Docker {
     pub(crate) fn failure(&self, error: Error, call: &'static str, limit: Duration) -> Failure {
         let unreachable = |reason| {
-            let endpoint = self.socket.display().to_string();
+            let endpoint = self.endpoint.to_string();
             Failure::Known(ProviderError::Unreachable { endpoint, reason })
         };
         match error {
@@ -55,14 +55,8 @@ impl Docker {
             }
             Error::DockerStreamError { error } => Failure::Refused { status: 500, message: error },
             Error::RequestTimeoutError => Failure::Known(ProviderError::TimedOut { call, limit }),
-            // That the file cannot be seen may also be for want of permission.
-            Error::SocketNotFoundError(_) => unreachable(match self.socket.metadata() {
-                Err(error) => reason(&error),
-                Ok(_) => "its socket has just appeared".to_owned(),
-            }),
-            Error::HyperLegacyError { .. }
-            | Error::HyperResponseError { .. }
-            | Error::IOError { .. } => unreachable(broken(&error)),
+            Error::IOError { err } => unreachable(reason(&err)),
+            Error::HyperResponseError { .. } => unreachable(broken(&error)),
             other => Failure::Known(ProviderError::Refused(format!(
                 "its answer was not understood: {other}"
             ))),
@@ -87,12 +81,12 @@ fn broken(error: &Error) -> String {
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such socket; is dockerd running?".to_owned(),
-        io::ErrorKind::ConnectionRefused => {
-            "nothing listens on the socket; is dockerd running?".to_owned()
-        }
+        io::ErrorKind::ConnectionRefused => "nothing listens there; is dockerd running?".to_owned(),
         io::ErrorKind::PermissionDenied => {
             "permission denied; add this user to the `docker` group, or run as root".to_owned()
         }
+        // In the words of TLS, of SSH, or of a file that is needed for them.
+        io::ErrorKind::Other | io::ErrorKind::InvalidData => error.to_string(),
         _ => format!("the connection broke: {error}"),
     }
 }

@@ -5,12 +5,12 @@ use std::{collections::HashMap, net::IpAddr, time::Duration};
 use bollard::{
     models::{
         ContainerInspectResponse, ContainerStateStatusEnum as Status, ContainerStatsResponse,
-        NetworkSettings,
+        NetworkSettings, PortBinding,
     },
     query_parameters::{InspectContainerOptions, ListContainersOptions, StatsOptions},
 };
 use futures::{StreamExt, stream};
-use weir_config::{HostName, InstanceId};
+use weir_config::InstanceId;
 
 use super::{
     CALL, Docker,
@@ -29,7 +29,7 @@ impl Docker {
         instance: &InstanceId,
     ) -> Result<Option<Container>, ProviderError> {
         let raw = self.inspect_raw(&instance.container_name()).await?;
-        Ok(raw.filter(|raw| self.is_ours(raw)).as_ref().and_then(|raw| container(raw, &self.host)))
+        Ok(raw.filter(|raw| self.is_ours(raw)).as_ref().and_then(|raw| self.container(raw)))
     }
 
     /// The instance's container, which must exist.
@@ -58,9 +58,9 @@ impl Docker {
         while let Some((look, instance)) = looks.next().await {
             match look {
                 // One that was removed in between is not listed.
-                Ok(raw) => listing
-                    .containers
-                    .extend(raw.as_ref().and_then(|raw| container(raw, &self.host))),
+                Ok(raw) => {
+                    listing.containers.extend(raw.as_ref().and_then(|raw| self.container(raw)))
+                }
                 Err(failure @ Failure::Known(ProviderError::Unreachable { .. })) => {
                     return Err(failure);
                 }
@@ -120,37 +120,46 @@ pub(crate) fn labels_of(raw: &ContainerInspectResponse) -> Option<&Labels> {
     raw.config.as_ref()?.labels.as_ref()
 }
 
-/// A container as control knows it; `None` if somebody changed it so that it means nothing to us.
-pub(crate) fn container(raw: &ContainerInspectResponse, host: &HostName) -> Option<Container> {
-    let seen = || {
+impl Docker {
+    /// A container as control knows it; `None` if somebody changed it so that it means nothing to us.
+    pub(crate) fn container(&self, raw: &ContainerInspectResponse) -> Option<Container> {
+        let container = self.known(raw);
+        if container.is_none() {
+            let name = raw.name.as_deref().unwrap_or_default();
+            tracing::warn!(
+                name,
+                id = raw.id,
+                "this container has our label, but not our other labels or not their name"
+            );
+        }
+        container
+    }
+
+    fn known(&self, raw: &ContainerInspectResponse) -> Option<Container> {
         let labels = labels_of(raw)?;
         let state = state(raw.state.as_ref()?)?;
         let awake = matches!(state, ContainerState::Running | ContainerState::Paused);
-        let instance = labels::instance(labels, host)?;
+        let instance = labels::instance(labels, &self.host)?;
         // An image made from a container keeps its labels, and so does what is run from that image.
         if raw.name.as_deref()?.trim_start_matches('/') != instance.container_name() {
             return None;
         }
+        let port = labels::port(labels)?;
+        let network = raw.network_settings.as_ref().filter(|_| awake);
+        let reached = match self.address {
+            None => network.and_then(address).map(|address| (address, port)),
+            Some(host) => network.and_then(|network| published(network, port, host)),
+        };
         Some(Container {
             instance,
             id: raw.id.clone()?,
             state,
             started_at: raw.state.as_ref().and_then(started_at).unwrap_or_default(),
-            address: raw.network_settings.as_ref().filter(|_| awake).and_then(address),
-            port: labels::port(labels)?,
+            address: reached.map(|(address, _)| address),
+            port: reached.map_or(port, |(_, port)| port),
             restarts: raw.restart_count.unwrap_or_default().max(0) as u64,
         })
-    };
-    let container = seen();
-    if container.is_none() {
-        let name = raw.name.as_deref().unwrap_or_default();
-        tracing::warn!(
-            name,
-            id = raw.id,
-            "this container has our label, but not our other labels or not their name"
-        );
     }
-    container
 }
 
 /// The engine writes the year 1 for a container that was never started.
@@ -181,6 +190,14 @@ fn address(settings: &NetworkSettings) -> Option<IpAddr> {
     let networks = settings.networks.as_ref()?;
     let first = || networks.iter().min_by_key(|(name, _)| *name).map(|(_, network)| network);
     networks.get("bridge").or_else(first)?.ip_address.as_ref()?.parse().ok()
+}
+
+/// Where a container's port is published at its host's address.
+fn published(network: &NetworkSettings, port: u16, host: IpAddr) -> Option<(IpAddr, u16)> {
+    let bindings = network.ports.as_ref()?.get(&format!("{port}/tcp"))?.as_ref()?;
+    let at = |binding: &PortBinding| binding.host_ip.as_deref()?.parse::<IpAddr>().ok();
+    let binding = bindings.iter().find(|binding| at(binding) == Some(host))?;
+    Some((host, binding.host_port.as_deref()?.parse().ok()?))
 }
 
 fn stats(raw: ContainerStatsResponse) -> Stats {

@@ -1,4 +1,4 @@
-//! A Docker Engine on a Unix socket.
+//! A Docker Engine, of this machine or another one.
 //!
 //! Nothing is kept between two calls: each makes its own connection, so an engine that is down at
 //! the start, or is restarted or upgraded later, works again as soon as it answers. The paths that
@@ -10,6 +10,7 @@
 //! name in between.
 
 mod create;
+mod endpoint;
 mod errors;
 mod events;
 mod exec;
@@ -17,16 +18,16 @@ mod labels;
 mod logs;
 mod look;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bollard::query_parameters::{
     RemoveContainerOptions, StartContainerOptions, StopContainerOptions,
 };
 use tokio::time::{Instant, sleep, timeout};
-use weir_config::{HostName, InstanceId};
+use weir_config::{Engine, Host, HostName, InstanceId};
 
-use self::errors::Failure;
+use self::{endpoint::Endpoint, errors::Failure};
 use crate::provider::{
     Container, ContainerEvent, ContainerSpec, ContainerState, EngineInfo, ExecOutput, Listing,
     LogLine, Provider, ProviderError, Stats, Stream,
@@ -37,20 +38,31 @@ const CALL: Duration = Duration::from_secs(30);
 /// How often we look whether something has come to its end that the engine gives no notice of.
 const POLL: Duration = Duration::from_millis(20);
 
-/// The Docker Engine behind a socket, as far as it concerns one Weir. Cheap to clone.
+/// A Docker Engine, as far as it concerns one Weir. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Docker {
     /// The machine whose engine it is.
     host: HostName,
-    socket: Arc<Path>,
+    endpoint: Endpoint,
+    /// Where the ports are published and reached of containers that are not on this machine.
+    address: Option<IpAddr>,
     /// The label `weir.cluster` of the containers that are ours.
     cluster: Arc<str>,
 }
 
 impl Docker {
+    /// The engine of this machine, whose containers are reached at their own addresses.
+    ///
     /// Does no I/O: an engine that is not there is an error of the first call that needs it.
     pub fn new(host: HostName, socket: &Path, cluster: &str) -> Self {
-        Self { host, socket: socket.into(), cluster: cluster.into() }
+        let endpoint = Endpoint::new(&Engine::Local, socket);
+        Self { host, endpoint, address: None, cluster: cluster.into() }
+    }
+
+    /// The engine of a host; `local` is the socket of this machine's.
+    pub fn of(host: &Host, local: &Path, cluster: &str) -> Self {
+        let endpoint = Endpoint::new(&host.engine, local);
+        Self { host: host.name.clone(), endpoint, address: host.address, cluster: cluster.into() }
     }
 
     /// Makes one request, or a few that belong together, within a limit.
@@ -73,10 +85,12 @@ impl Docker {
 
     /// A client that waits at most `limit` for the beginning of an answer.
     fn client(&self, limit: Duration) -> Result<bollard::Docker, Failure> {
-        let socket = self.socket.to_string_lossy();
+        let endpoint = self.endpoint.clone();
+        let transport = move |request| endpoint.clone().send(request);
         // In whole seconds, so that ours, which may be shorter than one, comes first.
         let seconds = limit.as_secs().saturating_add(1);
-        bollard::Docker::connect_with_unix(&socket, seconds, bollard::API_DEFAULT_VERSION)
+        let (address, version) = (Some("http://docker"), bollard::API_DEFAULT_VERSION);
+        bollard::Docker::connect_with_custom_transport(transport, address, seconds, version)
             .map_err(|error| self.failure(error, "connect", limit))
     }
 
@@ -106,6 +120,11 @@ impl Docker {
 impl Provider for Docker {
     async fn info(&self) -> Result<EngineInfo, ProviderError> {
         Ok(self.engine_info().await?)
+    }
+
+    async fn ping(&self) -> Result<(), ProviderError> {
+        let request = async |client: bollard::Docker| client.ping().await.map(drop);
+        Ok(self.call("ping", CALL, request).await?)
     }
 
     async fn list(&self) -> Result<Listing, ProviderError> {

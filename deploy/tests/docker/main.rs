@@ -7,3 +7,4 @@ mod engine;
 mod life;
 mod output;
 mod support;
+mod transports;

@@ -18,7 +18,6 @@ pub use self::writer::{AccessLog, AccessLogGuard};
 use crate::{
     connection::{self, Connection},
     context::{Context, RequestId},
-    forwarded::{client_ip, is_https},
     grpc,
     host::authority_of,
     tls::ClientCertificate,
@@ -45,9 +44,9 @@ pub(crate) fn record(
     let request = session.req_header();
     let certificate = connection::of(session).and_then(Connection::client_certificate);
     let entry = Entry {
-        method: request.method.as_str(),
+        method: Some(request.method.as_str()),
         host: authority_of(request),
-        path: request.uri.path(),
+        path: Some(request.uri.path()),
         status,
         grpc_status: grpc_status(session, ctx),
         duration: took,
@@ -60,22 +59,53 @@ pub(crate) fn record(
         attempts: ctx.attempts.tries,
         bytes_received: session.body_bytes_read() as u64,
         bytes_sent: session.body_bytes_sent() as u64,
-        client_ip: client_ip(session),
+        client_ip: ctx.client.ip,
         connection_requests: connection::of(session).map_or(0, Connection::requests),
         client_cert_sha256: certificate.map(ClientCertificate::fingerprint),
-        https: is_https(session),
+        https: ctx.client.https,
         protocol: protocol(request.version),
         request_id: ctx.request_id,
-        error: error.map(ToString::to_string),
+        error: error.map(ToString::to_string).or_else(|| ctx.reason.clone()),
+    };
+    log.append(|buffer, format| entry.write(buffer, format, SystemTime::now()));
+}
+
+/// Writes what is known of a request that was answered with this status before it was one: its
+/// header cannot be read, is too large or came too slowly, or its method is CONNECT.
+pub(crate) fn record_unread(log: &AccessLog, connection: &Connection, status: u16) {
+    let certificate = connection.client_certificate();
+    let entry = Entry {
+        method: None,
+        host: None,
+        path: None,
+        status,
+        grpc_status: None,
+        duration: connection.since().elapsed(),
+        first_byte: None,
+        app: None,
+        instance: None,
+        generation: 0,
+        wake: None,
+        held: Duration::ZERO,
+        attempts: 0,
+        bytes_received: 0,
+        bytes_sent: 0,
+        client_ip: Some(connection.client_ip()),
+        connection_requests: connection.requests() + 1,
+        client_cert_sha256: certificate.map(ClientCertificate::fingerprint),
+        https: connection.tls.is_some(),
+        protocol: "HTTP/1.1",
+        request_id: RequestId(rand::random()),
+        error: Some("the header is not that of a request that can be served".to_owned()),
     };
     log.append(|buffer, format| entry.write(buffer, format, SystemTime::now()));
 }
 
 /// What a line says; `None` is left out of it.
 struct Entry<'a> {
-    method: &'a str,
+    method: Option<&'a str>,
     host: Option<&'a str>,
-    path: &'a str,
+    path: Option<&'a str>,
     status: u16,
     grpc_status: Option<u8>,
     duration: Duration,
@@ -100,9 +130,9 @@ struct Entry<'a> {
 impl Entry<'_> {
     fn write(&self, buffer: &mut Vec<u8>, format: LogFormat, now: SystemTime) {
         let mut line = Line::begin(buffer, format, now);
-        line.text("method", self.method);
+        self.method.inspect(|method| line.text("method", method));
         self.host.inspect(|host| line.text("host", host));
-        line.text("path", self.path);
+        self.path.inspect(|path| line.text("path", path));
         line.number("status", self.status.into());
         self.grpc_status.inspect(|status| line.number("grpc_status", (*status).into()));
         line.millis("duration_ms", self.duration);
@@ -163,9 +193,9 @@ mod tests {
         let (app, host) = ("a".parse().unwrap(), HostName::local());
         let id = InstanceId { app, deployment: 1, ordinal: 0, host }.into();
         let entry = Entry {
-            method: "GET",
+            method: Some("GET"),
             host: Some("a.example"),
-            path: "/",
+            path: Some("/"),
             status: 200,
             grpc_status: Some(0),
             duration: Duration::from_micros(1_500),

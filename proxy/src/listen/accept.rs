@@ -19,12 +19,13 @@ use tokio::{
 use weir_config::ProxySettings;
 
 use super::{
-    limits::{Connections, Dropped, Open, Port},
+    connections::{Connections, Dropped, Open, Port},
     proxy_protocol::{self, Ends},
     stream::ClientStream,
     transport::Transport,
 };
 use crate::{
+    access_log::{self, AccessLog},
     connection::{Connection, Tls},
     gateway::Gateway,
     tls::{Accepted, Acceptor},
@@ -35,6 +36,7 @@ pub(super) struct Server {
     pub(super) proxy: Arc<HttpProxy<Gateway>>,
     pub(super) acceptor: Acceptor,
     pub(super) settings: ProxySettings,
+    pub(super) access_log: Option<AccessLog>,
     pub(super) connections: Arc<Connections>,
     /// Turns true when clients are told to go.
     pub(super) closing: watch::Receiver<bool>,
@@ -104,6 +106,9 @@ impl Server {
             if connection.is_silent() { farewell.as_mut().poll(cx) } else { Poll::Pending }
         })
         .await;
+        if let (Some(log), Some(status)) = (&self.access_log, connection.unread()) {
+            access_log::record_unread(log, &connection, status);
+        }
     }
 
     /// Returns when a connection on which nothing comes is to be closed, because of a stop. What

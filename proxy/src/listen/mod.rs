@@ -1,12 +1,12 @@
 //! The two listeners, from bound sockets to a drained proxy.
 
 mod accept;
-mod limits;
+mod connections;
 mod proxy_protocol;
 mod socket;
 mod stream;
-mod timer;
 mod transport;
+mod unsent;
 
 use std::{
     fmt, io,
@@ -29,7 +29,7 @@ use tokio::{
 use weir_config::{Activity, Observe, ProxySettings, Snapshots};
 
 use self::accept::Server;
-pub(crate) use self::limits::{Connections, Dropped, Open, Port};
+pub(crate) use self::connections::{Connections, Dropped, Open, Port};
 use crate::{
     access_log::AccessLog,
     gateway::Gateway,
@@ -139,6 +139,7 @@ impl Proxy {
                 settings.max_connections_per_client,
             )),
             settings,
+            access_log: access_log.clone(),
             closing: closes,
             stopping: stops,
         };

@@ -26,10 +26,11 @@ use tokio::{
 };
 use weir_config::ProxySettings;
 
-use super::{limits::Dropped, timer::Timer, transport::Transport};
+use super::{connections::Dropped, transport::Transport, unsent::Unsent};
 use crate::{
     connection::{self, Connection, State},
-    limits::MIN_BYTES_PER_SECOND,
+    request_limits::MIN_BYTES_PER_SECOND,
+    timer::Timer,
 };
 
 /// What is written is kept until it is flushed or comes to this: one record of TLS, and so one
@@ -61,7 +62,7 @@ pub(super) struct ClientStream {
     ahead: Ahead,
     /// A request's header has not come in time, or is too large.
     expired: bool,
-    pending: Vec<u8>,
+    unsent: Unsent,
     stalled: Option<Stall>,
     timer: Timer,
     tls: Option<Arc<SslDigest>>,
@@ -116,7 +117,7 @@ impl ClientStream {
             heard: 0,
             ahead: Ahead::default(),
             expired: false,
-            pending: Vec::new(),
+            unsent: Unsent::default(),
             stalled: None,
             timer: Timer::default(),
             tls,
@@ -147,11 +148,21 @@ impl ClientStream {
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let state = self.connection.state();
         let limit = match state {
-            State::Fresh | State::Head => self.limits.header,
-            State::Idle => self.limits.idle,
-            State::Busy | State::Multiplexed => return Poll::Pending,
+            State::Fresh | State::Head => Some(self.limits.header),
+            State::Idle => Some(self.limits.idle),
+            State::Multiplexed => None,
+            State::Busy => return Poll::Pending,
         };
-        ready!(self.timer.poll_until(cx, self.connection.since() + limit));
+        let due = limit.map(|limit| self.connection.since() + limit);
+        loop {
+            let look = self.unsent.look_at();
+            let Some(next) = due.into_iter().chain(look).min() else { return Poll::Pending };
+            ready!(self.timer.poll_until(cx, next));
+            if due == Some(next) {
+                break;
+            }
+            self.unsent.look();
+        }
         if state == State::Idle {
             return Poll::Ready(Ok(()));
         }
@@ -170,7 +181,8 @@ impl ClientStream {
         if !self.expired {
             self.expired = true;
             self.connection.open.count(reason);
-            self.pending.extend_from_slice(answer);
+            self.connection.says(answer);
+            self.unsent.push(answer);
         }
     }
 
@@ -190,11 +202,11 @@ impl ClientStream {
 
     /// Writes what is kept and `more` in one go; returns how much of both was taken.
     fn poll_send(&mut self, cx: &mut Context<'_>, more: &[u8]) -> Poll<io::Result<usize>> {
-        let sent = match (self.pending.is_empty(), more.is_empty()) {
+        let sent = match (self.unsent.is_empty(), more.is_empty()) {
             (true, _) => self.transport.poll_write(cx, more),
-            (_, true) => self.transport.poll_write(cx, &self.pending),
+            (_, true) => self.transport.poll_write(cx, &self.unsent),
             _ => {
-                let both = [IoSlice::new(&self.pending), IoSlice::new(more)];
+                let both = [IoSlice::new(&self.unsent), IoSlice::new(more)];
                 self.transport.poll_write_vectored(cx, &both)
             }
         };
@@ -251,14 +263,15 @@ impl AsyncWrite for ClientStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.connection.says(bytes);
         loop {
-            if this.pending.len() + bytes.len() <= BUFFER {
-                this.pending.extend_from_slice(bytes);
+            if this.unsent.len() + bytes.len() <= BUFFER {
+                this.unsent.push(bytes);
                 return Poll::Ready(Ok(bytes.len()));
             }
             let taken = ready!(this.poll_send(cx, bytes))?;
-            let kept = this.pending.len();
-            this.pending.drain(..taken.min(kept));
+            let kept = this.unsent.len();
+            this.unsent.sent(taken.min(kept));
             if taken > kept {
                 if taken - kept == bytes.len() {
                     this.stalled = None;
@@ -274,9 +287,9 @@ impl AsyncWrite for ClientStream {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let total = slices.iter().map(|slice| slice.len()).sum::<usize>();
-        if self.pending.len() + total <= BUFFER {
+        if self.unsent.len() + total <= BUFFER {
             let this = self.get_mut();
-            slices.iter().for_each(|slice| this.pending.extend_from_slice(slice));
+            slices.iter().for_each(|slice| this.unsent.push(slice));
             return Poll::Ready(Ok(total));
         }
         // The small ones are kept, and leave together with the first that is not.
@@ -290,9 +303,9 @@ impl AsyncWrite for ClientStream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        while !this.pending.is_empty() {
+        while !this.unsent.is_empty() {
             let taken = ready!(this.poll_send(cx, &[]))?;
-            this.pending.drain(..taken);
+            this.unsent.sent(taken);
         }
         match this.transport.poll_flush(cx) {
             Poll::Pending => this.poll_stall(cx).map(Err),
@@ -305,7 +318,12 @@ impl AsyncWrite for ClientStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
-        self.get_mut().transport.poll_shutdown(cx)
+        let this = self.get_mut();
+        match this.transport.poll_shutdown(cx) {
+            // The last word of TLS finds no room.
+            Poll::Pending => this.poll_stall(cx).map(Err),
+            closed => closed,
+        }
     }
 }
 

@@ -100,7 +100,7 @@ impl ClientAuthConfigs {
     /// policy changed, or from before the certificate ran out, would be let in for ever.
     fn compile(&self, auth: &ClientAuth) -> Result<ServerConfig, String> {
         let mut roots = RootCertStore::empty();
-        for root in &*auth.roots {
+        for root in &**auth.roots.certificates() {
             roots.add(CertificateDer::from(root.as_ref())).map_err(|error| error.to_string())?;
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     fn route(roots: Vec<Arc<[u8]>>) -> AppRoute {
-        let client_auth = Some(ClientAuth { roots: roots.into(), optional: false });
+        let client_auth = Some(ClientAuth { roots: roots.into_iter().collect(), optional: false });
         let app: AppName = "private".parse().unwrap();
         AppRoute {
             activity: Activity::default().app(&app),

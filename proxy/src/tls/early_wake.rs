@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use weir_config::{AppActivity, AppRoute, Observe, RouteState};
+use weir_config::{AppActivity, AppRoute, ClientKey, Observe, RouteState};
 
 /// Decides which handshakes wake an app. Its memory is fixed, and nothing in it waits: sources, and
 /// apps, that fall on the same place share what is there.
@@ -178,13 +178,8 @@ impl EarlyWake {
         &self.apps[mixed >> (usize::BITS - PLACES.trailing_zeros())]
     }
 
-    /// An IPv6 network of 64 bits is one source, as any of its hosts has all of its addresses.
     fn source(&self, client: IpAddr) -> &Bucket {
-        let source = match client.to_canonical() {
-            IpAddr::V4(address) => u64::from(address.to_bits()),
-            IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
-        };
-        &self.sources[self.hasher.hash_one(source) as usize % PLACES]
+        &self.sources[self.hasher.hash_one(ClientKey::from(client)) as usize % PLACES]
     }
 }
 

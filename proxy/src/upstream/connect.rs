@@ -1,42 +1,55 @@
 //! Connections that are not plain TCP from the first byte on.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use pingora::{
     Error, ErrorType, Result,
     connectors::l4::Connect,
-    protocols::l4::{ext, socket::SocketAddr, stream::Stream, virt::VirtualSocketStream},
+    protocols::l4::{
+        ext, socket::SocketAddr as Address, stream::Stream, virt::VirtualSocketStream,
+    },
 };
 use tokio::io::AsyncWriteExt;
+use weir_config::ProxyProtocol;
 
-use super::upgrade::{Gate, Gated};
+use super::{
+    gate::{Gate, GatedStream},
+    proxy_protocol,
+};
 
 /// Connects for one request. TLS, if any, comes on top.
 #[derive(Debug)]
 pub(super) struct Dial {
-    /// Of the PROXY protocol, which comes before everything else.
-    pub(super) header: Option<Vec<u8>>,
-    /// Where the answer to a request to upgrade waits.
+    /// The version of the PROXY protocol, whose header comes before everything else.
+    pub(super) proxy_protocol: Option<ProxyProtocol>,
+    /// The client that the header tells of, and the address that it connected to.
+    pub(super) client: Option<(SocketAddr, SocketAddr)>,
+    /// What bounds the instance's silence, if this connection is for a request that needs its own.
     pub(super) gate: Option<Arc<Gate>>,
 }
 
 #[async_trait]
 impl Connect for Dial {
-    async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
+    async fn connect(&self, address: &Address) -> Result<Stream> {
         let Some(address) = address.as_inet() else {
             return Error::e_explain(ErrorType::InternalError, "not an IP address");
         };
         let mut tcp = ext::connect(address, None).await?;
-        if let Some(header) = &self.header {
+        if let Some(version) = self.proxy_protocol {
+            let header = proxy_protocol::header(version, self.client).map_err(|error| {
+                Error::because(ErrorType::InternalError, "making the PROXY header", error)
+            })?;
             // Some two hundred bytes fit into the buffer of a new socket: this does not wait.
-            tcp.write_all(header).await.map_err(|error| {
+            tcp.write_all(&header).await.map_err(|error| {
                 Error::because(ErrorType::ConnectError, "writing the PROXY header", error)
             })?;
         }
         Ok(match &self.gate {
             None => tcp.into(),
-            Some(gate) => VirtualSocketStream::new(Box::new(Gated::new(tcp, gate.clone()))).into(),
+            Some(gate) => {
+                VirtualSocketStream::new(Box::new(GatedStream::new(tcp, gate.clone()))).into()
+            }
         })
     }
 }

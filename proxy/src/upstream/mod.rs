@@ -1,9 +1,9 @@
 //! How an instance is reached: by which protocol, trusting whom, with a bound on every wait.
 
 mod connect;
+mod gate;
 mod proxy_protocol;
 mod roots;
-mod upgrade;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -16,8 +16,9 @@ use http::{Method, header};
 use pingora::{proxy::Session, upstreams::peer::HttpPeer};
 use weir_config::{Endpoint, Timeouts, TrafficPolicy, UpstreamProtocol};
 
-use self::connect::Dial;
-pub(crate) use self::{roots::Roots, upgrade::Gate};
+use self::{connect::Dial, gate::Gated};
+pub(crate) use self::{gate::Gate, roots::Roots};
+use crate::grpc;
 
 /// A connection without a request is kept this long. Node closes its side after 5 s, and a request
 /// that meets the closing is lost if it must not be repeated; so we are first.
@@ -38,7 +39,11 @@ const STREAM_WINDOW: u32 = 256 << 10;
 /// stop those who share it.
 const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 
-/// A peer, and for a request to upgrade the gate that its answer waits at.
+/// The longest body that is sent like any request over HTTP/2. At the slowest that a client may send
+/// it, it comes in half a minute.
+const SMALL_BODY: u64 = 16 << 10;
+
+/// A peer, and for a request that Pingora cannot bound the gate that its connection has.
 pub(crate) struct Reached {
     pub(crate) peer: HttpPeer,
     pub(crate) gate: Option<Arc<Gate>>,
@@ -57,31 +62,36 @@ pub(crate) fn reach(
         upstream.tls.as_ref().map_or_else(String::new, |tls| tls.server_name.to_string());
     let mut peer = HttpPeer::new(endpoint.address, upstream.tls.is_some(), server_name);
     if let Some(own) = upstream.tls.as_ref().and_then(|tls| tls.roots.as_ref()) {
-        peer.options.ca = Some(roots.parsed(own));
+        peer.options.ca = Some(roots.parsed(own.certificates()));
     }
 
     let upgrade = is_web_socket(session);
-    let gate = upgrade.then(|| {
+    let is_http2 = upstream.protocol == UpstreamProtocol::Http2 && !upgrade;
+    let gated = match upgrade {
+        true => Some(Gated::Upgrade),
+        false => (is_http2 && is_upload(session)).then_some(Gated::Upload),
+    };
+    let gate = gated.map(|kind| {
         let Timeouts { read, total, .. } = policy.timeouts;
-        Arc::new(Gate::new(total.map_or(read, |total| read.min(total))))
+        Arc::new(Gate::new(kind, total.map_or(read, |total| read.min(total))))
     });
     let client = upstream.proxy_protocol.and_then(|_| addresses(session));
     if upstream.proxy_protocol.is_some() || gate.is_some() {
-        let header = upstream.proxy_protocol.map(|version| proxy_protocol::header(version, client));
-        peer.options.custom_l4 = Some(Arc::new(Dial { header, gate: gate.clone() }));
+        let dial = Dial { proxy_protocol: upstream.proxy_protocol, client, gate: gate.clone() };
+        peer.options.custom_l4 = Some(Arc::new(dial));
     }
     // An upgrade is of HTTP/1.1, whatever else the app speaks.
-    if upstream.protocol == UpstreamProtocol::Http2 && !upgrade {
+    if is_http2 {
         peer.options.set_http_version(2, 2);
         // A connection that begins with one client's address is not for other clients' requests,
         // and one that takes a single stream at a time is not kept among the shared ones.
-        let shared = upstream.proxy_protocol.is_none();
+        let shared = upstream.proxy_protocol.is_none() && gate.is_none();
         peer.options.max_h2_streams = if shared { STREAMS as usize } else { 1 };
         peer.options.h2_stream_window_size = Some(STREAM_WINDOW);
         peer.options.h2_connection_window_size = Some(CONNECTION_WINDOW);
     }
     peer.group_key = group_key(policy, endpoint, client);
-    bound(session, &mut peer, policy, upgrade);
+    bound(session, &mut peer, policy, gated);
     if gate.is_some() {
         // It is good for one request, so it shares no pool and stays in none.
         peer.group_key ^= 1;
@@ -104,21 +114,21 @@ fn group_key(
     hasher.finish()
 }
 
-fn bound(session: &mut Session, peer: &mut HttpPeer, policy: &TrafficPolicy, upgrade: bool) {
+fn bound(session: &mut Session, peer: &mut HttpPeer, policy: &TrafficPolicy, gated: Option<Gated>) {
     let timeouts = &policy.timeouts;
     let options = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.connect);
     options.idle_timeout = Some(IDLE);
-    // Pingora takes one value for all of a request; the gate keeps the handshake's.
-    let (read, write) = match upgrade {
-        true => (TUNNEL, TUNNEL),
-        false => (timeouts.read, timeouts.write),
+    let (read, write) = match gated {
+        Some(Gated::Upgrade) => (TUNNEL, TUNNEL),
+        Some(Gated::Upload) | None => (timeouts.read, timeouts.write),
     };
-    options.read_timeout = Some(read);
-    options.write_timeout = Some(write);
     session.set_read_timeout(Some(read));
     session.set_write_timeout(Some(write));
+    options.write_timeout = Some(write);
+    // The gate keeps what is less.
+    options.read_timeout = Some(if gated.is_some() { TUNNEL } else { read });
 }
 
 /// The client's address and the one that it connected to.
@@ -135,4 +145,16 @@ pub(crate) fn is_web_socket(session: &mut Session) -> bool {
         && request.method == Method::GET
         && upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
         && session.is_body_empty()
+}
+
+/// Whether a body may be on its way for longer than an answer is waited for. The calls of gRPC have
+/// no length and are many: they keep to shared connections, and their answer's clock begins with
+/// them.
+fn is_upload(session: &mut Session) -> bool {
+    if session.is_body_empty() || grpc::is_call(session.req_header()) {
+        return false;
+    }
+    let length = session.req_header().headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    length.is_none_or(|length| length > SMALL_BODY)
 }

@@ -3,23 +3,27 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use proxy_header::{Error, ProxiedAddress, ProxyHeader};
 use weir_config::ProxyProtocol;
 
-const SIGNATURE_V2: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// Version 2, and its commands `LOCAL` (nobody's connection) and `PROXY`.
-const LOCAL_V2: u8 = 0x20;
-const PROXY_V2: u8 = 0x21;
-/// TCP over IPv4 and IPv6.
-const TCP4_V2: u8 = 0x11;
-const TCP6_V2: u8 = 0x21;
-
 /// The header for a client and the address that it connected to; for `None`, one that says nothing.
-pub(super) fn header(version: ProxyProtocol, client: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
-    let client = client.map(|(from, to)| same_family(from, to));
+///
+/// # Errors
+/// None that could come of TCP between two addresses of one family.
+pub(super) fn header(
+    version: ProxyProtocol,
+    client: Option<(SocketAddr, SocketAddr)>,
+) -> Result<Vec<u8>, Error> {
+    let header = match client.map(|(from, to)| same_family(from, to)) {
+        Some((from, to)) => ProxyHeader::with_address(ProxiedAddress::stream(from, to)),
+        None => ProxyHeader::with_local(),
+    };
+    let mut encoded = Vec::new();
     match version {
-        ProxyProtocol::V1 => v1(client).into_bytes(),
-        ProxyProtocol::V2 => v2(client),
+        ProxyProtocol::V1 => header.encode_v1(&mut encoded)?,
+        ProxyProtocol::V2 => header.encode_v2(&mut encoded)?,
     }
+    Ok(encoded)
 }
 
 /// An IPv4 client of an IPv6 listener is told as what it is, if both can be.
@@ -33,44 +37,13 @@ fn same_family(from: SocketAddr, to: SocketAddr) -> (SocketAddr, SocketAddr) {
     if from.is_ipv4() == to.is_ipv4() { (from, to) } else { (mapped(from), mapped(to)) }
 }
 
-fn v1(client: Option<(SocketAddr, SocketAddr)>) -> String {
-    match client {
-        None => "PROXY UNKNOWN\r\n".to_owned(),
-        Some((from, to)) => {
-            let family = if from.is_ipv4() { "TCP4" } else { "TCP6" };
-            format!("PROXY {family} {} {} {} {}\r\n", from.ip(), to.ip(), from.port(), to.port())
-        }
-    }
-}
-
-fn v2(client: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
-    let mut header = SIGNATURE_V2.to_vec();
-    let Some((from, to)) = client else {
-        header.extend([LOCAL_V2, 0, 0, 0]);
-        return header;
-    };
-    let mut addresses = Vec::with_capacity(36);
-    for address in [from, to] {
-        match address.ip() {
-            IpAddr::V4(ip) => addresses.extend(ip.octets()),
-            IpAddr::V6(ip) => addresses.extend(ip.octets()),
-        }
-    }
-    addresses.extend(from.port().to_be_bytes());
-    addresses.extend(to.port().to_be_bytes());
-    header.extend([PROXY_V2, if from.is_ipv4() { TCP4_V2 } else { TCP6_V2 }]);
-    header.extend((addresses.len() as u16).to_be_bytes());
-    header.extend(addresses);
-    header
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn check_v1(from: &str, to: &str, expected: &str) {
         let client = Some((from.parse().unwrap(), to.parse().unwrap()));
-        let header = String::from_utf8(header(ProxyProtocol::V1, client)).unwrap();
+        let header = String::from_utf8(header(ProxyProtocol::V1, client).unwrap()).unwrap();
         assert_eq!(header, format!("{expected}\r\n"));
     }
 
@@ -80,7 +53,7 @@ mod tests {
         check_v1("[2001:db8::1]:5", "[::1]:443", "PROXY TCP6 2001:db8::1 ::1 5 443");
         check_v1("[::ffff:1.2.3.4]:5", "[::ffff:6.7.8.9]:443", "PROXY TCP4 1.2.3.4 6.7.8.9 5 443");
         check_v1("1.2.3.4:5", "[2001:db8::1]:443", "PROXY TCP6 ::ffff:1.2.3.4 2001:db8::1 5 443");
-        assert_eq!(header(ProxyProtocol::V1, None), b"PROXY UNKNOWN\r\n");
+        assert_eq!(header(ProxyProtocol::V1, None).unwrap(), b"PROXY UNKNOWN\r\n");
     }
 
     #[test]
@@ -88,11 +61,11 @@ mod tests {
         let client = Some(("1.2.3.4:5".parse().unwrap(), "6.7.8.9:443".parse().unwrap()));
         let expected =
             b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\x01\x02\x03\x04\x06\x07\x08\x09\0\x05\x01\xbb";
-        assert_eq!(header(ProxyProtocol::V2, client), expected);
+        assert_eq!(header(ProxyProtocol::V2, client).unwrap(), expected);
         let client = Some(("[::1]:1".parse().unwrap(), "[::2]:2".parse().unwrap()));
-        let six = header(ProxyProtocol::V2, client);
+        let six = header(ProxyProtocol::V2, client).unwrap();
         assert_eq!((six.len(), &six[12..16]), (16 + 36, &[0x21, 0x21, 0, 36][..]));
         assert_eq!((six[31], six[47], &six[48..]), (1, 2, &[0, 1, 0, 2][..]));
-        assert_eq!(header(ProxyProtocol::V2, None)[12..], [0x20, 0, 0, 0]);
+        assert_eq!(header(ProxyProtocol::V2, None).unwrap()[12..], [0x20, 0, 0, 0]);
     }
 }

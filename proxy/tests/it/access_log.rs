@@ -1,9 +1,13 @@
 //! One line for each request.
 
+use std::{net::Ipv4Addr, time::Duration};
+
+use serde_json::Value;
 use weir_config::{RouteState, SleepLevel};
 
 use crate::{
-    harness::{World, eventually, logged},
+    connections::connect_from,
+    harness::{World, eventually, lines, logged},
     upstreams::Echo,
 };
 
@@ -58,4 +62,38 @@ async fn a_request_that_failed_is_logged_with_its_error() {
     let entry = logged("/log/gone").await;
     assert_eq!((&entry["status"], &entry["app"]), (&499.into(), &"blog".into()));
     assert!(entry["error"].as_str().unwrap().contains("the client left"), "{entry}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_that_makes_no_request_is_logged_too() {
+    let world = World::with(|settings| settings.header_timeout = Duration::from_millis(300));
+    let large = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(65 << 10));
+    for (before, header, status) in [
+        (0, "NONSENSE\r\n\r\n", 400),
+        (1, "GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+        (2, "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 405),
+        (3, "GET / HTTP/1.1\r\n", 408),
+        (4, &large, 431),
+    ] {
+        // An address that no other test comes from.
+        let client = [127, 0, 9, before];
+        let mut raw = connect_from(client, world.http).await;
+        for _ in 0..before {
+            raw.send("GET / HTTP/1.1\r\nHost: blog.apps.test\r\n\r\n").await;
+            raw.read_until("\r\n\r\n").await;
+        }
+        raw.send(header).await;
+        let answer = raw.read_to_end().await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        let client = Ipv4Addr::from(client).to_string();
+        let lines = || lines().filter(|line| line["client_ip"] == *client);
+        eventually("all is logged", || lines().count() > usize::from(before)).await;
+        let line = lines().find(|line| line["path"].is_null()).unwrap();
+        assert_eq!(
+            (&line["status"], &line["connection_requests"]),
+            (&status.into(), &(before + 1).into())
+        );
+        assert_eq!((&line["method"], &line["scheme"]), (&Value::Null, &"http".into()));
+        assert!(line["error"].as_str().unwrap().contains("header"), "{line}");
+    }
 }

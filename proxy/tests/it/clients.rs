@@ -112,6 +112,8 @@ impl TlsClient {
         let mut raw = self.connect(to, server_name).await?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         raw.0.write_all(request.as_bytes()).await?;
+        // What is written may stay in the stream until then, when the task has had its turn.
+        raw.0.flush().await?;
         let mut answer = String::new();
         timeout(DEADLINE, raw.0.read_to_string(&mut answer)).await.expect("never closed")?;
         let kind = raw.0.get_ref().1.handshake_kind().unwrap();

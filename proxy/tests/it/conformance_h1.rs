@@ -139,7 +139,7 @@ async fn fault(world: &World, request: &str, must: &Must) -> Option<String> {
     let request = request.replace("HOST", HOST);
     // One byte for each character, so that a case can have any byte.
     let bytes: Vec<u8> = request.chars().map(|c| c as u8).collect();
-    raw.0.write_all(&bytes).await.unwrap();
+    raw.send(&bytes).await;
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         match timeout(DEADLINE, raw.0.read_u8()).await {

@@ -209,7 +209,7 @@ async fn a_connection_over_the_limit_is_closed_at_once_and_the_others_live() {
     assert!(third.read_until("\r\n\r\n").await.starts_with("HTTP/1.1 308"));
 }
 
-async fn connect_from(address: [u8; 4], to: SocketAddr) -> Raw<TcpStream> {
+pub(crate) async fn connect_from(address: [u8; 4], to: SocketAddr) -> Raw<TcpStream> {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::from(address), 0).into()).unwrap();
     Raw(socket.connect(to).await.unwrap())

@@ -18,7 +18,7 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 use tower::service_fn;
-use weir_config::{RouteState, SleepLevel, TrafficPolicy, UpstreamProtocol};
+use weir_config::{PlainHttp, RouteState, SleepLevel, TrafficPolicy, UpstreamProtocol};
 
 use crate::{
     harness::{Hint, World, eventually, logged},
@@ -129,6 +129,18 @@ impl World {
                 Ok::<_, std::io::Error>(TokioIo::new(tls))
             }
         });
+        let channel = Endpoint::from_shared(uri).unwrap().connect_with_connector(connect).await;
+        Client(Grpc::new(channel.unwrap()))
+    }
+
+    /// The same without TLS, by prior knowledge.
+    async fn plain_grpc(&self, app: &str) -> Client {
+        let http = self.http;
+        let connect =
+            service_fn(
+                move |_: Uri| async move { TcpStream::connect(http).await.map(TokioIo::new) },
+            );
+        let uri = format!("http://{app}.apps.test:{}", http.port());
         let channel = Endpoint::from_shared(uri).unwrap().connect_with_connector(connect).await;
         Client(Grpc::new(channel.unwrap()))
     }
@@ -268,18 +280,40 @@ async fn a_call_wakes_its_app_and_what_the_proxy_says_is_a_status_too() {
     let address = world.serve_grpc(UnderWay::default()).await;
     let mut client = calling.await.unwrap();
 
-    let reason = "Deploying; 50 % done – wait.".to_owned();
-    world.serve(
-        "rpc",
-        RouteState::Unavailable { reason: reason.clone(), retry_after: Duration::ZERO },
-    );
+    let reason = "exited with code 3".to_owned();
+    world.serve("rpc", RouteState::Unavailable { reason, retry_after: Duration::ZERO });
     let status =
         client.ready().await.unary(call(""), method("/t/Unary"), TextCodec).await.unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::Unavailable, &*reason));
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("cannot be served at the moment"), "{status}");
     world.control.publish(|snapshot| snapshot.remove(&"rpc".parse().unwrap()));
     let status =
         client.ready().await.unary(call(""), method("/t/Unary"), TextCodec).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     world.wake_grpc(address);
     check_unary(&mut client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_without_tls_work_where_the_app_is_served_plainly() {
+    let mut world = World::start();
+    let address = service(UnderWay::default()).await;
+    world.serve_with("rpc", &[address], |policy| {
+        policy.plain_http = PlainHttp::Serve;
+        policy.upstream.protocol = UpstreamProtocol::Http2;
+    });
+    let mut client = world.plain_grpc("rpc").await;
+    check_unary(&mut client).await;
+    let path = method("/plain/Server");
+    let answers = client.ready().await.server_streaming(call(""), path, TextCodec).await.unwrap();
+    let answers: Vec<_> = answers.into_inner().collect().await;
+    let [Ok(one), Ok(two), Err(status)] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!((&**one, &**two, status.code()), ("one", "two", Code::Aborted));
+    let entry = logged("/plain/Server").await;
+    assert_eq!((&entry["scheme"], &entry["grpc_status"]), (&"http".into(), &10.into()));
+    // Where it is not, the app hears nothing.
+    world.serve_with("rpc", &[address], |policy| {
+        policy.upstream.protocol = UpstreamProtocol::Http2;
+    });
+    client.ready().await.unary(call(""), method("/t/Unary"), TextCodec).await.unwrap_err();
 }

@@ -76,7 +76,7 @@ impl Asking {
 }
 
 fn auth(ca: &Ca, optional: bool) -> ClientAuth {
-    ClientAuth { roots: [Arc::from(der(&ca.pem()).as_ref())].into(), optional }
+    ClientAuth { roots: [Arc::from(der(&ca.pem()).as_ref())].into_iter().collect(), optional }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,14 @@
 //! Endpoints that fail again and again.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use weir_config::{Incident, Moment, Outlier};
+use weir_config::{Endpoint, Incident, Moment, Outlier};
 
 use crate::{
-    harness::{DEADLINE, Hint, World, eventually},
+    harness::{DEADLINE, Hint, World, eventually, serving},
     upstreams::{Act, Scripted},
 };
 
@@ -108,6 +111,29 @@ async fn an_endpoint_that_passes_its_trial_is_as_good_as_any() {
         assert!(begun.elapsed() < DEADLINE);
     }
     assert_eq!(ejected(&world), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_was_started_again_begins_with_a_clean_sheet() {
+    let outlier = || after(3, LONG, 50);
+    let (mut world, [bad, good]) = world([Act::Answer(500), Act::Answer(200)], outlier()).await;
+    assert_eq!((errors(&world, 60).await, ejected(&world)), (3, 1));
+    let again = Scripted::start(|_| Act::Answer(200)).await;
+    let publish = |world: &mut World, ready_since| {
+        let restarted = world.endpoint("blog", 0, again.address);
+        let other = world.endpoint("blog", 1, good.address);
+        let mut route =
+            world.route("blog", serving([Endpoint { ready_since, ..restarted }, other]));
+        Arc::make_mut(&mut route.policy).outlier = outlier();
+        world.control.publish(|snapshot| snapshot.insert(route));
+    };
+    // As long as it is the same process, a new snapshot changes nothing.
+    publish(&mut world, Moment::default());
+    assert_eq!((errors(&world, 20).await, again.hits()), (0, 0));
+    publish(&mut world, Moment::now());
+    assert_eq!(errors(&world, 60).await, 0);
+    assert!(again.hits() > 10, "{}", again.hits());
+    assert_eq!((bad.hits(), ejected(&world)), (3, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

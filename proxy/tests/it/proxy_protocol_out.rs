@@ -93,7 +93,8 @@ async fn the_header_comes_before_tls_and_before_http_2_and_before_a_web_socket()
     world.serve_with("blog", &[address], |policy| {
         policy.upstream.protocol = UpstreamProtocol::Http2;
         policy.upstream.proxy_protocol = Some(ProxyProtocol::V2);
-        let (server_name, roots) = ("backend.internal".parse().unwrap(), Some([ca.der()].into()));
+        let (server_name, roots) =
+            ("backend.internal".parse().unwrap(), Some([ca.der()].into_iter().collect()));
         policy.upstream.tls = Some(weir_config::UpstreamTls { server_name, roots });
     });
     let get = "GET / HTTP/1.1\r\nHost: blog.apps.test\r\n\r\n";

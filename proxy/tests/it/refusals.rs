@@ -8,7 +8,7 @@ use weir_config::{PlainHttp, RouteState};
 
 use crate::{
     clients::read_until,
-    harness::{Ca, World, eventually},
+    harness::{Ca, World, eventually, logged},
     upstreams::Echo,
 };
 
@@ -82,18 +82,29 @@ async fn a_request_without_a_host_is_a_bad_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unavailable_app_says_why_and_when_to_come_again() {
+async fn an_unavailable_app_says_when_to_come_again_and_why_only_to_its_operator() {
     let mut world = World::start();
-    let (reason, retry_after) = ("The image cannot be pulled.".into(), Duration::from_secs(7));
-    world.serve("blog", RouteState::Unavailable { reason, retry_after });
-    for client in [world.h1(), world.h2()] {
-        let response = client.get(world.url("blog", "/")).send().await.unwrap();
-        assert_eq!(response.status(), 503);
-        assert_eq!(response.headers()[header::RETRY_AFTER], "7");
-        assert!(response.text().await.unwrap().contains("The image cannot be pulled."));
+    let reason = "GET /health at 10.0.0.7 answered 500: password rejected";
+    let retry_after = Duration::from_secs(7);
+    world.serve("blog", RouteState::Unavailable { reason: reason.to_owned(), retry_after });
+    for (client, path) in [(world.h1(), "/why/1"), (world.h2(), "/why/2")] {
+        for accept in ["text/html", "application/json", "*/*"] {
+            let request = client.get(world.url("blog", path)).header("weir-debug", "1");
+            let response = request.header(header::ACCEPT, accept).send().await.unwrap();
+            assert_eq!(response.status(), 503);
+            assert_eq!(response.headers()[header::RETRY_AFTER], "7");
+            let headers = format!("{:?}", response.headers());
+            let page = response.text().await.unwrap();
+            assert!(page.contains("cannot be served at the moment"), "{page}");
+            for part in ["10.0.0.7", "health", "password"] {
+                assert!(!headers.contains(part) && !page.contains(part), "{headers} {page}");
+            }
+        }
+        let entry = logged(path).await;
+        assert_eq!((&entry["status"], &entry["error"]), (&503.into(), &reason.into()));
     }
     let app = world.app("blog");
-    eventually("both are counted", || app.statuses() == [0, 0, 0, 0, 2]).await;
+    eventually("all are counted", || app.statuses() == [0, 0, 0, 0, 6]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use reqwest::Body;
-use weir_config::Moment;
+use weir_config::{Moment, TrafficPolicy, UpstreamProtocol};
 
 use crate::{
     harness::{DEADLINE, World, eventually},
@@ -69,28 +69,78 @@ async fn an_answer_that_takes_too_long_altogether_is_cut() {
 async fn a_client_that_does_not_send_its_body_is_told_so_and_frees_the_instance() {
     let mut world = World::start();
     let echo = Echo::start("echo").await;
-    world.serve_with("blog", &[echo.address], |policy| {
-        policy.timeouts.read = SHORT;
-        policy.outlier.failures = 1;
-        policy.outlier.max_ejected_percent = 100;
-    });
     let (app, endpoint) = (world.app("blog"), world.in_flight_on("blog", 0));
-    for client in [world.h1(), world.h2()] {
-        let some = stream::iter([Ok::<_, std::io::Error>(Bytes::from("some"))]);
-        let body = Body::wrap_stream(some.chain(stream::pending()));
-        let answer = client.post(world.url("blog", "/")).body(body).send().await.unwrap();
-        assert_eq!(answer.status(), 408);
-        eventually("leases end", || (app.in_flight(), endpoint.in_flight()) == (0, 0)).await;
+    for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
+        world.serve_with("blog", &[echo.address], |policy| {
+            policy.timeouts.read = SHORT;
+            policy.outlier.failures = 1;
+            policy.outlier.max_ejected_percent = 100;
+            policy.upstream.protocol = protocol;
+        });
+        for client in [world.h1(), world.h2()] {
+            let some = stream::iter([Ok::<_, std::io::Error>(Bytes::from("some"))]);
+            let body = Body::wrap_stream(some.chain(stream::pending()));
+            let answer = client.post(world.url("blog", "/")).body(body).send().await.unwrap();
+            assert_eq!(answer.status(), 408, "{protocol:?}");
+            eventually("leases end", || (app.in_flight(), endpoint.in_flight()) == (0, 0)).await;
+        }
     }
     assert!(!endpoint.is_ejected(Moment::now()), "it is not the instance's fault");
     assert_eq!(echo.hits(), 0);
-    // One that sends slowly, but sends, is served.
-    let body = stream::unfold(0, |i| async move {
+}
+
+/// Pieces that come for longer than an answer is waited for, without a pause as long.
+fn slow_body(piece: &'static str) -> Body {
+    Body::wrap_stream(stream::unfold(0, move |i| async move {
         tokio::time::sleep(SHORT / 4).await;
-        (i < 8).then_some((Ok::<_, std::io::Error>(Bytes::from("x")), i + 1))
-    });
-    let request = world.h2().post(world.url("blog", "/")).body(Body::wrap_stream(body));
-    assert_eq!(request.send().await.unwrap().status(), 200);
+        (i < SLOW_PIECES).then_some((Ok::<_, std::io::Error>(Bytes::from(piece)), i + 1))
+    }))
+}
+
+const SLOW_PIECES: usize = 10;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_may_take_longer_than_an_answer_and_its_answer_no_longer() {
+    let mut world = World::start();
+    let (echo, silent) = (Echo::start("echo").await, Echo::start_closed("silent").await);
+    let piece: &str = "0123456789".repeat(300).leak();
+    for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
+        let policy = |policy: &mut TrafficPolicy| {
+            policy.timeouts.read = SHORT;
+            policy.upstream.protocol = protocol;
+        };
+        world.serve_with("blog", &[echo.address], policy);
+        world.serve_with("mute", &[silent.address], policy);
+        for client in [world.h1(), world.h2()] {
+            for length in [None, Some(piece.len() * SLOW_PIECES)] {
+                let post = |app: &str| {
+                    let request = client.post(world.url(app, "/")).body(slow_body(piece));
+                    match length {
+                        None => request,
+                        Some(length) => request.header("content-length", length),
+                    }
+                };
+                let (answer, none) = tokio::join!(post("blog").send(), post("mute").send());
+                let (answer, none) = (answer.unwrap(), none.unwrap());
+                assert_eq!(answer.status(), 200, "{protocol:?}, {length:?}");
+                let echoed: serde_json::Value = answer.json().await.unwrap();
+                assert_eq!(echoed["body"].as_str().unwrap(), piece.repeat(SLOW_PIECES));
+                assert_eq!(none.status(), 504, "{protocol:?}, {length:?}");
+            }
+        }
+    }
+    assert_eq!(silent.hits(), 8, "all of it was there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_a_tunnel_and_gets_an_answer_waits_for_it_as_for_any() {
+    let mut world = World::start();
+    let stalls = Scripted::start(|_| Act::Stall).await;
+    world.serve_with("chat", &[stalls.address], |policy| policy.timeouts.read = SHORT);
+    let mut raw = world.raw("chat.apps.test").await;
+    raw.send(HANDSHAKE).await;
+    let answer = raw.read_to_end().await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n1\r\n.\r\n"), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,17 @@
 //! Connections that stay open: WebSockets.
 
-use weir_config::{RouteState, SleepLevel};
+use std::sync::Arc;
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::timeout,
+};
+use weir_config::{PlainHttp, RouteState, SleepLevel};
 
 use crate::{
     clients::Raw,
-    harness::{Hint, World, eventually, serving},
-    upstreams::{Echo, Refusing, web_socket},
+    harness::{DEADLINE, Hint, World, eventually, serving},
+    upstreams::{Echo, Refusing, mirror, web_socket},
 };
 
 pub(crate) const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nHost: chat.apps.test\r\nConnection: Upgrade\r\n\
@@ -42,6 +48,51 @@ async fn a_web_socket_goes_both_ways_and_is_in_flight_until_it_is_closed() {
     eventually("the tunnel ends", || (app.in_flight(), endpoint.in_flight()) == (0, 0)).await;
     assert_eq!(app.statuses(), [1, 0, 0, 0, 0]);
 }
+
+/// As Autobahn's largest: a binary frame of 1 MiB, masked, with its length in 64 bits.
+fn large_frame() -> Vec<u8> {
+    let head = [&[0x82, 0xff][..], &(1u64 << 20).to_be_bytes(), &[1, 2, 3, 4]].concat();
+    head.into_iter().chain((0..1u32 << 20).map(|i| (i % 251) as u8)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_frame_comes_through_whole_and_a_half_that_is_closed_ends_the_tunnel() {
+    let mut world = World::start();
+    world.serve("chat", world.serving("chat", mirror().await));
+    let (app, frame) = (world.app("chat"), large_frame());
+    for secure in [true, false] {
+        if !secure {
+            let mut route = world.route("chat", world.serving("chat", mirror().await));
+            Arc::make_mut(&mut route.policy).plain_http = PlainHttp::Serve;
+            world.control.publish(|snapshot| snapshot.insert(route));
+        }
+        let stream: Box<dyn Stream> = match secure {
+            true => Box::new(world.raw("chat.apps.test").await.0),
+            false => Box::new(world.plain().await.0),
+        };
+        let mut raw = Raw(stream);
+        raw.send(HANDSHAKE).await;
+        raw.read_until("\r\n\r\n").await;
+        let (mut reading, mut writing) = tokio::io::split(raw.0);
+        let sent = frame.clone();
+        let sending = tokio::spawn(async move {
+            writing.write_all(&sent).await.unwrap();
+            writing.flush().await.unwrap();
+            writing
+        });
+        let mut echoed = vec![0; frame.len()];
+        timeout(DEADLINE, reading.read_exact(&mut echoed)).await.expect("it stops").unwrap();
+        assert!(echoed == frame, "it came back otherwise");
+        // A WebSocket says goodbye in a frame. Without one, the end of either half is that of both.
+        sending.await.unwrap().shutdown().await.unwrap();
+        let rest = timeout(DEADLINE, reading.read_u8()).await.expect("never closed");
+        assert!(rest.is_err(), "{rest:?}");
+        eventually("the tunnel ends", || app.in_flight() == 0).await;
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_web_socket_wakes_its_app() {

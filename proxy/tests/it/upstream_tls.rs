@@ -15,7 +15,7 @@ const NAME: &str = "backend.internal";
 
 fn trusting(roots: Option<Arc<[u8]>>) -> impl FnOnce(&mut TrafficPolicy) {
     |policy| {
-        let roots = roots.map(|root| [root].into());
+        let roots = roots.map(|root| [root].into_iter().collect());
         policy.upstream.tls = Some(UpstreamTls { server_name: NAME.parse().unwrap(), roots });
     }
 }

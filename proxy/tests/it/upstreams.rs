@@ -172,6 +172,8 @@ pub(crate) enum Act {
     Silence,
     /// Begins an answer and closes the connection.
     Break,
+    /// Begins an answer and says no more.
+    Stall,
     /// So many pieces of a body, one each 20 ms.
     Drip(usize),
 }
@@ -202,6 +204,8 @@ impl Scripted {
     }
 }
 
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
 impl Act {
     /// `None` ends the connection.
     async fn perform(self, stream: &mut TcpStream) -> Option<()> {
@@ -217,9 +221,13 @@ impl Act {
                 stream.write_all((head(200) + "scr").as_bytes()).await.ok()?;
                 None
             }
+            Self::Stall => {
+                stream.write_all(CHUNKED.as_bytes()).await.ok()?;
+                stream.write_all(b"1\r\n.\r\n").await.ok()?;
+                std::future::pending().await
+            }
             Self::Drip(pieces) => {
-                let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-                stream.write_all(head.as_bytes()).await.ok()?;
+                stream.write_all(CHUNKED.as_bytes()).await.ok()?;
                 for _ in 0..pieces {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     stream.write_all(b"1\r\n.\r\n").await.ok()?;
@@ -332,6 +340,24 @@ async fn speak_web_socket(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
         stream.write_all(&line).await.unwrap();
         stream.flush().await.unwrap();
     }
+}
+
+/// Switches protocols and sends back what comes, byte for byte.
+pub(crate) async fn mirror() -> SocketAddr {
+    let (listener, address) = bind().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                read_until(&mut stream, "\r\n\r\n").await;
+                let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\
+                              Upgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n";
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                let (mut reading, mut writing) = stream.split();
+                let _ = tokio::io::copy(&mut reading, &mut writing).await;
+            });
+        }
+    });
+    address
 }
 
 pub(crate) async fn bind() -> (TcpListener, SocketAddr) {

@@ -5,8 +5,8 @@ mod deployments;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use weir_config::{
-    Activity, App, AppName, Backends, Cause, DesiredApp, EndpointId, InstanceId, Moment, Pool,
-    RouteState, Shard, Snapshot, Source, Template,
+    Activity, App, AppName, Backends, Cause, DesiredApp, EndpointId, Host, HostName, InstanceId,
+    Moment, Pool, RouteState, Shard, Snapshot, Source, Template,
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
@@ -36,6 +36,8 @@ pub(super) struct Bench {
     pub(super) images: BTreeMap<InstanceId, String>,
     /// The number of each app's last deployment.
     deployments: BTreeMap<AppName, u64>,
+    /// Hosts that nothing reaches.
+    pub(super) cut_off: Vec<HostName>,
     /// Addresses of members that do not answer.
     pub(super) down: Vec<&'static str>,
     /// What was told last of each member: for which epoch, and whether it answers.
@@ -52,7 +54,7 @@ pub(super) struct Bench {
     pub(super) log: Vec<String>,
 }
 
-pub(super) fn info() -> EngineInfo {
+pub(crate) fn info() -> EngineInfo {
     EngineInfo {
         name: "bench".to_owned(),
         version: "1".to_owned(),
@@ -87,6 +89,7 @@ impl Bench {
             broken: Vec::new(),
             images: BTreeMap::new(),
             deployments: BTreeMap::new(),
+            cut_off: Vec::new(),
             down: Vec::new(),
             told: BTreeMap::new(),
             probes: BTreeMap::new(),
@@ -98,13 +101,38 @@ impl Bench {
     }
 
     pub(super) fn list(&mut self) {
-        let event = Event::EngineListed { info: info(), listing: self.listing(), began: self.now };
+        self.list_host(&HostName::local());
+    }
+
+    pub(super) fn list_host(&mut self, host: &HostName) {
+        let of_host = self.engine.values().filter(|container| container.instance.host == *host);
+        let listing = Listing { containers: of_host.cloned().collect(), unknown: Vec::new() };
+        let (host, info, began) = (host.clone(), info(), self.now);
         self.pass(Duration::from_millis(1));
-        self.tell(event);
+        self.tell(Event::EngineListed { host, info, listing, began });
     }
 
     pub(super) fn listing(&self) -> Listing {
         Listing { containers: self.engine.values().cloned().collect(), unknown: Vec::new() }
+    }
+
+    /// Makes a host what this spec says, and has its engine answer if it is a new one.
+    pub(super) fn put_host(&mut self, name: &str, spec: &str) {
+        let (_, host) =
+            Host::read(value(&format!("kind: Host\nname: {name}\nspec: {spec}"))).unwrap();
+        let (name, host) = (host.name.clone(), Arc::new(host));
+        let is_new = !self.world().desired.hosts.contains_key(&name);
+        self.change(|change| change.hosts.push((name.clone(), Some(host))));
+        if is_new {
+            self.list_host(&name);
+            self.tell(Event::EngineAnswered(name));
+        }
+    }
+
+    /// Nothing is heard of a host any more.
+    pub(super) fn silence(&mut self, host: &str) {
+        let error = ProviderError::TimedOut { call: "ping", limit: MOMENT };
+        self.tell(Event::EngineDown { host: host.parse().unwrap(), error });
     }
 
     /// Makes an app what this spec says; another image is another deployment.
@@ -272,7 +300,8 @@ impl Bench {
         let EndpointId::Instance(instance) = &endpoint else {
             return self.probe_member(endpoint, target);
         };
-        let broken = self.broken.contains(&self.images[instance].as_str());
+        let broken = self.broken.contains(&self.images[instance].as_str())
+            || self.cut_off.contains(&instance.host);
         let seen = self.observed().instances.get(instance);
         let is_news = !broken
             && seen.is_some_and(|seen| seen.epoch == target.epoch && !seen.health.is_ready());

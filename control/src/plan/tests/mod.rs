@@ -1,15 +1,17 @@
 //! The plan against a small engine, in virtual time.
 
 mod bench;
+mod hosts;
 mod members;
 mod rollout;
 
 use std::time::Duration;
 
-use weir_config::{RouteState, SleepLevel};
+use weir_config::{HostName, RouteState, SleepLevel};
 use weir_deploy::{Listing, ProviderError};
 
-use self::bench::{Bench, info};
+use self::bench::Bench;
+pub(crate) use self::bench::info;
 use crate::{
     action::{Action, StopReason},
     event::Event,
@@ -239,7 +241,7 @@ fn while_the_engine_is_away_nothing_is_done_and_what_serves_serves_on() {
         endpoint: "/var/run/docker.sock".to_owned(),
         reason: "connection refused".to_owned(),
     };
-    bench.tell(Event::EngineDown(error));
+    bench.tell(Event::EngineDown { host: HostName::local(), error });
     bench.put("second", "{image: a}");
     assert!(bench.settle().is_empty());
     assert_eq!(bench.served_by("shop"), ["shop-1-0"]);
@@ -255,7 +257,7 @@ fn a_look_that_began_before_an_action_ended_does_not_undo_it() {
     let began = bench.now;
     bench.pass(seconds(61));
     bench.settle();
-    let late = Event::EngineListed { info: info(), listing, began };
+    let late = Event::EngineListed { host: HostName::local(), info: info(), listing, began };
     bench.tell(late);
     assert!(bench.settle().is_empty(), "it is still known to be paused");
 }
@@ -336,7 +338,8 @@ fn a_container_that_cannot_be_looked_at_is_not_taken_for_gone() {
     let unknown = vec![bench.instance("shop-1-0")];
     let listing = Listing { containers: Vec::new(), unknown };
     bench.pass(seconds(1));
-    let event = Event::EngineListed { info: info(), listing, began: bench.now };
+    let event =
+        Event::EngineListed { host: HostName::local(), info: info(), listing, began: bench.now };
     bench.tell(event);
     assert!(bench.settle().is_empty());
     assert_eq!(bench.served_by("shop"), ["shop-1-0"]);

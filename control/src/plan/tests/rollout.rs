@@ -1,13 +1,9 @@
 //! Deployments from wanted to live, and every way out, in virtual time.
 
 use weir_config::{DeploymentState as State, Ending};
-use weir_deploy::ProviderError;
 
 use super::{bench::Bench, seconds};
-use crate::{
-    event::Event,
-    transition::{Transition, ending},
-};
+use crate::transition::{Transition, ending};
 
 const DURABLE: &str = "bake: 0s";
 
@@ -327,9 +323,7 @@ fn an_engine_that_is_away_fails_no_deployment() {
     bench.broken.push("b");
     put(&mut bench, "b", "deadline: 20s, bake: 0s");
     bench.settle();
-    let reason = "connection refused".to_owned();
-    let error = ProviderError::Unreachable { endpoint: "/run/docker.sock".to_owned(), reason };
-    bench.tell(Event::EngineDown(error));
+    bench.silence("local");
     bench.pass(seconds(60));
     bench.settle();
     assert_eq!(bench.deployment("shop", 2).state, State::Verifying);

@@ -1,4 +1,4 @@
-//! One timer for all the waits of a connection.
+//! One timer for all the waits of a connection, of a client or to an instance.
 
 use std::{
     pin::Pin,
@@ -10,11 +10,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// Made when a connection first has to wait. Between waits it is left as it is: set to an earlier
 /// time than is needed, it rings once for nothing, which is cheaper than to set it for each request.
 #[derive(Debug, Default)]
-pub(super) struct Timer(Option<Pin<Box<Sleep>>>);
+pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
     /// Ready at `deadline` or later.
-    pub(super) fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+    pub(crate) fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if sleep.deadline() > deadline {
             sleep.as_mut().reset(deadline);

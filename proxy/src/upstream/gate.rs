@@ -6,10 +6,11 @@
 //! answer can be read before the request is finished, which Pingora marks by flushing the
 //! connection twice: after the header, and after the body.
 //!
-//! Also, Pingora has one bound for the silence of a handshake and of the tunnel after it. The
-//! handshake's is kept here.
+//! Also, Pingora has one bound for all the silence of an instance: of a handshake and of the tunnel
+//! after it; and over HTTP/2 its clock runs while the request is on its way still, so that it cuts
+//! uploads. The bound of such requests is kept here, on a connection that carries nothing else.
 //!
-//! To be deleted with the first Pingora that does not need it; the tests of tunnels stay.
+//! To be deleted with the first Pingora that does not need it; the tests of tunnels and uploads stay.
 
 use std::{
     io,
@@ -18,7 +19,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU8, Ordering::SeqCst},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -26,32 +27,56 @@ use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Sleep, sleep},
+    time::Instant,
 };
+
+use crate::timer::Timer;
 
 /// The header's and the body's.
 const FLUSHES_OF_A_REQUEST: u8 = 2;
 
-/// Lets bytes of the instance through or not. Open at first, for the handshake of TLS.
+/// Lets bytes of the instance through or not, and bounds its silence. Open and patient at first, for
+/// the handshake of TLS.
 #[derive(Debug)]
 pub(crate) struct Gate {
+    kind: Gated,
     flushes_to_come: AtomicU8,
-    /// Whether the clock of the answer is to be started.
-    starts: AtomicBool,
-    /// How long the instance may take to answer once the request is on its way.
-    answer_within: Duration,
+    /// How long nothing may go either way while the instance is waited for.
+    silence: Duration,
+    is_bound: AtomicBool,
+    /// Whether the silence was too long.
+    expired: AtomicBool,
+}
+
+/// What goes through a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gated {
+    Upgrade,
+    /// Over HTTP/2.
+    Upload,
 }
 
 impl Gate {
-    pub(super) fn new(answer_within: Duration) -> Self {
-        let (flushes_to_come, starts) = (AtomicU8::new(0), AtomicBool::new(false));
-        Self { flushes_to_come, starts, answer_within }
+    pub(super) fn new(kind: Gated, silence: Duration) -> Self {
+        let [is_bound, expired] = [AtomicBool::new(false), AtomicBool::new(false)];
+        Self { kind, flushes_to_come: AtomicU8::new(0), silence, is_bound, expired }
     }
 
     /// To be called when the connection is made and nothing of the request is written.
-    pub(crate) fn close(&self) {
-        self.flushes_to_come.store(FLUSHES_OF_A_REQUEST, SeqCst);
-        self.starts.store(true, SeqCst);
+    pub(crate) fn begin(&self) {
+        if self.kind == Gated::Upgrade {
+            self.flushes_to_come.store(FLUSHES_OF_A_REQUEST, SeqCst);
+        }
+        self.is_bound.store(true, SeqCst);
+    }
+
+    /// To be called when the protocol is switched: a tunnel may be silent for longer.
+    pub(crate) fn tunnels(&self) {
+        self.is_bound.store(false, SeqCst);
+    }
+
+    pub(crate) fn has_expired(&self) -> bool {
+        self.expired.load(SeqCst)
     }
 
     fn is_open(&self) -> bool {
@@ -66,53 +91,57 @@ impl Gate {
 
 /// Reads nothing while its gate is closed.
 #[derive(Debug)]
-pub(super) struct Gated {
+pub(super) struct GatedStream {
     tcp: TcpStream,
     gate: Arc<Gate>,
     reader: Option<Waker>,
-    /// Until the first byte of the answer.
-    unanswered: Option<Pin<Box<Sleep>>>,
+    /// Since when nothing has gone either way and somebody waits to read.
+    silent_since: Option<Instant>,
+    timer: Timer,
 }
 
-impl Gated {
+impl GatedStream {
     pub(super) fn new(tcp: TcpStream, gate: Arc<Gate>) -> Self {
-        Self { tcp, gate, reader: None, unanswered: None }
+        Self { tcp, gate, reader: None, silent_since: None, timer: Timer::default() }
     }
 }
 
-impl AsyncRead for Gated {
+impl AsyncRead for GatedStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.gate.starts.swap(false, SeqCst) {
-            this.unanswered = Some(Box::pin(sleep(this.gate.answer_within)));
-        }
         if !this.gate.is_open() {
             this.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
         let read = Pin::new(&mut this.tcp).poll_read(cx, buffer);
         if read.is_ready() {
-            this.unanswered = None;
-        } else if let Some(too_long) = &mut this.unanswered
-            && too_long.as_mut().poll(cx).is_ready()
-        {
+            this.silent_since = None;
+        } else if this.gate.is_bound.load(SeqCst) {
+            let since = *this.silent_since.get_or_insert_with(Instant::now);
+            ready!(this.timer.poll_until(cx, since + this.gate.silence));
+            this.gate.expired.store(true, SeqCst);
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         read
     }
 }
 
-impl AsyncWrite for Gated {
+impl AsyncWrite for GatedStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().tcp).poll_write(cx, bytes)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.tcp).poll_write(cx, bytes);
+        if written.is_ready() {
+            this.silent_since = this.silent_since.map(|_| Instant::now());
+        }
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -130,7 +159,7 @@ impl AsyncWrite for Gated {
     }
 }
 
-impl VirtualSocket for Gated {
+impl VirtualSocket for GatedStream {
     fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
         match option {
             VirtualSockOpt::NoDelay => self.tcp.set_nodelay(true),

@@ -9,6 +9,8 @@ use std::{
     },
 };
 
+use weir_config::ClientKey;
+
 /// The connections of one proxy, counted.
 #[derive(Debug)]
 pub(crate) struct Connections {
@@ -180,7 +182,7 @@ impl Clients {
     }
 
     fn slots(&self, client: IpAddr) -> [usize; ROWS] {
-        let hash = self.hash.hash_one(key(client)) as usize;
+        let hash = self.hash.hash_one(ClientKey::from(client)) as usize;
         [hash % SLOTS, SLOTS + (hash >> 32) % SLOTS]
     }
 
@@ -197,15 +199,6 @@ impl Clients {
         for slot in slots {
             self.counters[slot].fetch_sub(1, Relaxed);
         }
-    }
-}
-
-/// One customer of a provider has an IPv6 network of 64 bits at least, so that an address is as
-/// good as none to tell clients apart.
-fn key(client: IpAddr) -> u128 {
-    match client.to_canonical() {
-        IpAddr::V4(address) => u128::from(address.to_bits()),
-        IpAddr::V6(address) => address.to_bits() >> 64 << 64,
     }
 }
 

@@ -1,0 +1,146 @@
+//! `/v1/hosts`: the machines that instances run on.
+
+use std::collections::BTreeSet;
+
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use serde_json::Value;
+use weir_config::{Host, HostManifest, HostSpec, Hostname, Problems, Shard, ShardName};
+
+use super::{
+    ApiState,
+    call::{Answer, Call, Shown},
+    problem::ApiProblem,
+    wire::{ConvergeRequest, DriftResource, HostResource, HostStatus, List, ProblemDetails},
+};
+use crate::{
+    event::Event,
+    host::{HostSeen, HostState},
+    reconciler::World,
+    status,
+    store::{Precondition, Record, Verb},
+};
+
+impl Shown for Host {
+    type Status = HostStatus;
+
+    fn parse(value: Value, _: &Hostname) -> Result<(HostSpec, Self), Problems> {
+        let (manifest, host) = Self::read(value)?;
+        Ok((manifest.spec, host))
+    }
+
+    fn status(record: &Record<Self>, _: &ApiState, world: &World) -> Option<HostStatus> {
+        let host = world.desired.hosts.get(&record.name)?;
+        Some(status::host_status(host, &world.observed))
+    }
+
+    fn unseen(_: &Record<Self>) -> HostStatus {
+        HostStatus { state: HostSeen::unseen().state.to_string(), ..HostStatus::default() }
+    }
+
+    /// Nobody waits for a machine.
+    fn is_settled(_: &HostStatus) -> bool {
+        true
+    }
+}
+
+/// All hosts, by name. The machine that Weir runs on is `local`.
+#[utoipa::path(get, path = "/v1/hosts", responses((status = 200, body = List<HostResource>)))]
+pub(crate) async fn list(State(state): State<ApiState>) -> Answer {
+    state.list::<Host>().await
+}
+
+/// One host.
+#[utoipa::path(get, path = "/v1/hosts/{name}",
+    responses((status = 200, body = HostResource), (status = 404, body = ProblemDetails)))]
+pub(crate) async fn read(call: Call) -> Answer {
+    call.read::<Host>().await
+}
+
+/// Makes a host what is written here, new or not.
+#[utoipa::path(put, path = "/v1/hosts/{name}", request_body = HostManifest,
+    responses((status = 200, body = HostResource), (status = 201, body = HostResource),
+        (status = 412, body = ProblemDetails), (status = 422, body = ProblemDetails)))]
+pub(crate) async fn put(call: Call) -> Answer {
+    call.put::<Host>().await
+}
+
+/// Deletes a host. Refused while something is on it, unless it is a drained one that was lost.
+#[utoipa::path(delete, path = "/v1/hosts/{name}",
+    responses((status = 202), (status = 404, body = ProblemDetails),
+        (status = 409, body = ProblemDetails), (status = 412, body = ProblemDetails)))]
+pub(crate) async fn delete(call: Call) -> Answer {
+    let (name, world) = (call.name::<Host>()?, call.state.world());
+    let is_lost = world.observed.host(&name).state == HostState::Lost;
+    let is_draining = world.desired.hosts.get(&name).is_some_and(|host| host.draining);
+    let left = world.observed.instances.keys().filter(|id| id.host == name).count();
+    if left > 0 && !(is_lost && is_draining) {
+        let detail = format!(
+            "{left} instances are on the host `{name}`; drain it first: weir host drain {name}"
+        );
+        return Err(ApiProblem::conflict("host_in_use", detail));
+    }
+    call.delete::<Host>().await
+}
+
+/// Places nothing new on a host; what it has stays.
+#[utoipa::path(post, path = "/v1/hosts/{name}/actions/cordon",
+    responses((status = 200, body = HostResource), (status = 404, body = ProblemDetails)))]
+pub(crate) async fn cordon(call: Call) -> Answer {
+    act(call, |spec| spec.cordoned = true).await
+}
+
+/// Places instances on a host again.
+#[utoipa::path(post, path = "/v1/hosts/{name}/actions/uncordon",
+    responses((status = 200, body = HostResource), (status = 404, body = ProblemDetails)))]
+pub(crate) async fn uncordon(call: Call) -> Answer {
+    act(call, |spec| (spec.cordoned, spec.draining) = (false, false)).await
+}
+
+/// Places nothing new on a host, and moves what it has to others.
+#[utoipa::path(post, path = "/v1/hosts/{name}/actions/drain",
+    responses((status = 200, body = HostResource), (status = 404, body = ProblemDetails)))]
+pub(crate) async fn drain(call: Call) -> Answer {
+    act(call, |spec| (spec.cordoned, spec.draining) = (true, true)).await
+}
+
+/// Changes what is written of a host, as it is now: what somebody else changes meanwhile is not
+/// undone.
+async fn act(call: Call, change: impl FnOnce(&mut HostSpec)) -> Answer {
+    let record = call.state.store.read::<Host>(&call.name::<Host>()?).await?;
+    let (kind, name) = ("Host".to_owned(), record.name.to_string());
+    let mut manifest = HostManifest { kind, name, spec: record.spec };
+    change(&mut manifest.spec);
+    let host = Host::from_manifest(&manifest)?;
+    let (holds, cause) = (Precondition::Revision(record.meta.revision), call.cause(Verb::Put));
+    let written = call.state.store.put(&manifest.spec, &host, holds, cause).await?;
+    call.answer(StatusCode::OK, written.record, Host::is_settled).await
+}
+
+/// Tells which instances are on other hosts than they would be placed on now, and brings them
+/// there: each is ready at its new place before it leaves the former one. Asked again, it goes on.
+#[utoipa::path(post, path = "/v1/hosts/actions/converge", request_body = ConvergeRequest,
+    responses((status = 200, body = List<DriftResource>)))]
+pub(crate) async fn converge(call: Call) -> Answer {
+    bring_home(&call, None).await
+}
+
+/// The same for the apps that are placed on a shard's hosts.
+#[utoipa::path(post, path = "/v1/shards/{name}/actions/converge", request_body = ConvergeRequest,
+    responses((status = 200, body = List<DriftResource>), (status = 404, body = ProblemDetails)))]
+pub(crate) async fn converge_shard(call: Call) -> Answer {
+    let shard = call.state.store.read::<Shard>(&call.name::<Shard>()?).await?;
+    bring_home(&call, Some(&shard.name)).await
+}
+
+async fn bring_home(call: &Call, shard: Option<&ShardName>) -> Answer {
+    let ConvergeRequest { dry_run } = call.request()?;
+    let items = status::drift(shard, &call.state.world());
+    if !dry_run && !items.is_empty() {
+        let apps: BTreeSet<_> = items.iter().filter_map(|item| item.app.parse().ok()).collect();
+        let wanted = Event::ConvergeWanted(apps.into_iter().collect());
+        if call.state.events.send(wanted).await.is_err() {
+            return Err(ApiProblem::unavailable("the process is about to end"));
+        }
+    }
+    Ok(Json(List::<DriftResource> { items }).into_response())
+}

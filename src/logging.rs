@@ -2,16 +2,18 @@
 
 use std::io::IsTerminal;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 use weir_config::{LogFormat, Settings};
 use weir_proxy::{AccessLog, AccessLogGuard};
 
 /// What libraries say that an operator has no use for, unless asked for by name: every
-/// request that a scanner does not end as an error, and the bodies of calls to the engine,
-/// environment included.
+/// request that a scanner does not end as an error.
 const QUIET: &str = "pingora_core=off,pingora_proxy=off,bollard=info";
+/// What says more than `info` of itself, whatever is asked for, is what must not be logged: the
+/// bodies of calls to the engine, with the secrets of apps in them.
+const SECRETIVE: &str = "bollard";
 
 /// Begins logging to standard output. Lines are written until the guard is dropped; when more come
 /// than can be written, the newest are dropped and no one waits.
@@ -19,6 +21,12 @@ pub(crate) fn init(format: LogFormat, level: &str) -> anyhow::Result<WorkerGuard
     let filter = EnvFilter::try_new(format!("{QUIET},{level}")).with_context(|| {
         format!("`{level}` is not a log level; write it like info or weir=debug")
     })?;
+    if level.contains(SECRETIVE) {
+        bail!(
+            "`{level}` asks for the bodies of calls to the engine, with the secrets of apps; \
+               leave {SECRETIVE} out"
+        );
+    }
     let (writer, guard) = tracing_appender::non_blocking(std::io::stdout());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

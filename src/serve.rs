@@ -14,7 +14,10 @@ use weir_proxy::{AccessLog, Proxy, ProxyOptions};
 
 use crate::{
     descriptors,
-    lifecycle::{DataPlane, Inherited, Predecessor, Process, Shared, Sockets, Stateful, operator},
+    lifecycle::{
+        DataPlane, Inherited, Predecessor, Process, Shared, Sockets, Stateful, operator,
+        watchdog::{self, Watchdog},
+    },
     logging, paths,
     tickets::TicketFile,
 };
@@ -69,6 +72,9 @@ pub(crate) struct ServeArgs {
     /// How long requests in flight may take to end at a stop [default: 10s]
     #[arg(long, env = "WEIR_SHUTDOWN_GRACE", value_name = "SPAN", value_parser = Span::parse)]
     shutdown_grace: Option<Span>,
+    /// A process of which a part stands still so long ends itself; 0s: never [default: 10s]
+    #[arg(long, env = "WEIR_WATCHDOG", value_name = "SPAN", value_parser = Span::parse)]
+    watchdog: Option<Span>,
 }
 
 /// `whole` is all of `weir`, whose variables of the environment are known.
@@ -84,6 +90,11 @@ pub(crate) fn serve(args: ServeArgs, whole: &clap::Command) -> anyhow::Result<()
     // Nothing that control does takes the threads that carry requests.
     let data_plane = runtime("weir-proxy", settings.threads)?;
     let control_plane = runtime("weir-control", 2)?;
+    #[cfg(debug_assertions)]
+    watchdog::stall_on_demand(
+        &settings.state_dir,
+        [("proxy", data_plane.handle()), ("control", control_plane.handle())],
+    );
     let predecessor = match inherited.predecessor {
         Some(stream) => Some(control_plane.block_on(Predecessor::take_over(stream, &settings))?),
         None => None,
@@ -127,6 +138,7 @@ impl ServeArgs {
             access_log: self.access_log,
             slow_request: self.slow_request,
             shutdown_grace: self.shutdown_grace,
+            watchdog: self.watchdog,
             proxy: ProxySpec::default(),
         };
         flags
@@ -146,7 +158,9 @@ fn variables(command: &clap::Command) -> BTreeSet<String> {
 /// A misspelt variable would be a setting that is silently not made.
 fn refuse_unknown(known: &BTreeSet<String>) -> anyhow::Result<()> {
     let mut names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    match names.find(|name| name.starts_with("WEIR_") && !known.contains(name)) {
+    let is_known =
+        |name: &String| known.contains(name) || cfg!(debug_assertions) && name == watchdog::STALL;
+    match names.find(|name| name.starts_with("WEIR_") && !is_known(name)) {
         None => Ok(()),
         Some(name) => {
             let known = Vec::from_iter(known.iter().map(String::as_str)).join(", ");
@@ -220,8 +234,10 @@ impl App {
         };
         let tickets = TicketFile::open(&dir, proxy.tickets())?;
         let metrics = proxy.metrics(activity.clone());
+        let watchdog = Watchdog::start(settings.watchdog, data_plane.clone())?;
         let data_plane = DataPlane::new(proxy, data_plane.clone());
-        let process = Process { settings, sockets, activity, snapshots, metrics, data_plane };
+        let process =
+            Process { settings, sockets, activity, snapshots, metrics, data_plane, watchdog };
         Ok(Self { process, state: Stateful { control, tickets }, dir, shared })
     }
 }

@@ -24,19 +24,22 @@ use tokio::task::JoinSet;
 /// Adds hosts, and waits until their engines answer.
 async fn add(weir: &Weir, hosts: &[Host], fields: Value) {
     for host in hosts {
-        put_host(weir, host, fields.clone()).await;
+        put_host(weir, host, fields.clone());
     }
     for host in hosts {
         wait_for_state(weir, &host.name, "ready").await;
     }
 }
 
-async fn put_host(weir: &Weir, host: &Host, fields: Value) {
+fn put_host(weir: &Weir, host: &Host, fields: Value) {
     let mut spec = host.spec(fields);
     spec["region"] = json!("test");
-    let body = json!({"kind": "Host", "name": host.name, "spec": spec});
-    let (status, answer) = weir.api("PUT", &format!("/v1/hosts/{}", host.name), Some(body)).await;
-    assert!(status == 200 || status == 201, "{status}: {answer:#}");
+    let written = json!({"kind": "Host", "name": host.name, "spec": spec}).to_string();
+    // What is JSON is YAML.
+    let applied = weir.cli_with_input(&["apply", "-f", "-"], &written);
+    let told = String::from_utf8([applied.stdout, applied.stderr].concat()).unwrap();
+    assert!(applied.status.success(), "{told}");
+    assert!(told.contains(&format!("+ Host/{}  create  engine ", host.name)), "{told}");
 }
 
 async fn state(weir: &Weir, host: &str) -> String {
@@ -144,6 +147,9 @@ async fn an_app_is_spread_over_hosts_by_tls_and_ssh_and_a_drain_fails_no_request
     let logs = run(&weir, &["logs", &app], 0);
     assert!(both.iter().all(|host| logs.contains(&format!("@{host}"))), "of both hosts: {logs}");
 
+    assert!(run(&weir, &["host", "cordon", "local"], 0).contains("cordoned; it keeps 0 instances"));
+    assert!(run(&weir, &["host", "uncordon", "local"], 0).contains("takes instances"));
+    assert!(run(&weir, &["delete", "host", "local"], 2).contains("stays"));
     let refused = run(&weir, &["delete", "host", "a"], 2);
     assert!(refused.contains("weir host drain a"), "{refused}");
     let requests = Requests::start(&weir, &app);

@@ -10,8 +10,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    App, AppName, Host, HostName, Moment, PortMapping, Resources, RestartPolicy, Shard, ShardName,
-    Source, Volume,
+    App, AppName, Host, HostName, Moment, PortMapping, Resources, RestartPolicy, SecretName, Shard,
+    ShardName, Source, Volume,
 };
 
 /// The part of an app that a container is made from. Two equal templates make equal containers; a
@@ -22,6 +22,10 @@ pub struct Template {
     pub port: u16,
     pub command: Vec<String>,
     pub env: BTreeMap<String, String>,
+    /// Which value of each secret is in its environment: the store's revision that wrote it. Another
+    /// value is another template, and the values themselves are nowhere near.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<SecretName, u64>,
     pub volumes: Vec<Volume>,
     pub ports: Vec<PortMapping>,
     pub resources: Resources,

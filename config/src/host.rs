@@ -380,7 +380,7 @@ mod tests {
 
     use super::*;
 
-    fn host(name: &str, spec: Value) -> Result<Host, Vec<String>> {
+    fn host(name: &str, spec: &Value) -> Result<Host, Vec<String>> {
         let read = Host::read(json!({"kind": "Host", "name": name, "spec": spec}));
         let pointers = |problems: Problems| problems.0.into_iter().map(|p| p.pointer).collect();
         read.map(|(_, host)| host).map_err(pointers)
@@ -389,22 +389,22 @@ mod tests {
     #[test]
     fn an_engine_is_named_by_a_url() {
         let address = |host: Host| host.address.map(|address| address.to_string());
-        let unix = host("b", json!({"engine": "unix:///run/b.sock"})).unwrap();
+        let unix = host("b", &json!({"engine": "unix:///run/b.sock"})).unwrap();
         assert_eq!(unix.engine, Engine::Unix("/run/b.sock".into()));
         assert_eq!(address(unix), Some("127.0.0.1".to_owned()));
 
         let tls = json!({"ca_file": "/ca", "cert_file": "/c", "key_file": "/k"});
-        let tcp = host("b", json!({"engine": "tcp://[fd00::2]:2376", "tls": tls})).unwrap();
+        let tcp = host("b", &json!({"engine": "tcp://[fd00::2]:2376", "tls": tls})).unwrap();
         assert!(matches!(&tcp.engine, Engine::Tcp { authority, tls: Some(_) }
             if authority == "[fd00::2]:2376"));
         assert_eq!(address(tcp), Some("fd00::2".to_owned()));
 
         let spec = json!({"engine": "ssh://deploy@b.example:2222", "address": "10.0.0.2"});
-        let ssh = host("b", spec).unwrap();
+        let ssh = host("b", &spec).unwrap();
         assert!(matches!(&ssh.engine, Engine::Ssh(Ssh { user, host, port: 2222, .. })
             if user == "deploy" && host == "b.example"));
         assert_eq!(address(ssh), Some("10.0.0.2".to_owned()));
-        assert_eq!(host("local", json!({"cordoned": true})).unwrap().engine, Engine::Local);
+        assert_eq!(host("local", &json!({"cordoned": true})).unwrap().engine, Engine::Local);
     }
 
     #[test]
@@ -426,11 +426,11 @@ mod tests {
                 "/spec/disconnect/lost_after",
             ),
         ] {
-            assert_eq!(host("b", spec.clone()), Err(vec![pointer.to_owned()]), "{spec}");
+            assert_eq!(host("b", &spec), Err(vec![pointer.to_owned()]), "{spec}");
         }
-        assert!(host("b", json!({"engine": "tcp://127.0.0.1:2375"})).is_ok());
-        assert!(host("b", json!({"engine": "tcp://10.0.0.2:2375", "insecure": true})).is_ok());
-        let local = host("local", json!({"engine": "unix:///x"}));
+        assert!(host("b", &json!({"engine": "tcp://127.0.0.1:2375"})).is_ok());
+        assert!(host("b", &json!({"engine": "tcp://10.0.0.2:2375", "insecure": true})).is_ok());
+        let local = host("local", &json!({"engine": "unix:///x"}));
         assert_eq!(local, Err(vec!["/spec/engine".to_owned()]));
     }
 }

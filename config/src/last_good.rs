@@ -1,13 +1,18 @@
 //! The served snapshot as it is kept on disk, for a restart that serves before anything outside
 //! has answered.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Activity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint, EndpointId, HostPath,
-    Moment, Pool, RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy,
+    Moment, Pool, RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy, hash::stable_hash,
 };
 
 /// A [`Snapshot`] without its counters. It holds private keys: write it for its owner's eyes only.
@@ -63,6 +68,10 @@ impl LastGood {
         }
     }
 
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// The snapshot, with its counters joined to `activity`. In another boot than `boot`, an app
     /// whose instances were serving is starting: its requests wait until they have been found.
     pub fn restore(self, activity: &Activity, boot: &str) -> Snapshot {
@@ -82,6 +91,33 @@ impl LastGood {
         }
         snapshot
     }
+}
+
+impl AppRoute {
+    /// Tells one way of serving an app from another, over restarts: all that is kept on disk but
+    /// addresses, which another start of the same instance changes.
+    pub fn fingerprint(&self) -> u64 {
+        let mut saved = SavedRoute::of(self);
+        if let SavedState::Serving(pool) = &mut saved.state {
+            pool.forget_addresses();
+        }
+        fingerprint(&saved)
+    }
+}
+
+impl Pool {
+    /// As [`AppRoute::fingerprint`], of a shard.
+    pub fn fingerprint(&self) -> u64 {
+        let mut saved = SavedPool::of(self);
+        saved.forget_addresses();
+        fingerprint(&saved)
+    }
+}
+
+fn fingerprint(saved: &impl Serialize) -> u64 {
+    // What is written to disk every few seconds can be written.
+    let bytes = serde_json::to_vec(saved).unwrap_or_default();
+    stable_hash(&[&bytes])
 }
 
 impl SavedRoute {
@@ -147,6 +183,11 @@ impl SavedPool {
             balance: pool.balance().clone(),
             endpoints: pool.endpoints().iter().map(endpoint).collect(),
         }
+    }
+
+    fn forget_addresses(&mut self) {
+        let none = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        self.endpoints.iter_mut().for_each(|(_, address, _)| *address = none);
     }
 
     fn restore(self, activity: &Activity) -> Arc<Pool> {

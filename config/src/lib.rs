@@ -20,11 +20,13 @@ mod last_good;
 mod manifest;
 mod name;
 mod networks;
+mod notifier;
 mod observe;
 mod pool;
 mod problem;
 mod proxy_settings;
 mod publish;
+mod secret;
 mod settings;
 mod shard;
 mod snapshot;
@@ -51,13 +53,20 @@ pub use host::{Capacity, Disconnect, Engine, Host, Placement, Ssh, has_labels};
 pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
 pub use last_good::LastGood;
 pub use manifest::Manifest;
-pub use name::{AppName, HostName, HostPath, Hostname, MemberName, RESERVED_NAMES, ShardName};
+pub use name::{
+    AppName, HostName, HostPath, Hostname, MemberName, NotifierName, RESERVED_NAMES, SecretName,
+    ShardName,
+};
 pub use networks::Networks;
+pub use notifier::{
+    NotifierEvent, NotifierFormat, NotifierManifest, NotifierSpec, SECRET_PREFIX, Severity,
+};
 pub use observe::{NoObserver, Observe};
 pub use pool::{Backends, Balance, Choice, Endpoint, HashKey, Pool};
 pub use problem::{Place, Problem, Problems};
 pub use proxy_settings::{ProxySettings, ProxySpec};
 pub use publish::{Admission, Decision, Publisher, Snapshots, StaleGeneration, channel};
+pub use secret::{MAX_SECRET, Secret, Secrets};
 pub use settings::{LogFormat, Settings, SettingsSpec};
 pub use shard::{Member, Shard};
 pub use snapshot::{AppRoute, Certificate, RouteState, Snapshot};

@@ -93,6 +93,18 @@ impl FromStr for HostName {
     }
 }
 
+/// The name of a notifier: as a shard's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct NotifierName(Arc<str>);
+
+impl FromStr for NotifierName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        label("a notifier", text).map(|name| Self(name.into()))
+    }
+}
+
 /// A DNS label without `--` that starts with a letter, at most 40 bytes.
 fn label<'a>(of: &str, text: &'a str) -> Result<&'a str, String> {
     let refuse = |why: &str| Err(format!("`{text}` cannot be {of}'s name: {why}"));
@@ -138,6 +150,27 @@ impl FromStr for MemberName {
         }
         Err(format!(
             "`{text}` cannot be a member's name: write 1 to 64 letters, digits or any of .:-_[]"
+        ))
+    }
+}
+
+/// The name of a secret, which is that of a variable in the app's environment: up to 128 letters,
+/// digits and underscores, not beginning with a digit (POSIX.1-2024, XBD 8.1).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct SecretName(Arc<str>);
+
+impl FromStr for SecretName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        let starts_well = text.starts_with(|c: char| !c.is_ascii_digit());
+        if starts_well && text.len() <= 128 && text.bytes().all(is_allowed) {
+            return Ok(Self(text.into()));
+        }
+        Err(format!(
+            "`{text}` cannot be a secret's name: write 1 to 128 letters, digits and underscores, \
+             as DATABASE_URL"
         ))
     }
 }
@@ -288,6 +321,8 @@ text_newtype!(AppName);
 text_newtype!(HostName);
 text_newtype!(Hostname);
 text_newtype!(MemberName);
+text_newtype!(SecretName);
+text_newtype!(NotifierName);
 text_newtype!(ShardName);
 
 #[cfg(test)]
@@ -311,6 +346,16 @@ mod tests {
         ] {
             let error = bad.parse::<AppName>().unwrap_err();
             assert!(error.contains(why), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_named_as_a_variable_is() {
+        for good in ["DATABASE_URL", "_x", "a1", &"A".repeat(128)] {
+            assert!(good.parse::<SecretName>().is_ok(), "{good}");
+        }
+        for bad in ["", "1A", "A-B", "A=B", "A B", "Ä", &"A".repeat(129)] {
+            assert!(bad.parse::<SecretName>().is_err(), "{bad}");
         }
     }
 

@@ -23,6 +23,7 @@ pub struct SettingsSpec {
     pub access_log: Option<bool>,
     pub slow_request: Option<Span>,
     pub shutdown_grace: Option<Span>,
+    pub watchdog: Option<Span>,
     pub proxy: ProxySpec,
 }
 
@@ -35,6 +36,9 @@ pub enum LogFormat {
     /// For reading in a terminal.
     Text,
 }
+
+/// A busy machine may leave a thread out for a moment.
+const SHORTEST_WATCHDOG: Duration = Duration::from_secs(1);
 
 /// Settings as meant.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +64,8 @@ pub struct Settings {
     pub slow_request: Duration,
     /// How long requests in flight may take to end when the process is asked to stop.
     pub shutdown_grace: Duration,
+    /// A process of which a part stands still for so long ends itself; zero for never.
+    pub watchdog: Duration,
     pub proxy: ProxySettings,
 }
 
@@ -94,6 +100,7 @@ impl SettingsSpec {
             access_log: self.access_log.or(weaker.access_log),
             slow_request: self.slow_request.or(weaker.slow_request),
             shutdown_grace: self.shutdown_grace.or(weaker.shutdown_grace),
+            watchdog: self.watchdog.or(weaker.watchdog),
             proxy: self.proxy.or(weaker.proxy),
         }
     }
@@ -135,6 +142,11 @@ impl SettingsSpec {
             let message = "write the absolute path of the engine's socket";
             problems.push(Problem::new("/docker", "bad_path", message));
         }
+        let watchdog = self.watchdog.map_or(Duration::from_secs(10), |span| span.0);
+        if !watchdog.is_zero() && watchdog < SHORTEST_WATCHDOG {
+            let message = "write at least 1s, or 0s for none";
+            problems.push(Problem::new("/watchdog", "out_of_range", message));
+        }
         let proxy = self.proxy.resolve(&mut problems);
         let (Some(base_domain), Some(http), Some(https), Some(admin)) =
             (base_domain, http, https, admin)
@@ -154,6 +166,7 @@ impl SettingsSpec {
             access_log: self.access_log.unwrap_or(true),
             slow_request: self.slow_request.map_or(Duration::from_secs(1), |span| span.0),
             shutdown_grace: self.shutdown_grace.map_or(Duration::from_secs(10), |span| span.0),
+            watchdog,
             proxy,
         })
     }

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -101,6 +102,20 @@ impl Snapshot {
 
     pub fn apps(&self) -> impl Iterator<Item = &Arc<AppRoute>> {
         self.apps.values()
+    }
+
+    /// The apps whose requests meet something else than in `former`, each with its route. Costs what
+    /// has changed.
+    pub fn changed_apps<'a>(
+        &'a self,
+        former: &'a Self,
+    ) -> impl Iterator<Item = (AppName, Option<&'a AppRoute>)> {
+        former.apps.diff(&self.apps).map(|item| match item {
+            DiffItem::Add(name, route) | DiffItem::Update { new: (name, route), .. } => {
+                (name.clone(), Some(&**route))
+            }
+            DiffItem::Remove(name, _) => (name.clone(), None),
+        })
     }
 
     pub fn shard(&self, shard: &ShardName) -> Option<&Arc<Pool>> {

@@ -1,10 +1,17 @@
 //! Puts the parts of the loop together and runs them.
 
-use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -19,15 +26,20 @@ use crate::{
     executor::Executor,
     feed,
     hints::Hints,
+    history::{self, Told, Transitions},
+    incidents,
+    last_good::{self, Trial},
+    notifications,
     observed::Observed,
     prober::Probers,
     public_check::PublicChecks,
     reactor::{EVENT_QUEUE, Reactor},
     reconciler::{Reconciler, World},
-    recorder, saver,
+    recorder,
     state_dir::StateDir,
     store::{Store, StoreError},
     token,
+    vault::{Vault, VaultError},
 };
 
 /// Control while it does not run: before, and between two runs. Hints find their way to whichever
@@ -55,12 +67,17 @@ pub struct Options {
     /// Where the proxy takes HTTPS from this machine, if it does: there it is seen whether an app
     /// is reached as its users reach it.
     pub https: Option<SocketAddr>,
+    /// False while a part of the process seems to stand still: then nothing that is served is
+    /// taken for good.
+    pub well: Arc<AtomicBool>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     #[error("the database in the state directory: {0}")]
     Store(#[from] StoreError),
+    #[error("the secrets in the state directory: {0}")]
+    Vault(#[from] VaultError),
     #[error("{file}: {error}")]
     File { file: PathBuf, error: io::Error },
     #[error("the admin API stopped: {0}")]
@@ -77,6 +94,7 @@ pub enum ControlError {
 pub struct Opened {
     options: Options,
     store: Store,
+    vault: Vault,
     desired: Desired,
     connect: Connect,
 }
@@ -108,10 +126,11 @@ impl Control {
         options.metrics.register(self.hints.metric()).map_err(ControlError::Metrics)?;
         let store = open_store(&options.dir, &options.base_domain, has_traffic).await?;
         token::ensure_admin(&options.dir, &store).await?;
+        let vault = Vault::open(options.dir.key_file(), store.clone()).await?;
         let desired = store.desired().await?;
         let cluster = store.cluster_id().to_owned();
         let connect = move |host: &Host| Arc::new(provider(host, &cluster)) as Arc<dyn Provider>;
-        Ok(Opened { options, store, desired, connect: Connect(Arc::new(connect)) })
+        Ok(Opened { options, store, vault, desired, connect: Connect(Box::new(connect)) })
     }
 
     /// Observes, plans and executes until `shutdown` ends. Then nothing is changed any more, in the
@@ -124,19 +143,22 @@ impl Control {
         opened: Opened,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, ControlError> {
-        let Opened { options, store, desired, connect } = opened;
-        let Options { dir, base_domain, certificates, admin, metrics, https_port, https } = options;
+        let Opened { options, store, vault, desired, connect } = opened;
+        let Options { dir, base_domain, certificates, admin, metrics, https_port, https, well } =
+            options;
+        let open_incidents = incidents::gauge();
+        metrics.register(Box::new(open_incidents.clone())).map_err(ControlError::Metrics)?;
         let (events, received) = mpsc::channel(EVENT_QUEUE);
         self.hints.lead_to(&events);
 
         let served = self.snapshots.current();
         let observed = Observed::new(served, certificates.clone(), Moment::now());
-        let (worlds, world) = watch::channel(Arc::new(World {
-            desired: desired.clone(),
-            observed: observed.clone(),
-        }));
-        let executor = Executor::new(self.activity.clone(), &events);
-        let engines = Engines::new(connect, &events);
+        let (worlds, world) =
+            watch::channel(Arc::new(World::new(desired.clone(), observed.clone())));
+        let dir = Arc::new(dir);
+        let trial = Arc::new(Trial::open(&dir, Moment::now()));
+        let executor = Executor::new(vault.clone(), self.activity.clone(), &events);
+        let engines = Engines::new(connect, vault.clone(), &events);
         let providers = engines.providers.clone();
         let (recorder, decisions) = mpsc::channel(recorder::QUEUE);
         let mut reactor = Reactor {
@@ -149,7 +171,8 @@ impl Control {
             publisher: self.publisher,
             events: received,
             worlds,
-            reconciler: Reconciler::new(observed),
+            reconciler: Reconciler::new(observed, trial.quarantine(Moment::now())),
+            trial: trial.clone(),
         };
         // Before the first plan, which takes what is not wanted for gone.
         reactor.take(Event::Desired(DesiredChange::whole(desired.clone())), Moment::now());
@@ -160,29 +183,43 @@ impl Control {
         };
         let mut reactor = tokio::spawn(reactor.run(stopped(stopping.clone())));
         let (stop_saver, saver_stops) = oneshot::channel();
-        let last_good_file = dir.last_good_file();
-        let saver = saver::keep_last_good(self.snapshots.clone(), last_good_file, saver_stops);
+        let saver = last_good::keep(self.snapshots.clone(), dir.clone(), trial, well, saver_stops);
         let saver = tokio::spawn(saver);
         let mut tasks = JoinSet::new();
         tasks.spawn(recorder::record(store.clone(), decisions, events.clone()));
         tasks.spawn(feed::follow(store.clone(), desired.revision, events.clone()));
+        let incidents_changed = Arc::new(Notify::new());
+        let (followed, resolved) = (world.clone(), incidents_changed.clone());
+        tasks.spawn(incidents::follow(store.clone(), followed, resolved, open_incidents));
+        tasks.spawn(notifications::deliver(store.clone()));
+        let (noticed, events_noticed) = mpsc::channel(history::QUEUE);
+        let (lines, lines_noticed) = mpsc::channel(history::QUEUE);
+        let (dates, transitions) = watch::channel(Transitions::default());
+        let told = Told { events: noticed, lines, transitions: dates };
+        tasks.spawn(history::follow(world.clone(), store.clone(), providers.clone(), told));
+        tasks.spawn(history::write(store.clone(), events_noticed, lines_noticed));
+        tasks.spawn(history::settle_operations(store.clone(), world.clone()));
         let address = admin.local_addr().map_err(ControlError::Api)?;
         // Only the command line's convenience: no reason to end with traffic to carry.
         if let Err(error) = api::write_url(&dir, address) {
             tracing::warn!(%error, "the command line will need --url");
         }
-        let (dir, base) = (Arc::new(dir), base_domain.clone());
-        tasks.spawn(authority::keep_renewed(dir, base, certificates, events.clone()));
+        let base = base_domain.clone();
+        tasks.spawn(authority::keep_renewed(dir.clone(), base, certificates, events.clone()));
 
         let state = ApiState {
             store: store.clone(),
+            vault,
             world,
+            transitions,
             activity: self.activity.clone(),
             events,
             providers,
             base_domain,
             metrics,
             https_port,
+            incidents_changed,
+            stopping: stopping.clone(),
         };
         tracing::info!(%address, "the admin API listens");
         let api = axum::serve(admin, api::router(state)).with_graceful_shutdown(stopped(stopping));

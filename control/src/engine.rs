@@ -11,7 +11,11 @@ use tokio::{
 use weir_config::{Host, InstanceId, Moment};
 use weir_deploy::{ContainerEvent, Provider, ProviderError};
 
-use crate::event::{Death, Event};
+use crate::{
+    event::{Death, Event},
+    mask::Mask,
+    vault::Vault,
+};
 
 /// How often everything is listed though the events flow.
 const RESYNC: Duration = Duration::from_secs(30);
@@ -28,6 +32,7 @@ const LOG_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) async fn watch(
     host: Arc<Host>,
     provider: Arc<dyn Provider>,
+    vault: Vault,
     events: mpsc::Sender<Event>,
 ) {
     let longest = match host.name.is_local() {
@@ -37,7 +42,7 @@ pub(crate) async fn watch(
     let mut retry = FIRST_RETRY;
     let mut last_error = None;
     while !events.is_closed() {
-        match follow(&host, &provider, &events, &mut retry).await {
+        match follow(&host, &provider, &vault, &events, &mut retry).await {
             Ok(()) => {
                 tracing::warn!(host = %host.name, "the engine ended its stream of events; subscribing again")
             }
@@ -60,6 +65,7 @@ pub(crate) async fn watch(
 async fn follow(
     host: &Host,
     provider: &Arc<dyn Provider>,
+    vault: &Vault,
     events: &mpsc::Sender<Event>,
     retry: &mut Duration,
 ) -> Result<(), ProviderError> {
@@ -68,6 +74,7 @@ async fn follow(
     let info = within(limit, provider.info()).await?;
     let mut changes = within(limit, provider.events()).await?;
     *retry = FIRST_RETRY;
+    let mut ask_at = Instant::now() + interval;
     loop {
         let began = Moment::now();
         let listing = provider.list().await?;
@@ -79,12 +86,15 @@ async fn follow(
         let resync_at = Instant::now() + RESYNC;
         while Instant::now() < resync_at {
             // A connection that is cut off says nothing, so it has to be asked for.
-            match timeout(interval, changes.next()).await {
-                Ok(Some(Ok(change))) => look(provider.clone(), change, events.clone()),
+            match timeout_at(ask_at, changes.next()).await {
+                Ok(Some(Ok(change))) => {
+                    look(provider.clone(), vault.clone(), change, events.clone());
+                }
                 Ok(Some(Err(error))) => return Err(error),
                 Ok(None) => return Ok(()),
                 Err(_) => {
                     within(limit, provider.ping()).await?;
+                    ask_at = Instant::now() + interval;
                     if events.send(Event::EngineAnswered(host.name.clone())).await.is_err() {
                         return Ok(());
                     }
@@ -103,7 +113,12 @@ async fn within<T>(
 }
 
 /// Looks at a container that something happened to, and tells what it is now and why it died.
-fn look(provider: Arc<dyn Provider>, change: ContainerEvent, events: mpsc::Sender<Event>) {
+fn look(
+    provider: Arc<dyn Provider>,
+    vault: Vault,
+    change: ContainerEvent,
+    events: mpsc::Sender<Event>,
+) {
     tokio::spawn(async move {
         let instance = change.instance;
         let began = Moment::now();
@@ -114,7 +129,8 @@ fn look(provider: Arc<dyn Provider>, change: ContainerEvent, events: mpsc::Sende
             }
         }
         if let Some(exit_code) = change.exit_code {
-            let log_tail = log_tail(&*provider, &instance).await;
+            let mask = vault.mask(&instance.app).await;
+            let log_tail = log_tail(&*provider, &instance, &mask).await;
             let death = Death { at: change.at, exit_code, log_tail };
             // Only fails when the loop is gone.
             let _ = events.send(Event::Died { instance, death }).await;
@@ -123,13 +139,13 @@ fn look(provider: Arc<dyn Provider>, change: ContainerEvent, events: mpsc::Sende
 }
 
 /// The last lines that an instance wrote, as far as they can be had in time.
-async fn log_tail(provider: &dyn Provider, instance: &InstanceId) -> Vec<String> {
+async fn log_tail(provider: &dyn Provider, instance: &InstanceId, mask: &Mask) -> Vec<String> {
     let deadline = Instant::now() + LOG_LIMIT;
     let mut tail = Vec::new();
     let logs = timeout_at(deadline, provider.logs(instance, Some(LOG_TAIL), false)).await;
     let Ok(Ok(mut lines)) = logs else { return tail };
     while let Ok(Some(line)) = timeout_at(deadline, lines.next()).await {
-        tail.extend(line.ok().map(|line| line.text));
+        tail.extend(line.ok().map(|line| mask.apply(line.text)));
     }
     tail
 }

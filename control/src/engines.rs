@@ -9,11 +9,11 @@ use tokio_util::task::AbortOnDropHandle;
 use weir_config::{Host, HostName};
 use weir_deploy::Provider;
 
-use crate::{engine, event::Event, executor::Executor};
+use crate::{engine, event::Event, executor::Executor, vault::Vault};
 
 /// Makes the adapter of a host's engine. Does no I/O.
-#[derive(Clone)]
-pub(crate) struct Connect(pub(crate) Arc<dyn Fn(&Host) -> Arc<dyn Provider> + Send + Sync>);
+pub(crate) struct Connect(pub(crate) Box<Adapter>);
+type Adapter = dyn Fn(&Host) -> Arc<dyn Provider> + Send + Sync;
 
 /// Every host's engine, for those who ask beside the loop.
 pub(crate) type Providers = Arc<ArcSwap<imbl::OrdMap<HostName, Arc<dyn Provider>>>>;
@@ -21,6 +21,7 @@ pub(crate) type Providers = Arc<ArcSwap<imbl::OrdMap<HostName, Arc<dyn Provider>
 #[derive(Debug)]
 pub(crate) struct Engines {
     connect: Connect,
+    vault: Vault,
     events: mpsc::WeakSender<Event>,
     watched: BTreeMap<HostName, Watched>,
     pub(crate) providers: Providers,
@@ -34,9 +35,9 @@ struct Watched {
 }
 
 impl Engines {
-    pub(crate) fn new(connect: Connect, events: &mpsc::Sender<Event>) -> Self {
+    pub(crate) fn new(connect: Connect, vault: Vault, events: &mpsc::Sender<Event>) -> Self {
         let (watched, providers) = (BTreeMap::new(), Providers::default());
-        Self { connect, events: events.downgrade(), watched, providers }
+        Self { connect, vault, events: events.downgrade(), watched, providers }
     }
 
     /// Watches the engines of these hosts and of no others.
@@ -66,7 +67,7 @@ impl Engines {
         let Some(events) = self.events.upgrade() else { return };
         let provider = (self.connect.0)(&host);
         executor.open(host.name.clone(), provider.clone());
-        let task = tokio::spawn(engine::watch(host.clone(), provider, events));
+        let task = tokio::spawn(engine::watch(host.clone(), provider, self.vault.clone(), events));
         let task = AbortOnDropHandle::new(task);
         self.watched.insert(host.name.clone(), Watched { host, task });
     }

@@ -9,7 +9,7 @@ use weir_config::{
 };
 use weir_deploy::{Container, EngineInfo, Listing, ProviderError};
 
-use crate::{action::Action, subject::Subject, transition::Stage};
+use crate::{action::Action, failure::ActionError, subject::Subject, transition::Stage};
 
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -42,7 +42,7 @@ pub(crate) enum Event {
     /// An action has ended; with the container as it is now.
     Done {
         action: Action,
-        result: Result<Option<Container>, ProviderError>,
+        result: Result<Option<Container>, ActionError>,
     },
     /// The verdict of an endpoint's probes has changed, or its first error is known.
     Probed {
@@ -66,13 +66,15 @@ pub(crate) enum Event {
     },
     /// A transition of this app's deployments was not written, or came too late.
     NotRecorded(AppName),
+    /// An operator says that a loss that is held is right.
+    SnapshotConfirmed,
     CertificatesRenewed(Arc<[Certificate]>),
     /// The proxy could not connect to an endpoint that should be ready.
     ConnectFailed(EndpointId),
 }
 
 /// How a process ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Death {
     /// By the engine's clock, as [`Container::started_at`].
     pub(crate) at: i128,

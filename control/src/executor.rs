@@ -13,6 +13,9 @@ use weir_deploy::{Container, ContainerState, Provider, ProviderError};
 use crate::{
     action::{Action, StopReason},
     event::Event,
+    failpoint,
+    failure::ActionError,
+    vault::Vault,
 };
 
 /// Images that are pulled and containers that are made, at once.
@@ -30,6 +33,7 @@ const THAWS: usize = 32;
 pub(crate) struct Executor {
     /// Of each host, so that one whose engine hangs holds up no other.
     lanes: imbl::OrdMap<HostName, Lanes>,
+    vault: Vault,
     activity: Arc<Activity>,
     events: mpsc::WeakSender<Event>,
     under_way: TaskTracker,
@@ -68,9 +72,10 @@ impl Lanes {
 }
 
 impl Executor {
-    pub(crate) fn new(activity: Arc<Activity>, events: &mpsc::Sender<Event>) -> Self {
+    pub(crate) fn new(vault: Vault, activity: Arc<Activity>, events: &mpsc::Sender<Event>) -> Self {
         Self {
             lanes: imbl::OrdMap::new(),
+            vault,
             activity,
             events: events.downgrade(),
             under_way: TaskTracker::new(),
@@ -128,7 +133,9 @@ impl Executor {
         let performed = async move {
             let began = Moment::now();
             let Room { provider, permit } = room;
+            failpoint::pass("before", action.verb());
             let result = this.run(&*provider, &action, container).await;
+            failpoint::pass("after", action.verb());
             let took_ms = Moment::now().since(began).as_millis() as u64;
             match &result {
                 Ok(_) => tracing::info!(%action, took_ms, "done"),
@@ -150,10 +157,12 @@ impl Executor {
         provider: &dyn Provider,
         action: &Action,
         container: Option<Container>,
-    ) -> Result<Option<Container>, ProviderError> {
+    ) -> Result<Option<Container>, ActionError> {
         let in_state = |state| container.map(|container| Container { state, ..container });
         match action {
-            Action::Create(spec) => provider.create(spec).await?,
+            Action::Create(spec) => {
+                provider.create(spec, &self.vault.secrets_of(spec).await?).await?;
+            }
             Action::Start(instance) => provider.start(instance).await?,
             // These change nothing but the state, and a wake does not wait for another look.
             Action::Pause(instance) => {
@@ -176,11 +185,12 @@ impl Executor {
                     // Removing ends it by force.
                     Err(error) => tracing::warn!(%instance, %error, "did not stop"),
                 }
+                failpoint::pass("amid", "remove");
                 provider.remove(instance).await?;
                 self.activity.remove_endpoint(&EndpointId::from(instance.clone()));
                 return Ok(None);
             }
         }
-        provider.inspect(action.instance()).await
+        Ok(provider.inspect(action.instance()).await?)
     }
 }

@@ -1,5 +1,6 @@
 //! Why an instance does not run as it should.
 
+use weir_config::SecretName;
 use weir_deploy::ProviderError;
 
 use crate::action::Action;
@@ -21,6 +22,7 @@ pub(crate) enum FailureReason {
     InstanceExited,
     HealthCheckFailed,
     ImageUnavailable,
+    SecretUnavailable,
     EngineUnreachable,
     EngineRefused,
 }
@@ -31,22 +33,35 @@ impl FailureReason {
             Self::InstanceExited => "InstanceExited",
             Self::HealthCheckFailed => "HealthCheckFailed",
             Self::ImageUnavailable => "ImageUnavailable",
+            Self::SecretUnavailable => "SecretUnavailable",
             Self::EngineUnreachable => "EngineUnreachable",
             Self::EngineRefused => "EngineRefused",
         }
     }
 }
 
+/// Why an action was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ActionError {
+    #[error(transparent)]
+    Engine(#[from] ProviderError),
+    #[error("the secret {name} cannot be had: {why}")]
+    Secret { name: SecretName, why: String },
+}
+
 impl Failure {
-    pub(crate) fn of_action(action: &Action, error: &ProviderError) -> Self {
+    pub(crate) fn of_action(action: &Action, error: &ActionError) -> Self {
         let reason = match error {
-            ProviderError::Image { .. } => FailureReason::ImageUnavailable,
-            ProviderError::Unreachable { .. } | ProviderError::TimedOut { .. } => {
-                FailureReason::EngineUnreachable
-            }
-            ProviderError::NoContainer(_)
-            | ProviderError::NameTaken { .. }
-            | ProviderError::Refused(_) => FailureReason::EngineRefused,
+            ActionError::Secret { .. } => FailureReason::SecretUnavailable,
+            ActionError::Engine(ProviderError::Image { .. }) => FailureReason::ImageUnavailable,
+            ActionError::Engine(
+                ProviderError::Unreachable { .. } | ProviderError::TimedOut { .. },
+            ) => FailureReason::EngineUnreachable,
+            ActionError::Engine(
+                ProviderError::NoContainer(_)
+                | ProviderError::NameTaken { .. }
+                | ProviderError::Refused(_),
+            ) => FailureReason::EngineRefused,
         };
         let message = format!("{} failed: {error}", action.verb());
         Self { reason, message, exit_code: None, log_tail: Vec::new() }

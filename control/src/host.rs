@@ -22,7 +22,7 @@ pub(crate) enum HostState {
     Returned,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct HostSeen {
     pub(crate) state: HostState,
     /// Of its engine; `None` as long as its containers have not been listed.
@@ -77,7 +77,7 @@ impl HostSeen {
     }
 
     /// Whether it may have containers that are not known of yet, and is worth waiting for.
-    pub(crate) fn is_awaited(&self) -> bool {
+    pub(crate) fn is_expected(&self) -> bool {
         self.may_hold && !self.is_listed() && self.state != HostState::Lost
     }
 
@@ -131,9 +131,9 @@ mod tests {
         };
         let start = Moment(1_000_000);
         let mut host = HostSeen::new(true, start);
-        assert!(host.is_awaited() && !host.answers());
+        assert!(host.is_expected() && !host.answers());
         host.listed(info(), start);
-        assert!(host.answers() && !host.is_awaited());
+        assert!(host.answers() && !host.is_expected());
         for (after, state, is_news) in [
             (5, HostState::Suspect, true),
             (29, HostState::Suspect, false),

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// One instance: its container, its health and what is being done to it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Instance {
     pub(crate) container: Option<Container>,
     pub(crate) health: Health,
@@ -40,6 +40,8 @@ pub(crate) struct Instance {
     /// Failures in a row since it was last ready.
     pub(crate) failures: u32,
     pub(crate) failure: Option<Failure>,
+    /// The last times that its process ended by itself, the oldest first; zero for none.
+    pub(crate) crashes: [Moment; 3],
     /// Nothing is tried again before this.
     pub(crate) retry_at: Option<Moment>,
     /// When it left the served snapshot.
@@ -145,6 +147,8 @@ impl Instance {
             log_tail: death.log_tail,
         };
         self.fail(failure, now);
+        self.crashes.rotate_left(1);
+        self.crashes[2] = now;
         // One that was ready is started again by the engine at once; one that never was would only
         // fail again.
         if std::mem::take(&mut self.was_ready) {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use imbl::ordmap::DiffItem;
 use weir_config::{
     Activity, Endpoint, EndpointId, Member, MemberId, MemberName, MemberOf, Moment, Pool,
 };
@@ -18,7 +19,7 @@ pub(crate) struct Members {
     epoch: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct MemberState {
     pub(crate) address: SocketAddr,
     pub(crate) health: Health,
@@ -93,6 +94,29 @@ impl Members {
         if let Some(member) = member.filter(|member| member.epoch == epoch) {
             member.health.take(outcome, now);
         }
+    }
+
+    /// Those that are otherwise in `present`: before, and as they are there.
+    pub(crate) fn changes<'a>(
+        &'a self,
+        present: &'a Self,
+    ) -> Vec<(MemberId, Option<&'a MemberState>, Option<&'a MemberState>)> {
+        let mut changes = Vec::new();
+        for item in self.known.diff(&present.known) {
+            let (DiffItem::Add(of, _)
+            | DiffItem::Remove(of, _)
+            | DiffItem::Update { new: (of, _), .. }) = item;
+            let none = imbl::OrdMap::new();
+            let (old, new) = (self.known.get(of), present.known.get(of));
+            for item in old.unwrap_or(&none).diff(new.unwrap_or(&none)) {
+                let (DiffItem::Add(name, _)
+                | DiffItem::Remove(name, _)
+                | DiffItem::Update { new: (name, _), .. }) = item;
+                let id = MemberId { of: of.clone(), name: name.clone() };
+                changes.push((id, old.and_then(|m| m.get(name)), new.and_then(|m| m.get(name))));
+            }
+        }
+        changes
     }
 
     /// Drops the counters of members that are no more, once requests are neither sent to them nor

@@ -18,7 +18,7 @@ use crate::{
     action::{Action, StopReason},
     agenda::Agenda,
     event::Event,
-    failure::{Failure, FailureReason},
+    failure::{ActionError, Failure, FailureReason},
     health::Health,
     host::HostSeen,
     instance::Instance,
@@ -41,7 +41,7 @@ pub(crate) struct Observed {
 }
 
 /// One app's sleep and traffic.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct AppState {
     /// Requests in flight, held ones included, as sampled before the plan.
     pub(crate) in_flight: u64,
@@ -172,7 +172,10 @@ impl Observed {
                 self.certificates = certificates;
                 agenda.touch_everything();
             }
-            Event::ConnectFailed(_) | Event::Desired(_) | Event::Pulse(_) => {}
+            Event::ConnectFailed(_)
+            | Event::Desired(_)
+            | Event::Pulse(_)
+            | Event::SnapshotConfirmed => {}
         }
     }
 
@@ -492,7 +495,7 @@ impl Observed {
     fn done(
         &mut self,
         action: &Action,
-        result: Result<Option<Container>, ProviderError>,
+        result: Result<Option<Container>, ActionError>,
         now: Moment,
     ) {
         let id = action.instance();
@@ -507,7 +510,7 @@ impl Observed {
                 }
                 instance.look(container, now);
             }
-            Err(ProviderError::NoContainer(_)) => instance.look(None, now),
+            Err(ActionError::Engine(ProviderError::NoContainer(_))) => instance.look(None, now),
             Err(error) => instance.fail(Failure::of_action(action, &error), now),
         }
         if let Some(death) = instance.unplaced_death.take() {

@@ -13,6 +13,7 @@ use crate::{
     engines::Engines,
     event::Event,
     executor::Executor,
+    last_good::Trial,
     prober::Probers,
     public_check::PublicChecks,
     reconciler::{Reconciler, World},
@@ -42,6 +43,8 @@ pub(crate) struct Reactor {
     pub(crate) recorder: mpsc::Sender<Decision>,
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) worlds: watch::Sender<Arc<World>>,
+    /// Told of what is served for the first time before it is.
+    pub(crate) trial: Arc<Trial>,
 }
 
 impl Reactor {
@@ -97,6 +100,7 @@ impl Reactor {
                 self.probers.keep(subject, planned.probes);
             }
             let Some((snapshot, changed)) = snapshot else { continue };
+            self.trial.begin(&snapshot, &changed, now);
             match self.publisher.publish(snapshot.clone()) {
                 Ok(()) => self.reconciler.published(snapshot, changed, now),
                 Err(error) => tracing::error!(%error, "a snapshot was refused"),

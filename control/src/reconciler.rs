@@ -10,8 +10,10 @@ use crate::{
     action::Action,
     agenda::{Agenda, Scope},
     event::{DesiredChange, Event},
+    gate::{Gate, Refusals},
     observed::Observed,
     plan::{Plan, plan},
+    quarantine::Quarantine,
     subject::Subject,
 };
 
@@ -20,28 +22,41 @@ use crate::{
 pub(crate) struct World {
     pub(crate) desired: Desired,
     pub(crate) observed: Observed,
+    /// Who is served as before, though the plan would change it.
+    pub(crate) refusals: Refusals,
+}
+
+impl World {
+    pub(crate) fn new(desired: Desired, observed: Observed) -> Self {
+        Self { desired, observed, refusals: Refusals::new() }
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Reconciler {
     pub(crate) world: World,
     agenda: Agenda,
+    gate: Gate,
 }
 
 impl Reconciler {
     /// One that wants nothing yet: begin with a change that is all there is, because to a plan
     /// without apps every app that is served would be gone.
-    pub(crate) fn new(observed: Observed) -> Self {
-        let world = World { desired: Desired::default(), observed };
-        Self { world, agenda: Agenda::default() }
+    pub(crate) fn new(observed: Observed, quarantine: Quarantine) -> Self {
+        let gate = Gate::new(&observed.served, quarantine);
+        Self { world: World::new(Desired::default(), observed), agenda: Agenda::default(), gate }
     }
 
     /// Takes in something that happened.
     pub(crate) fn take(&mut self, event: Event, activity: &Activity, now: Moment) {
         match event {
             Event::Desired(change) => self.change(change, activity, now),
+            Event::SnapshotConfirmed => {
+                self.gate.confirm();
+                self.gate.held().for_each(|subject| self.agenda.touch(subject.clone()));
+            }
             event => {
-                let World { desired, observed } = &mut self.world;
+                let World { desired, observed, .. } = &mut self.world;
                 observed.apply(event, desired, now, &mut self.agenda);
             }
         }
@@ -49,15 +64,22 @@ impl Reconciler {
 
     /// What follows by now; `None` if nothing can.
     pub(crate) fn plan(&mut self, activity: &Activity, now: Moment) -> Option<Plan> {
-        let scope = self.agenda.take(now)?;
-        let World { desired, observed } = &mut self.world;
+        let mut scope = self.agenda.take(now)?;
+        if let Scope::Some(subjects) = &mut scope {
+            subjects.extend(self.gate.held().cloned());
+        }
+        let World { desired, observed, refusals } = &mut self.world;
         match &scope {
             Scope::Everything => observed.sample_all(activity),
             Scope::Some(subjects) => subjects.iter().for_each(|s| observed.sample(s, activity)),
         }
-        let plan = plan(desired, observed, activity, now, &scope);
+        let mut plan = plan(desired, observed, activity, now, &scope);
+        let offered = plan.snapshot.take();
+        plan.snapshot = self.gate.check(offered, plan.subjects.keys(), desired, observed, now);
+        *refusals = self.gate.refusals().clone();
         for (subject, planned) in &plan.subjects {
-            self.agenda.plan_again(subject, planned.wake_at);
+            let look_again = self.gate.look_again(subject, now);
+            self.agenda.plan_again(subject, planned.wake_at.into_iter().chain(look_again).min());
             if let (Subject::App(app), Some(level)) = (subject, planned.asleep) {
                 observed.fell_asleep(app, level);
             }
@@ -92,6 +114,7 @@ impl Reconciler {
         changed: BTreeSet<Subject>,
         now: Moment,
     ) {
+        self.gate.published(&self.world.observed.served, &snapshot, &changed);
         self.world.observed.published(snapshot, &changed, now);
         changed.into_iter().for_each(|subject| self.agenda.touch(subject));
     }
@@ -103,11 +126,12 @@ impl Reconciler {
 
     fn change(&mut self, change: DesiredChange, activity: &Activity, now: Moment) {
         let subjects = change.subjects();
+        self.tell_gate(&change);
         if change.whole {
             self.remove_others(&change, activity, now);
             self.agenda.touch_everything();
         }
-        let World { desired, observed } = &mut self.world;
+        let World { desired, observed, .. } = &mut self.world;
         for (name, host) in change.hosts {
             // A change of it may move any app.
             self.agenda.touch_everything();
@@ -137,7 +161,7 @@ impl Reconciler {
             self.world.desired.unreadable.remove(&name);
             match app {
                 Some(app) => {
-                    let World { desired, observed } = &mut self.world;
+                    let World { desired, observed, .. } = &mut self.world;
                     let former = desired.apps.get(&name).map(Arc::as_ref);
                     observed.app_changed(former, &app, now);
                     desired.apps.insert(name, app);
@@ -153,9 +177,25 @@ impl Reconciler {
         subjects.into_iter().for_each(|subject| self.agenda.touch(subject));
     }
 
+    /// What an operator has asked for is no loss. Of a change that is all there is, nobody knows
+    /// what was asked for.
+    fn tell_gate(&mut self, change: &DesiredChange) {
+        if change.whole {
+            return;
+        }
+        let shards = change.shards.iter().map(|(n, s)| (Subject::Shard(n.clone()), s.is_none()));
+        let apps = change.apps.iter().map(|(n, a)| (Subject::App(n.clone()), a.is_none()));
+        for (subject, is_deleted) in shards.chain(apps) {
+            match is_deleted {
+                true => self.gate.deleted(subject),
+                false => self.gate.written(&subject),
+            }
+        }
+    }
+
     /// Removes what is not in a change that is all there is.
     fn remove_others(&mut self, change: &DesiredChange, activity: &Activity, now: Moment) {
-        let World { desired, observed } = &self.world;
+        let World { desired, observed, .. } = &self.world;
         // The observed ones too: the snapshot that was served last may hold one that was deleted
         // since.
         let known = desired.apps.keys().chain(observed.apps.keys());
@@ -170,7 +210,7 @@ impl Reconciler {
         for name in gone.iter().filter(|name| !change.unreadable.contains(*name)) {
             self.remove(name, activity, now);
         }
-        let World { desired, observed } = &mut self.world;
+        let World { desired, observed, .. } = &mut self.world;
         for name in gone_shards.iter().filter(|name| !change.unreadable_shards.contains(*name)) {
             desired.shards.remove(name);
             observed.shard_changed(name, &[], now);
@@ -182,7 +222,7 @@ impl Reconciler {
     }
 
     fn remove(&mut self, app: &AppName, activity: &Activity, now: Moment) {
-        let World { desired, observed } = &mut self.world;
+        let World { desired, observed, .. } = &mut self.world;
         desired.apps.remove(app);
         observed.app_removed(app, now);
         activity.remove_app(app);

@@ -7,7 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use weir_config::{Activity, LastGood, Snapshot};
+use weir_config::{Activity, Snapshot};
+
+use crate::last_good;
 
 /// A locked state directory. The lock ends with the process, however that ends.
 #[derive(Debug)]
@@ -76,33 +78,17 @@ impl StateDir {
         path.join("weir.db")
     }
 
-    /// The snapshot that was served last, if there is one that can be read.
-    pub fn last_good(&self, activity: &Activity) -> Option<Snapshot> {
-        let file = self.file(LAST_GOOD);
-        let bytes = match fs::read(&file) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => {
-                tracing::warn!(file = %file.display(), %error, "the last snapshot cannot be read");
-                return None;
-            }
-        };
-        match serde_json::from_slice::<LastGood>(&bytes) {
-            Ok(saved) => Some(saved.restore(activity, &boot_id())),
-            Err(error) => {
-                tracing::warn!(file = %file.display(), %error, "the last snapshot is damaged");
-                None
-            }
-        }
+    /// What the secrets in the database are sealed with. Whoever has only one of the two has none.
+    pub(crate) fn key_file(&self) -> PathBuf {
+        self.file("secrets.key")
     }
 
-    /// Where the served snapshot is kept.
-    pub(crate) fn last_good_file(&self) -> PathBuf {
-        self.file(LAST_GOOD)
+    /// The snapshot to begin with, if one was served before: the last one that the process lived
+    /// with.
+    pub fn last_good(&self, activity: &Activity) -> Option<Snapshot> {
+        last_good::recover(self, activity)
     }
 }
-
-const LAST_GOOD: &str = "last-good.json";
 
 /// What tells one boot of this machine from another (`random(4)`); empty if the system does not
 /// tell.
@@ -113,12 +99,14 @@ pub(crate) fn boot_id() -> String {
 /// Replaces a file whole or not at all, readable by its owner only.
 ///
 /// # Errors
-/// Those of the disk; the former file is then as it was.
+/// Those of the disk; the former file is then as it was, or the new one is there already.
 pub fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
     let fresh = file.with_extension("new");
     let mut written =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     written.write_all(content)?;
     written.sync_all()?;
-    fs::rename(&fresh, file)
+    fs::rename(&fresh, file)?;
+    // Else a loss of power may undo the renaming, though what relies on it is on the disk.
+    file.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use weir_config::{InstanceId, Template};
+use weir_config::{InstanceId, Secrets, Template};
 
 /// A stream of a provider's answers. Dropping it ends the request behind it.
 pub type Stream<T> = Pin<Box<dyn futures::Stream<Item = Result<T, ProviderError>> + Send>>;
@@ -30,7 +30,8 @@ pub trait Provider: std::fmt::Debug + Send + Sync + 'static {
 
     /// Makes the instance's container, pulling its image if the host does not have it. A container
     /// of the same name and template is adopted; one of this Weir with another template is replaced.
-    async fn create(&self, spec: &ContainerSpec) -> Result<(), ProviderError>;
+    /// `secrets` are the values that the template names.
+    async fn create(&self, spec: &ContainerSpec, secrets: &Secrets) -> Result<(), ProviderError>;
 
     async fn start(&self, instance: &InstanceId) -> Result<(), ProviderError>;
 

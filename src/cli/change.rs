@@ -107,7 +107,7 @@ pub(super) fn counted(count: usize, noun: &str) -> String {
 
 /// The fields that differ, each as `name  before → after`. Defaults are filled in on both sides, so
 /// that writing a default down is no change.
-fn differences<S: Serialize>(before: &S, after: &S) -> Vec<String> {
+pub(super) fn differences<S: Serialize>(before: &S, after: &S) -> Vec<String> {
     let mut found = Vec::new();
     // A spec is plain data: it can always be written as JSON.
     let json = |spec: &S| serde_json::to_value(spec).unwrap_or(Value::Null);

@@ -21,13 +21,13 @@ use crate::paths;
 #[command(next_help_heading = "Connection")]
 pub(super) struct Connection {
     /// The admin API [default: what the state directory says]
-    #[arg(long, env = "WEIR_URL", value_name = "URL", hide_env_values = true)]
+    #[arg(long, env = "WEIR_URL", value_name = "URL", hide_env_values = true, global = true)]
     url: Option<String>,
     /// The API token [default: the one in the state directory]
-    #[arg(long, env = "WEIR_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[arg(long, env = "WEIR_TOKEN", value_name = "TOKEN", hide_env_values = true, global = true)]
     token: Option<String>,
     /// Where `weir serve` keeps its state [default: /var/lib/weir for root, else ~/.local/state/weir]
-    #[arg(long, env = "WEIR_STATE_DIR", value_name = "DIR", hide_env_values = true)]
+    #[arg(long, env = "WEIR_STATE_DIR", value_name = "DIR", hide_env_values = true, global = true)]
     state_dir: Option<PathBuf>,
 }
 
@@ -140,6 +140,15 @@ impl Client {
 
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ClientError> {
         self.json(self.request(Method::GET, path, &[]).timeout(ANSWER)).await
+    }
+
+    /// A part of a list.
+    pub(super) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<List<T>, ClientError> {
+        self.json(self.request(Method::GET, path, query).timeout(ANSWER)).await
     }
 
     /// Acts on an app, and waits up to `limit` for what comes of it.

@@ -57,7 +57,7 @@ fn depth(step: &Step) -> usize {
     match step.subject.as_str() {
         "route" => 0,
         "app" => 1,
-        "deployment" | "shard" | "upstream" => 2,
+        "deployment" | "shard" | "upstream" | "incident" => 2,
         "instance" | "member" => 3,
         _ => 4,
     }

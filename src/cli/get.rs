@@ -10,6 +10,7 @@ use super::{
     change::source,
     client::{Client, Connection},
     outcome::{Outcome, say, say_aside},
+    output::Output,
     table::Table,
 };
 
@@ -46,12 +47,6 @@ enum Kind {
     Instances,
     #[value(alias = "host")]
     Hosts,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    Table,
-    Json,
 }
 
 impl Kind {

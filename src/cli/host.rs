@@ -45,7 +45,7 @@ enum HostVerb {
         wait: WaitArgs,
     },
     /// Bring every instance to the host that it would be placed on now, as after a host was added
-    Converge(Converge),
+    Converge(ConvergeArgs),
 }
 
 /// Look after a shard's hosts.
@@ -68,7 +68,7 @@ enum ShardVerb {
         /// The name of the shard
         name: String,
         #[command(flatten)]
-        converge: Converge,
+        converge: ConvergeArgs,
     },
 }
 
@@ -81,7 +81,7 @@ struct Named {
 }
 
 #[derive(Debug, Args)]
-struct Converge {
+struct ConvergeArgs {
     /// Print what would move, and move nothing
     #[arg(long)]
     dry_run: bool,
@@ -152,7 +152,7 @@ impl Named {
     }
 }
 
-impl Converge {
+impl ConvergeArgs {
     /// Asks again until nothing is left, so that it goes on though the server is replaced meanwhile.
     async fn run(&self, path: &[&str]) -> anyhow::Result<Outcome> {
         let client = self.connection.open()?;

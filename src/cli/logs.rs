@@ -7,6 +7,8 @@ use weir_control::api::wire::LogRecord;
 use super::{
     client::Connection,
     client_error::ClientError,
+    deployment_log,
+    lines::Lines,
     outcome::{Outcome, say, say_aside},
 };
 
@@ -19,7 +21,10 @@ use super::{
 Examples:
   weir logs shop
   weir logs shop --tail 20 -f
-  weir logs shop 2>/dev/null | grep GET")]
+  weir logs shop 2>/dev/null | grep GET
+  weir logs shop --deployment 3
+
+Exit codes of `--deployment`: 0 it became ready, 2 the server refuses or is not there, 3 it did not.")]
 pub(crate) struct Logs {
     /// The name of the app
     app: String,
@@ -29,6 +34,10 @@ pub(crate) struct Logs {
     /// Begin with the last N lines of each instance [default: 100]
     #[arg(long, value_name = "N")]
     tail: Option<usize>,
+    /// Instead, print how this deployment went: its steps, and what its instances wrote until it
+    /// was ready or had failed
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["follow", "tail"])]
+    deployment: Option<u64>,
     #[command(flatten)]
     connection: Connection,
 }
@@ -36,6 +45,9 @@ pub(crate) struct Logs {
 impl Logs {
     pub(super) async fn run(self) -> anyhow::Result<Outcome> {
         let client = self.connection.open()?;
+        if let Some(number) = self.deployment {
+            return deployment_log::print(&client, &self.app, number).await;
+        }
         let instances = client.instances_of(&self.app).await?;
         let several = instances.iter().filter(|i| i.container.is_some()).count() > 1;
         let tail = self.tail.map(|n| n.to_string());
@@ -45,8 +57,8 @@ impl Logs {
         let mut answer = client.send(request).await?;
         let mut lines = Lines::default();
         while let Some(chunk) = answer.chunk().await.map_err(ClientError::interrupted)? {
-            for line in lines.split(&chunk) {
-                print(&serde_json::from_slice(&line)?, several)?;
+            for line in lines.split(&chunk).iter().filter(|line| !line.is_empty()) {
+                print(&serde_json::from_slice(line)?, several)?;
             }
         }
         Ok(Outcome::Done)
@@ -59,39 +71,4 @@ fn print(record: &LogRecord, with_instance: bool) -> std::io::Result<()> {
         false => record.text.clone(),
     };
     if record.stream == "stderr" { say_aside(line) } else { say(line) }
-}
-
-/// Puts together the lines that the network has cut anywhere.
-#[derive(Default)]
-struct Lines {
-    rest: Vec<u8>,
-}
-
-impl Lines {
-    /// The lines that this chunk completes.
-    fn split(&mut self, chunk: &[u8]) -> Vec<Vec<u8>> {
-        self.rest.extend_from_slice(chunk);
-        let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') else {
-            return Vec::new();
-        };
-        let rest = self.rest.split_off(end + 1);
-        let whole = std::mem::replace(&mut self.rest, rest);
-        let lines = whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        lines.map(<[u8]>::to_vec).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_survive_being_cut_anywhere() {
-        let text = b"{\"a\":1}\n{\"b\":\"\xc3\xa9\"}\n{\"c\":3}\n";
-        for size in 1..text.len() {
-            let mut lines = Lines::default();
-            let found: Vec<_> = text.chunks(size).flat_map(|chunk| lines.split(chunk)).collect();
-            assert_eq!(found.join(&b'\n'), text[..text.len() - 1], "chunks of {size}");
-        }
-    }
 }

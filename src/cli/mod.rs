@@ -1,6 +1,7 @@
 //! The commands that talk to a running server, and the two that need none.
 
 mod apply;
+mod audit;
 mod change;
 mod check;
 mod client;
@@ -8,16 +9,26 @@ mod client_error;
 mod completions;
 mod delete;
 mod deploy;
+mod deployment_log;
 mod deployments;
+mod events;
 mod explain;
 mod get;
 mod host;
+mod incident;
+mod lines;
 mod logs;
 mod manifests;
 mod members;
+mod notifier;
+mod operation;
 mod outcome;
+mod output;
 mod progress;
+mod secret;
 mod sleep;
+mod snapshot;
+mod sse;
 mod steps;
 mod table;
 mod upgrade;
@@ -38,12 +49,20 @@ pub(crate) enum Command {
     Promote(deployments::Promote),
     Deployments(deployments::Deployments),
     Logs(logs::Logs),
+    Events(events::Events),
+    Operation(operation::Operation),
+    Audit(audit::Audit),
     Sleep(sleep::Sleep),
     Wake(sleep::Wake),
     Delete(delete::Delete),
+    #[command(visible_alias = "secrets")]
+    Secret(secret::Secret),
     Host(host::Host),
     Shard(host::Shard),
     Explain(explain::Explain),
+    Incident(incident::Incident),
+    Notifier(notifier::Notifier),
+    Snapshot(snapshot::Snapshot),
     Upgrade(upgrade::Upgrade),
     Check(check::Check),
     Completions(completions::Completions),
@@ -76,12 +95,19 @@ impl Command {
             Self::Promote(command) => command.run().await,
             Self::Deployments(command) => command.run().await,
             Self::Logs(command) => command.run().await,
+            Self::Events(command) => command.run().await,
+            Self::Operation(command) => command.run().await,
+            Self::Audit(command) => command.run().await,
             Self::Sleep(command) => command.run().await,
             Self::Wake(command) => command.run().await,
             Self::Delete(command) => command.run().await,
+            Self::Secret(command) => command.run().await,
             Self::Host(command) => command.run().await,
             Self::Shard(command) => command.run().await,
             Self::Explain(command) => command.run().await,
+            Self::Incident(command) => command.run().await,
+            Self::Notifier(command) => command.run().await,
+            Self::Snapshot(command) => command.run().await,
             Self::Upgrade(command) => command.run().await,
             Self::Check(command) => command.run(),
             Self::Completions(command) => command.run(whole),

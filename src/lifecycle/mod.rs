@@ -22,6 +22,7 @@ mod predecessor;
 mod protocol;
 mod sockets;
 mod successor;
+pub(crate) mod watchdog;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -42,6 +43,7 @@ use operator::{Asker, Operator, Progress, Request};
 pub(crate) use predecessor::{Predecessor, Shared};
 pub(crate) use sockets::{Inherited, Sockets};
 use successor::Successor;
+use watchdog::Watchdog;
 
 use crate::tickets::TicketFile;
 
@@ -53,6 +55,7 @@ pub(crate) struct Process {
     pub(crate) snapshots: Snapshots,
     pub(crate) metrics: ProxyMetrics,
     pub(crate) data_plane: DataPlane,
+    pub(crate) watchdog: Watchdog,
 }
 
 /// What works with the state directory, and only as long as it is this process's.
@@ -102,6 +105,7 @@ impl Process {
             None => notify::ready(),
         }
         let hints = state.control.hints();
+        tokio::spawn(self.watchdog.tick(hints.clone()));
         let alive = {
             let runtime = self.data_plane.runtime();
             move || {
@@ -191,7 +195,9 @@ impl Process {
         let https = self.sockets.https.local_addr()?;
         let https_port = https.port();
         let https = self.settings.proxy.from_here(https);
-        let options = Options { dir, base_domain, certificates, admin, metrics, https_port, https };
+        let well = self.watchdog.well();
+        let options =
+            Options { dir, base_domain, certificates, admin, metrics, https_port, https, well };
         let docker = PathBuf::clone(&self.settings.docker);
         Ok(control.open(options, move |host, cluster| Docker::of(host, &docker, cluster)).await?)
     }

@@ -6,6 +6,8 @@
 pub mod hosts;
 pub mod load;
 pub mod relay;
+pub mod sink;
+pub mod sse;
 pub mod upstream;
 pub mod websocket;
 
@@ -146,6 +148,13 @@ impl Weir {
         next.await
     }
 
+    /// Starts the server again that has ended, in the same way as [`Self::start`] does.
+    pub async fn restart(&mut self) {
+        // The containers are the next one's to remove.
+        let apps = std::mem::take(&mut self.apps);
+        *self = Self::start_in(self.dir.clone(), self.args.clone(), apps).await;
+    }
+
     /// Starts a server on the state of one that has ended, with other arguments.
     pub async fn restart_with(mut former: Self, args: &[&str]) -> Self {
         let args = args.iter().map(ToString::to_string).collect();
@@ -229,10 +238,14 @@ impl Weir {
             .unwrap()
     }
 
+    /// A request to the admin API, by who may make it.
+    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let url = format!("{}{path}", self.admin);
+        reqwest::Client::new().request(method.parse().unwrap(), url).bearer_auth(&self.token)
+    }
+
     pub async fn api(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-        let request = reqwest::Client::new()
-            .request(method.parse().unwrap(), format!("{}{path}", self.admin))
-            .bearer_auth(&self.token);
+        let request = self.request(method, path);
         let request = match body {
             Some(body) => request.json(&body),
             None => request,

@@ -1,6 +1,6 @@
 //! The part of an app that containers are made from.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +88,8 @@ pub(super) fn template(image: &str, spec: &AppSpec, problems: &mut Problems) -> 
         port: spec.port,
         command: spec.command.clone(),
         env: spec.env.clone(),
+        // They are not written in a spec: whoever keeps them fills them in.
+        secrets: BTreeMap::new(),
         volumes,
         ports,
         resources: resources(spec, problems),

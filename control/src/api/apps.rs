@@ -8,10 +8,16 @@ use super::{
     ApiState,
     call::{Answer, Call, Shown},
     problem::ApiProblem,
+    query::{PageQuery, Params},
     wait::WaitQuery,
     wire::{AppResource, AppStatus, List, Phase, ProblemDetails, SleepRequest},
 };
-use crate::{event::Event, reconciler::World, status, store::Record};
+use crate::{
+    event::Event,
+    reconciler::World,
+    status,
+    store::{Record, Verb},
+};
 
 impl Shown for App {
     type Status = AppStatus;
@@ -24,7 +30,9 @@ impl Shown for App {
     fn status(record: &Record<Self>, state: &ApiState, world: &World) -> Option<AppStatus> {
         let app = world.desired.apps.get(&record.name)?;
         let (now, port) = (Moment::now(), state.https_port);
-        Some(status::app_status(app, world, &state.activity, now, port))
+        let mut status = status::app_status(app, world, &state.activity, now, port);
+        state.transitions.borrow().date(&record.name, &mut status.conditions);
+        Some(status)
     }
 
     fn unseen(record: &Record<Self>) -> AppStatus {
@@ -51,9 +59,13 @@ impl Shown for App {
 }
 
 /// All apps, by name.
-#[utoipa::path(get, path = "/v1/apps", responses((status = 200, body = List<AppResource>)))]
-pub(crate) async fn list(State(state): State<ApiState>) -> Answer {
-    state.list::<App>().await
+#[utoipa::path(get, path = "/v1/apps", params(PageQuery),
+    responses((status = 200, body = List<AppResource>)))]
+pub(crate) async fn list(
+    State(state): State<ApiState>,
+    Params(query): Params<PageQuery>,
+) -> Answer {
+    state.list::<App>(&query).await
 }
 
 /// One app.
@@ -108,7 +120,7 @@ pub(crate) async fn sleep(call: Call) -> Answer {
             format!("{name} cannot sleep now: {why}"),
         ));
     }
-    act(&call, record, Event::SleepWanted(name, level), |status| {
+    act(&call, Verb::Sleep, record, Event::SleepWanted(name, level), |status| {
         matches!(status.phase, Phase::Paused | Phase::Stopped)
     })
     .await
@@ -133,7 +145,7 @@ fn cannot_sleep(status: &AppStatus) -> Option<String> {
 pub(crate) async fn wake(call: Call) -> Answer {
     let name: AppName = call.name::<App>()?;
     let record = call.state.store.read::<App>(&name).await?;
-    act(&call, record, Event::WakeWanted(name), |status| {
+    act(&call, Verb::Wake, record, Event::WakeWanted(name), |status| {
         matches!(status.phase, Phase::Ready | Phase::Degraded | Phase::Failed)
     })
     .await
@@ -142,11 +154,13 @@ pub(crate) async fn wake(call: Call) -> Answer {
 /// Tells the loop what is wanted of an app, and answers by the app.
 async fn act(
     call: &Call,
+    verb: Verb,
     record: Record<App>,
     wanted: Event,
     done: impl Fn(&AppStatus) -> bool,
 ) -> Answer {
+    let operation = call.state.store.act(call.cause(verb), record.target()).await?;
     let sent = call.state.events.send(wanted).await;
     sent.map_err(|_| ApiProblem::unavailable("Weir is shutting down"))?;
-    call.answer(StatusCode::ACCEPTED, record, done).await
+    call.answer(StatusCode::ACCEPTED, record, Some(&operation), done).await
 }

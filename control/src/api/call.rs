@@ -15,14 +15,16 @@ use weir_config::{Hostname, Problem, Problems, decode};
 
 use super::{
     ApiState,
+    idempotency::IdempotencyKey,
+    operations::with_operation,
     problem::ApiProblem,
-    query::Params,
+    query::{PageQuery, Params},
     wait::WaitQuery,
     wire::{List, Resource},
 };
 use crate::{
     reconciler::World,
-    store::{Cause, Object, Precondition, Record, Token, Verb, Written},
+    store::{Cause, Object, Operation, Precondition, Record, Token, Verb, Written},
     time::rfc3339,
 };
 
@@ -52,8 +54,10 @@ pub(crate) struct Call {
     /// Of the path; empty if it has none.
     name: String,
     pub(super) wait: WaitQuery,
-    headers: HeaderMap,
-    body: Bytes,
+    pub(super) headers: HeaderMap,
+    /// Says which request this is, if it is sent again.
+    key: Option<String>,
+    pub(super) body: Bytes,
 }
 
 impl FromRequest<ApiState> for Call {
@@ -61,12 +65,14 @@ impl FromRequest<ApiState> for Call {
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiProblem> {
         let (mut parts, body) = request.into_parts();
-        let Params(wait) = Params::from_request_parts(&mut parts, state).await?;
+        let Params(wait) = Params::<WaitQuery>::from_request_parts(&mut parts, state).await?;
+        let wait = wait.or_preferred(&parts.headers);
         let path = RawPathParams::from_request_parts(&mut parts, state).await;
         let path = path.map_err(|error| ApiProblem::not_found(&error.body_text()))?;
         let name = path.iter().find(|(key, _)| *key == "name").map(|(_, name)| name.to_owned());
         let token = parts.extensions.get().cloned();
         let token = token.ok_or_else(|| ApiProblem::unavailable("no token was looked at"))?;
+        let key = parts.extensions.get::<IdempotencyKey>().map(|key| key.0.clone());
         let headers = parts.headers.clone();
         let body = Bytes::from_request(Request::from_parts(parts, body), state).await;
         let body = body.map_err(|error| {
@@ -74,7 +80,7 @@ impl FromRequest<ApiState> for Call {
             ApiProblem::new(status, "bad_body", "The body cannot be read", why)
         })?;
         let name = name.unwrap_or_default();
-        Ok(Self { state: state.clone(), token, name, wait, headers, body })
+        Ok(Self { state: state.clone(), token, name, wait, headers, key, body })
     }
 }
 
@@ -90,12 +96,12 @@ impl Call {
     }
 
     pub(super) fn cause(&self, verb: Verb) -> Cause<'_> {
-        Cause { actor: &self.token.id, verb }
+        Cause { actor: &self.token.id, verb, key: self.key.as_deref() }
     }
 
     pub(super) async fn read<O: Shown>(self) -> Answer {
         let record = self.state.store.read::<O>(&self.name::<O>()?).await?;
-        self.answer(StatusCode::OK, record, O::is_settled).await
+        self.answer(StatusCode::OK, record, None, O::is_settled).await
     }
 
     pub(super) async fn create<O: Shown>(self) -> Answer {
@@ -122,16 +128,20 @@ impl Call {
 
     async fn write<O: Shown>(self, spec: &O::Spec, object: &O, holds: Precondition) -> Answer {
         let cause = self.cause(Verb::Put);
-        let Written { record, created, .. } =
+        let Written { record, created, operation } =
             self.state.store.put(spec, object, holds, cause).await?;
         let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-        self.answer(status, record, O::is_settled).await
+        self.answer(status, record, operation.as_ref(), O::is_settled).await
     }
 
     pub(super) async fn delete<O: Object>(self) -> Answer {
         let (name, precondition) = (self.name::<O>()?, self.precondition()?);
-        self.state.store.delete::<O>(&name, precondition, &self.token.id).await?;
-        Ok(StatusCode::ACCEPTED.into_response())
+        let cause = self.cause(Verb::Delete);
+        let operation = self.state.store.delete::<O>(&name, precondition, cause).await?;
+        if let Some(limit) = self.wait.limit()? {
+            self.state.settled_operation(operation.number, Some(limit)).await?;
+        }
+        Ok(with_operation(StatusCode::ACCEPTED.into_response(), Some(&operation)))
     }
 
     /// Answers by an object once the loop has it and, if that is asked for, once it is `done`.
@@ -139,12 +149,13 @@ impl Call {
         &self,
         status: StatusCode,
         record: Record<O>,
+        operation: Option<&Operation>,
         done: impl Fn(&O::Status) -> bool,
     ) -> Answer {
         let record = self.state.settle(record, self.wait.limit()?, done).await?;
         let etag = [(header::ETAG, format!("\"{}\"", record.meta.revision))];
         let resource = self.state.show(&self.state.world(), record);
-        Ok((status, etag, Json(resource)).into_response())
+        Ok(with_operation((status, etag, Json(resource)).into_response(), operation))
     }
 
     /// `If-None-Match: *` for new ones only, `If-Match: "REVISION"` for unchanged ones only, or `*`
@@ -166,20 +177,25 @@ impl Call {
         })
     }
 
-    fn json(&self) -> Result<Value, ApiProblem> {
-        serde_json::from_slice(&self.body).map_err(|error| {
-            ApiProblem::bad_request("bad_json", format!("not valid JSON: {error}"))
-        })
+    pub(super) fn json(&self) -> Result<Value, ApiProblem> {
+        json(&self.body)
     }
 }
 
+pub(super) fn json(body: &[u8]) -> Result<Value, ApiProblem> {
+    serde_json::from_slice(body)
+        .map_err(|error| ApiProblem::bad_request("bad_json", format!("not valid JSON: {error}")))
+}
+
 impl ApiState {
-    /// All objects of a kind.
-    pub(super) async fn list<O: Shown>(&self) -> Answer {
-        let records = self.store.list::<O>().await?;
+    /// Objects of a kind, by name.
+    pub(super) async fn list<O: Shown>(&self, query: &PageQuery) -> Answer {
+        let page = query.page(None)?;
+        let (records, revision) = self.store.list::<O>(&page).await?;
+        let next_cursor = page.next(&records, |last| last.name.to_string());
         let world = self.world();
         let items: Vec<_> = records.into_iter().map(|record| self.show(&world, record)).collect();
-        Ok(Json(List { items }).into_response())
+        Ok(Json(List { items, next_cursor, revision: Some(revision) }).into_response())
     }
 
     /// An object with its status in this world.

@@ -34,7 +34,7 @@ pub(crate) async fn list(State(state): State<ApiState>, Path(name): Path<String>
     state.store.read::<App>(&name).await?;
     let records = state.store.deployments(&name).await?;
     let items: Vec<DeploymentResource> = records.into_iter().map(deployments::resource).collect();
-    Ok(Json(List { items }).into_response())
+    Ok(Json(List::whole(items)).into_response())
 }
 
 /// One deployment.
@@ -120,7 +120,8 @@ async fn begin(call: &Call, image: Option<String>, verb: Verb) -> Answer {
     let app = App::from_manifest(&manifest, base_domain)?;
     let unchanged_since = Precondition::Revision(meta.revision);
     let written = store.put(&manifest.spec, &app, unchanged_since, call.cause(verb)).await?;
-    call.answer(StatusCode::ACCEPTED, written.record, App::is_settled).await
+    let operation = written.operation.as_ref();
+    call.answer(StatusCode::ACCEPTED, written.record, operation, App::is_settled).await
 }
 
 /// Brings a former deployment back. The spec stays as it is.
@@ -149,9 +150,11 @@ fn asked_for(call: &Call) -> Ending {
 async fn change(call: &Call, transition: &Transition, verb: Verb) -> Answer {
     let (state, name) = (&call.state, call.name::<App>()?);
     let cause = Some(call.cause(verb));
-    if let Some(revision) = state.store.change_deployments(&name, transition, cause).await? {
-        state.caught_up(revision).await;
+    let moved = state.store.change_deployments(&name, transition, cause).await?;
+    if let Some(moved) = &moved {
+        state.caught_up(moved.revision).await;
     }
     let record = state.store.read::<App>(&name).await?;
-    call.answer(StatusCode::ACCEPTED, record, App::is_settled).await
+    let operation = moved.as_ref().and_then(|moved| moved.operation.as_ref());
+    call.answer(StatusCode::ACCEPTED, record, operation, App::is_settled).await
 }

@@ -14,10 +14,11 @@ use super::{
     problem::ApiProblem,
     wire::{Explanation, MemberStatus, Step},
 };
-use crate::{reconciler::World, status};
+use crate::{reconciler::World, status, store::IncidentQuery};
 
 /// More members than this are only counted.
 const MAX_MEMBERS: usize = 20;
+const MAX_INCIDENTS: i64 = 10;
 
 /// Follows a host name from its route to the processes behind it. With a path, percent-encoded as
 /// in `www.example.com%2Fshop`, it follows that.
@@ -29,7 +30,23 @@ pub(crate) async fn explain(
 ) -> Result<Json<Explanation>, ApiProblem> {
     let host: HostPath =
         hostname.parse().map_err(|why| ApiProblem::bad_request("bad_hostname", why))?;
-    Ok(Json(state.explanation(&host, &state.world())))
+    let world = state.world();
+    let mut explanation = state.explanation(&host, &world);
+    if let Some(route) = world.observed.served.route(&host.host, host.path()) {
+        let query = IncidentQuery {
+            is_open: Some(true),
+            subject: Some(format!("App/{}", route.app)),
+            limit: MAX_INCIDENTS,
+            ..IncidentQuery::default()
+        };
+        // They are told beside the explanation; without them it is as good.
+        let open = state.store.incidents(&query).await.unwrap_or_default();
+        let steps = open.into_iter().map(|incident| {
+            step("incident", format!("{} ({}): {}", incident.title, incident.id, incident.detail))
+        });
+        explanation.steps.extend(steps);
+    }
+    Ok(Json(explanation))
 }
 
 impl ApiState {

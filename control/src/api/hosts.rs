@@ -10,6 +10,7 @@ use super::{
     ApiState,
     call::{Answer, Call, Shown},
     problem::ApiProblem,
+    query::{PageQuery, Params},
     wire::{ConvergeRequest, DriftResource, HostResource, HostStatus, List, ProblemDetails},
 };
 use crate::{
@@ -44,9 +45,13 @@ impl Shown for Host {
 }
 
 /// All hosts, by name. The machine that Weir runs on is `local`.
-#[utoipa::path(get, path = "/v1/hosts", responses((status = 200, body = List<HostResource>)))]
-pub(crate) async fn list(State(state): State<ApiState>) -> Answer {
-    state.list::<Host>().await
+#[utoipa::path(get, path = "/v1/hosts", params(PageQuery),
+    responses((status = 200, body = List<HostResource>)))]
+pub(crate) async fn list(
+    State(state): State<ApiState>,
+    Params(query): Params<PageQuery>,
+) -> Answer {
+    state.list::<Host>(&query).await
 }
 
 /// One host.
@@ -113,7 +118,8 @@ async fn act(call: Call, change: impl FnOnce(&mut HostSpec)) -> Answer {
     let host = Host::from_manifest(&manifest)?;
     let (holds, cause) = (Precondition::Revision(record.meta.revision), call.cause(Verb::Put));
     let written = call.state.store.put(&manifest.spec, &host, holds, cause).await?;
-    call.answer(StatusCode::OK, written.record, Host::is_settled).await
+    let operation = written.operation.as_ref();
+    call.answer(StatusCode::OK, written.record, operation, Host::is_settled).await
 }
 
 /// Tells which instances are on other hosts than they would be placed on now, and brings them
@@ -142,5 +148,5 @@ async fn bring_home(call: &Call, shard: Option<&ShardName>) -> Answer {
             return Err(ApiProblem::unavailable("the process is about to end"));
         }
     }
-    Ok(Json(List::<DriftResource> { items }).into_response())
+    Ok(Json(List::<DriftResource>::whole(items)).into_response())
 }

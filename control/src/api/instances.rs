@@ -15,5 +15,5 @@ pub(crate) async fn instances(State(state): State<ApiState>) -> Json<List<Instan
     let instances = world.observed.instances.iter();
     let items =
         instances.map(|(id, instance)| status::instance(id, instance, &state.activity)).collect();
-    Json(List { items })
+    Json(List::whole(items))
 }

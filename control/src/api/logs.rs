@@ -1,5 +1,7 @@
 //! What an app's processes write.
 
+use std::sync::Arc;
+
 use axum::{
     body::{Body, Bytes},
     extract::{Path, State},
@@ -12,6 +14,7 @@ use weir_config::{App, AppName, InstanceId};
 use weir_deploy::{LogLine, LogStream};
 
 use super::{ApiState, call::parse_name, problem::ApiProblem, query::Params, wire::LogRecord};
+use crate::mask::Mask;
 
 /// Lines shown of each instance when nothing else is asked for.
 const DEFAULT_TAIL: usize = 100;
@@ -37,6 +40,7 @@ pub(crate) async fn logs(
     let name: AppName = parse_name(&name)?;
     state.store.read::<App>(&name).await?;
     let tail = Some(query.tail.unwrap_or(DEFAULT_TAIL));
+    let mask = Arc::new(state.vault.mask(&name).await);
     let mut all = stream::SelectAll::new();
     let (world, providers) = (state.world(), state.providers.load());
     for (instance, _) in world.observed.instances_of(&name) {
@@ -44,7 +48,7 @@ pub(crate) async fn logs(
         let answers = world.observed.host(&instance.host).answers();
         let Some(provider) = providers.get(&instance.host).filter(|_| answers) else { continue };
         match provider.logs(instance, tail, query.follow).await {
-            Ok(lines) => all.push(records(instance, lines).boxed()),
+            Ok(lines) => all.push(records(instance, lines, mask.clone()).boxed()),
             Err(error) => tracing::debug!(%instance, %error, "has no log"),
         }
     }
@@ -55,6 +59,7 @@ pub(crate) async fn logs(
 fn records(
     instance: &InstanceId,
     lines: weir_deploy::Stream<LogLine>,
+    mask: Arc<Mask>,
 ) -> impl Stream<Item = Result<Bytes, serde_json::Error>> + use<> {
     let instance = instance.to_string();
     lines.filter_map(move |line| {
@@ -65,7 +70,7 @@ fn records(
                 LogStream::Out => "stdout".to_owned(),
                 LogStream::Err => "stderr".to_owned(),
             },
-            text: line.text,
+            text: mask.apply(line.text),
         });
         let encoded = record.map(|record| {
             let mut json = serde_json::to_vec(&record)?;

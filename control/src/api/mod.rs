@@ -3,16 +3,26 @@
 mod apps;
 mod auth;
 mod call;
+mod deployment_logs;
 mod deployments;
+mod events;
 mod explain;
 mod hosts;
+mod idempotency;
+mod incidents;
 mod instances;
 mod logs;
+mod notifiers;
 mod openapi;
+mod operations;
 mod problem;
 mod query;
+mod secrets;
 mod shards;
+mod snapshot;
+mod sse;
 mod wait;
+mod watches;
 pub mod wire;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -22,19 +32,21 @@ use axum::{
     extract::{DefaultBodyLimit, State},
     middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use weir_config::{Activity, Hostname};
 
 use crate::{
     control::ControlError,
     engines::Providers,
     event::Event,
+    history::Transitions,
     host::HostSeen,
     reconciler::World,
     state_dir::{StateDir, write_private},
     store::Store,
+    vault::Vault,
 };
 use problem::ApiProblem;
 
@@ -45,13 +57,19 @@ const MAX_BODY: usize = 1 << 20;
 #[derive(Clone)]
 pub(crate) struct ApiState {
     pub(crate) store: Store,
+    pub(crate) vault: Vault,
     pub(crate) world: watch::Receiver<Arc<World>>,
+    pub(crate) transitions: watch::Receiver<Transitions>,
     pub(crate) activity: Arc<Activity>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) providers: Providers,
     pub(crate) base_domain: Hostname,
     pub(crate) metrics: prometheus::Registry,
     pub(crate) https_port: u16,
+    /// Told when an operator has resolved an incident.
+    pub(crate) incidents_changed: Arc<Notify>,
+    /// True when the process gives up its control: no stream outlives that.
+    pub(crate) stopping: watch::Receiver<bool>,
 }
 
 impl ApiState {
@@ -76,6 +94,9 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/apps/{name}/actions/sleep", post(apps::sleep))
         .route("/v1/apps/{name}/actions/wake", post(apps::wake))
         .route("/v1/apps/{name}/logs", get(logs::logs))
+        .route("/v1/apps/{name}/secrets", get(secrets::list).patch(secrets::patch))
+        .route("/v1/apps/{name}/secrets/{key}", put(secrets::put).delete(secrets::delete))
+        .route("/v1/secrets/actions/rotate-key", post(secrets::rotate_key))
         .route("/v1/shards", get(shards::list))
         .route("/v1/shards/{name}", get(shards::read).put(shards::put).delete(shards::delete))
         .route("/v1/instances", get(instances::instances))
@@ -86,7 +107,28 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/hosts/{name}/actions/drain", post(hosts::drain))
         .route("/v1/hosts/actions/converge", post(hosts::converge))
         .route("/v1/shards/{name}/actions/converge", post(hosts::converge_shard))
+        .route("/v1/apps/{name}/deployments/{number}/logs", get(deployment_logs::logs))
+        .route("/v1/apps/{name}/events", get(events::of_app))
+        .route("/v1/events", get(events::list))
+        .route("/v1/operations", get(operations::list))
+        .route("/v1/operations/{id}", get(operations::read))
+        .route("/v1/audit", get(operations::audit))
         .route("/v1/hostnames/{hostname}/explain", get(explain::explain))
+        .route("/v1/incidents", get(incidents::list))
+        .route("/v1/incidents/{id}", get(incidents::read))
+        .route("/v1/incidents/{id}/actions/acknowledge", post(incidents::acknowledge))
+        .route("/v1/incidents/{id}/actions/resolve", post(incidents::resolve))
+        .route("/v1/incidents/{id}/actions/note", post(incidents::note))
+        .route("/v1/notifiers", get(notifiers::list))
+        .route(
+            "/v1/notifiers/{name}",
+            get(notifiers::read).put(notifiers::put).delete(notifiers::delete),
+        )
+        .route("/v1/notifiers/{name}/actions/test", post(notifiers::test))
+        .route("/v1/snapshot", get(snapshot::read))
+        .route("/v1/snapshot/actions/confirm", post(snapshot::confirm))
+        .route("/v1/watch", get(watches::watch))
+        .layer(middleware::from_fn_with_state(state.clone(), idempotency::once))
         .layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
     Router::new()
         .merge(resources)

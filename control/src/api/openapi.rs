@@ -3,7 +3,10 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{apps, deployments, explain, hosts, instances, logs, shards, wire};
+use super::{
+    apps, deployment_logs, deployments, events, explain, hosts, incidents, instances, logs,
+    notifiers, operations, secrets, shards, snapshot, watches, wire,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -28,11 +31,23 @@ use super::{apps, deployments, explain, hosts, instances, logs, shards, wire};
         apps::sleep,
         apps::wake,
         logs::logs,
+        secrets::list,
+        secrets::patch,
+        secrets::put,
+        secrets::delete,
+        secrets::rotate_key,
+        deployment_logs::logs,
         shards::list,
         shards::read,
         shards::put,
         shards::delete,
         instances::instances,
+        events::list,
+        events::of_app,
+        operations::list,
+        operations::read,
+        operations::audit,
+        watches::watch,
         hosts::list,
         hosts::read,
         hosts::put,
@@ -43,6 +58,18 @@ use super::{apps, deployments, explain, hosts, instances, logs, shards, wire};
         hosts::converge,
         hosts::converge_shard,
         explain::explain,
+        incidents::list,
+        incidents::read,
+        incidents::acknowledge,
+        incidents::resolve,
+        incidents::note,
+        notifiers::list,
+        notifiers::read,
+        notifiers::put,
+        notifiers::delete,
+        notifiers::test,
+        snapshot::read,
+        snapshot::confirm,
     ),
     components(schemas(wire::ProblemDetails))
 )]

@@ -89,6 +89,15 @@ impl From<StoreError> for ApiProblem {
             }
             StoreError::Refused(Refused::NoSuchDeployment(_)) => Self::not_found(&detail),
             StoreError::Refused(_) => Self::conflict("refused", detail),
+            StoreError::SecretIsVariable(name) => {
+                let pointer = format!("/spec/env/{name}");
+                Problems(vec![Problem::new(pointer, "conflict", detail)]).into()
+            }
+            StoreError::TooManySecrets { .. } => {
+                Problems(vec![Problem::new("", "too_many", detail)]).into()
+            }
+            StoreError::NoImage(_) => Self::conflict("no_image", detail),
+            StoreError::NoKey(_) => Self::conflict("no_key", detail),
             StoreError::ShardInUse { .. } => Self::conflict("shard_in_use", detail),
             StoreError::LocalHost => Self::conflict("host_in_use", detail),
             StoreError::Conflict { kind, .. } => {
@@ -108,9 +117,10 @@ impl From<StoreError> for ApiProblem {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 Self::new(status, "taking_over", "The process is being replaced", detail)
             }
-            StoreError::Database(_) | StoreError::Migration(_) | StoreError::Corrupt(_) => {
-                Self::internal(&error)
-            }
+            StoreError::Database(_)
+            | StoreError::Migration(_)
+            | StoreError::Corrupt(_)
+            | StoreError::Seal(_) => Self::internal(&error),
         }
     }
 }

@@ -7,6 +7,7 @@ use weir_config::{Hostname, Problems, Shard, ShardManifest, ShardSpec};
 use super::{
     ApiState,
     call::{Answer, Call, Shown},
+    query::{PageQuery, Params},
     wait::WaitQuery,
     wire::{List, Phase, ProblemDetails, ShardResource, ShardStatus},
 };
@@ -44,9 +45,13 @@ impl Shown for Shard {
 }
 
 /// All shards, by name.
-#[utoipa::path(get, path = "/v1/shards", responses((status = 200, body = List<ShardResource>)))]
-pub(crate) async fn list(State(state): State<ApiState>) -> Answer {
-    state.list::<Shard>().await
+#[utoipa::path(get, path = "/v1/shards", params(PageQuery),
+    responses((status = 200, body = List<ShardResource>)))]
+pub(crate) async fn list(
+    State(state): State<ApiState>,
+    Params(query): Params<PageQuery>,
+) -> Answer {
+    state.list::<Shard>(&query).await
 }
 
 /// One shard, with its members.

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use axum::http::HeaderMap;
 use serde::Deserialize;
 use weir_config::Span;
 
@@ -21,6 +22,17 @@ pub(crate) struct WaitQuery {
 }
 
 impl WaitQuery {
+    /// What is asked for in the query, else by `Prefer: wait=SECONDS` (RFC 7240).
+    pub(super) fn or_preferred(self, headers: &HeaderMap) -> Self {
+        let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+        let mut preferences = preferences.flat_map(|value| value.split(','));
+        let preferred = preferences.find_map(|preference| {
+            let seconds: u64 = preference.trim().strip_prefix("wait=")?.parse().ok()?;
+            Some(format!("{seconds}s"))
+        });
+        Self { wait: self.wait.or(preferred) }
+    }
+
     pub(super) fn limit(&self) -> Result<Option<Duration>, ApiProblem> {
         let Some(text) = &self.wait else { return Ok(None) };
         let span = Span::parse(text).map_err(|why| ApiProblem::bad_request("bad_wait", why))?;
@@ -50,7 +62,7 @@ impl ApiState {
         Ok(self.store.find(&record.name).await?.unwrap_or(record))
     }
 
-    /// Late is not wrong: what is shown says how far the loop is.
+    /// Waits until the loop serves a revision. Late is not wrong: what is shown says how far it is.
     pub(super) async fn caught_up(&self, revision: u64) {
         self.wait_until(CATCH_UP, |world| {
             world.desired.revision >= revision && world.observed.served.revision >= revision

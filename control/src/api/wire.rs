@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use weir_config::{AppSpec, Cause, DeploymentState, Ending, HostSpec, Problem, ShardSpec};
+use weir_config::{
+    AppSpec, Cause, DeploymentState, Ending, HostSpec, NotifierSpec, Problem, Severity, ShardSpec,
+};
 
 /// An object as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -129,6 +131,9 @@ pub struct Condition {
     /// A sentence for people.
     pub message: String,
     pub observed_generation: u64,
+    /// Since when it has this status, as far as the process that answers knows: RFC 3339.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub last_transition_at: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -147,10 +152,104 @@ pub struct FailureDetails {
     pub retry_in: Option<u64>,
 }
 
-/// A page of objects; there is one page so far.
+/// A page of a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct List<T> {
     pub items: Vec<T>,
+    /// Asks for the next page, if there may be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+    /// Of objects that operators write: the revision as of which this is, from which a watch goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+}
+
+impl<T> List<T> {
+    /// All there is.
+    pub fn whole(items: Vec<T>) -> Self {
+        Self { items, next_cursor: None, revision: None }
+    }
+}
+
+/// What somebody asked for, and what has come of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OperationResource {
+    /// `op_` and a number that grows.
+    pub id: String,
+    /// Of the object that it is about.
+    pub kind: String,
+    pub name: String,
+    /// The generation of the object that it made, or found.
+    pub generation: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<u64>,
+    /// As `put`, `deploy` or `wake`.
+    pub verb: String,
+    /// The token that asked.
+    pub actor: String,
+    /// `running`, `succeeded`, `failed`, `superseded` or `cancelled`.
+    pub state: String,
+    /// Why it is in this state.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// RFC 3339.
+    pub created_at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_at: Option<String>,
+}
+
+/// Something that happened to an object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct EventRecord {
+    /// Grows with every event.
+    pub id: u64,
+    /// RFC 3339.
+    pub at: String,
+    /// Of the object: `App`, `Shard` or `Host`.
+    pub kind: String,
+    pub name: String,
+    /// The deployment that it is a step of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<u64>,
+    /// What happened, as `InstanceReady`: a stable word for programs.
+    pub r#type: String,
+    /// Why, as `HealthCheckFailed`: a stable word for programs.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// A step in the log of a deployment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StepRecord {
+    /// RFC 3339.
+    pub at: String,
+    /// As in an event.
+    pub r#type: String,
+    pub reason: String,
+    pub message: String,
+}
+
+/// Who changed what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AuditRecord {
+    /// The operation.
+    pub id: String,
+    /// RFC 3339.
+    pub at: String,
+    /// The token that was used.
+    pub actor: String,
+    pub verb: String,
+    pub kind: String,
+    pub name: String,
+    /// Of the store; none if the spec has not changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// The spec before and after, without its secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<serde_json::Value>,
 }
 
 /// One running copy of an app.
@@ -233,6 +332,126 @@ pub struct Step {
     pub finding: String,
 }
 
+/// Something that is wrong, or was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct IncidentResource {
+    pub id: String,
+    /// By which rule, as `crash-loop`.
+    pub rule: String,
+    /// What it is about, as `App/shop`.
+    pub subject: String,
+    pub severity: Severity,
+    pub title: String,
+    pub detail: String,
+    /// `open` or `resolved`.
+    pub state: String,
+    /// How often it was opened.
+    pub occurrences: i64,
+    /// RFC 3339.
+    pub opened_at: String,
+    pub updated_at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved_at: Option<String>,
+    /// The token of who looks after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_at: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct IncidentPage {
+    pub items: Vec<IncidentResource>,
+    /// Asks for the next page, if there may be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// An incident with its record, the oldest event first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct IncidentDetails {
+    #[serde(flatten)]
+    pub incident: IncidentResource,
+    pub events: Vec<IncidentEventResource>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct IncidentEventResource {
+    /// Counts from 1.
+    pub number: i64,
+    /// RFC 3339.
+    pub at: String,
+    /// A token, or `weir`.
+    pub actor: String,
+    /// `opened`, `changed`, `acknowledged`, `note`, `resolved` or `reopened`.
+    pub action: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// A line for an incident's record.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoteRequest {
+    pub text: String,
+}
+
+/// Somebody who is told of incidents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NotifierResource {
+    /// Always `Notifier`.
+    pub kind: String,
+    pub name: String,
+    /// RFC 3339.
+    pub created_at: String,
+    pub updated_at: String,
+    /// Without what is secret.
+    pub spec: NotifierSpec,
+    pub status: NotifierStatus,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NotifierStatus {
+    pub has_secret: bool,
+    /// Messages that it has not taken yet.
+    pub queued: i64,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// What came of a test message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NotifierTest {
+    /// Its `webhook-id`.
+    pub id: String,
+    pub delivered: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What is served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SnapshotResource {
+    pub generation: u64,
+    /// Of the store, that it was planned from.
+    pub revision: u64,
+    pub host_names: u64,
+    /// Whose change is not served; they are served as before.
+    pub refused: Vec<RefusalResource>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RefusalResource {
+    /// As `App/shop`.
+    pub subject: String,
+    /// `broken`, `held` or `quarantined`.
+    pub cause: String,
+    pub message: String,
+    /// For so long.
+    pub seconds: u64,
+}
+
 /// One line of an app's output, as newline-delimited JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LogRecord {
@@ -240,6 +459,34 @@ pub struct LogRecord {
     /// `stdout` or `stderr`.
     pub stream: String,
     pub text: String,
+}
+
+/// What may be known of a secret: everything but its value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SecretResource {
+    pub name: String,
+    /// Another one for every value; a deployment names those that it was made with.
+    pub version: u64,
+    /// RFC 3339.
+    pub updated_at: String,
+}
+
+/// A secret's value, as it is sent.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "the schema of what is read by hand, so that no error tells it")]
+pub(crate) struct SecretValue {
+    value: String,
+}
+
+/// What a rotation of the key came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct KeyRotation {
+    /// The name of the new key.
+    pub key: String,
+    /// How many values were sealed anew.
+    pub resealed: u64,
+    /// Secrets whose key was not there, as `app/NAME`: they must be set again.
+    pub unreadable: Vec<String>,
 }
 
 /// A new deployment is wanted.

@@ -24,8 +24,7 @@ pub(super) fn plan_app(
 ) -> AppRoute {
     let cast = Cast::of(app, places, now);
     let mut state = places.observed.apps.get(&app.app.name).cloned().unwrap_or_default();
-    // A former deployment slept, perhaps before a restart: a new one is verified awake. So is a copy
-    // on another host.
+    // A former deployment slept, perhaps before a restart: a new one is verified awake.
     state.asleep = state.asleep.filter(|_| cast.under_way().is_none() && cast.was_started());
     let (target, until) = sleep::target(app.app.sleep.as_ref(), &state, cast.at_ease_since(), now);
     if let Some(at) = until {
@@ -41,6 +40,13 @@ pub(super) fn plan_app(
         for (id, instance) in cast.current.iter().filter(|(id, _)| id.ordinal < wanted) {
             plan.probe(id, instance, &app.app.health);
             plan_wanted(&cast, deployment, id, instance, target, plan);
+        }
+    }
+    for (id, instance) in &cast.coming {
+        plan.probe(id, instance, &app.app.health);
+        if let Some(deployment) = cast.target {
+            // Whether the app sleeps or not.
+            plan_wanted(&cast, deployment, id, instance, Target::Awake, plan);
         }
     }
     for (id, instance) in &cast.former {

@@ -16,6 +16,8 @@ pub(super) struct Cast<'a> {
     pub(super) target: Option<&'a Deployment>,
     /// Its instances, in order.
     pub(super) current: Vec<(InstanceId, &'a Instance)>,
+    /// Copies of them on other hosts, which take their place as soon as they are ready.
+    pub(super) coming: Vec<(InstanceId, &'a Instance)>,
     /// Why some of them are nowhere, if so they are.
     pub(super) unplaced: Option<String>,
     /// The live deployment, while the target is another one.
@@ -50,13 +52,13 @@ impl<'a> Cast<'a> {
         };
         // Last, so that what is placed counts for other apps.
         let placed = target.map(|target| places.place(app, target));
-        let Placed { instances, unplaced } = placed.unwrap_or_default();
-        let current = observed.known(instances);
+        let Placed { instances, coming, unplaced } = placed.unwrap_or_default();
+        let (current, coming) = (observed.known(instances), observed.known(coming));
         let has_role = |wanted: &InstanceId| {
-            current.iter().chain(&former).any(|(id, _): &(InstanceId, _)| id == wanted)
+            current.iter().chain(&coming).chain(&former).any(|(id, _)| id == wanted)
         };
         let others = there().filter(|(id, _)| !has_role(id)).collect();
-        Self { app, observed, now, target, current, unplaced, live, former, others }
+        Self { app, observed, now, target, current, coming, unplaced, live, former, others }
     }
 
     /// Whether something holds of every instance of the target; one that is nowhere is nothing.
@@ -161,6 +163,7 @@ impl<'a> Cast<'a> {
         let is_settled = self.under_way().is_none()
             && self.target.is_some()
             && self.unplaced.is_none()
+            && self.coming.is_empty()
             && self.former.iter().all(|(id, _)| is_lost(id))
             && self.others.iter().all(|(id, _)| self.is_kept(id.deployment) || is_lost(id));
         let ready_since = |instance: &Instance| {
@@ -176,6 +179,7 @@ impl<'a> Cast<'a> {
     pub(super) fn is_settled(&self) -> bool {
         let is_made = |(_, instance): &(_, &Instance)| instance.container.is_some();
         self.former.is_empty()
+            && self.coming.is_empty()
             && self.others.iter().all(|(id, _)| self.is_kept(id.deployment))
             && self.current.iter().all(is_made)
     }

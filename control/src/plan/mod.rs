@@ -227,7 +227,7 @@ pub(crate) fn unseen<'a>(app: &DesiredApp, places: &Places<'a>) -> Option<&'a Ho
     let observed = places.observed;
     let of_app = || places.of(app).map(|host| observed.host(&host.name));
     // When none of them has ever answered, nothing is known at all.
-    of_app().find(|host| host.is_awaited()).or_else(|| {
+    of_app().find(|host| host.is_expected()).or_else(|| {
         of_app().find(|host| host.may_hold).filter(|_| !of_app().any(|h| h.is_listed()))
     })
 }

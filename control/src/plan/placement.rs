@@ -28,8 +28,10 @@ use crate::{
 /// Where the instances of one deployment should be.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Placed {
-    /// In order of their ordinals.
+    /// In order of their ordinals. One that moves is where it was until its copy is ready.
     pub(crate) instances: Vec<InstanceId>,
+    /// The copies on other hosts that are on their way, of those that move.
+    pub(crate) coming: Vec<InstanceId>,
     /// Why some of them are nowhere, if so they are.
     pub(crate) unplaced: Option<String>,
 }
@@ -72,13 +74,21 @@ impl<'a> Places<'a> {
         let mut placed = Placed::default();
         for (ordinal, kept) in (0..).zip(kept) {
             let host = kept.or_else(|| choice.deal(&mut used));
-            // Better where it should not be than nowhere.
-            match host.or_else(|| choice.last_resort(ordinal)) {
-                Some(host) => placed.instances.push(choice.instance(ordinal, host)),
-                None => placed.unplaced = Some(choice.why_nowhere()),
+            let leaving = choice.leaving(ordinal, host.as_ref());
+            match (host, leaving) {
+                (Some(host), Some(leaving)) => {
+                    placed.instances.push(leaving);
+                    placed.coming.push(choice.instance(ordinal, host));
+                }
+                (Some(host), None) => placed.instances.push(choice.instance(ordinal, host)),
+                // Better where it should not be than nowhere.
+                (None, _) => match choice.last_resort(ordinal) {
+                    Some(host) => placed.instances.push(choice.instance(ordinal, host)),
+                    None => placed.unplaced = Some(choice.why_nowhere()),
+                },
             }
         }
-        self.take(app, deployment, &placed.instances);
+        self.take(app, deployment, placed.instances.iter().chain(&placed.coming));
         placed
     }
 
@@ -145,12 +155,17 @@ impl<'a> Places<'a> {
     }
 
     /// What is placed now takes its room from those that come next.
-    fn take(&self, app: &DesiredApp, deployment: &Deployment, instances: &[InstanceId]) {
+    fn take<'i>(
+        &self,
+        app: &DesiredApp,
+        deployment: &Deployment,
+        instances: impl Iterator<Item = &'i InstanceId>,
+    ) {
         let Some(ledger) = self.ledger.get() else { return };
         let mut ledger = ledger.borrow_mut();
         ledger.forget(&app.app.name);
         let one = Load::of(&deployment.template.resources);
-        instances.iter().for_each(|id| ledger.add(id, one));
+        instances.for_each(|id| ledger.add(id, one));
     }
 }
 
@@ -316,6 +331,21 @@ impl<'a> Choice<'a> {
             }
         }
         homes
+    }
+
+    /// The copy that stands for an instance until the one on `host` is ready: one that has been
+    /// ready, and is where it cannot stay.
+    fn leaving(&self, ordinal: u16, host: Option<&HostName>) -> Option<InstanceId> {
+        let host = host?;
+        let number = self.deployment.number;
+        let of_number = |(id, _): &(&InstanceId, _)| id.deployment == number;
+        let copies = || self.copies(ordinal).filter(of_number);
+        if copies().any(|(id, instance)| id.host == *host && instance.is_ready()) {
+            return None;
+        }
+        let others = copies().filter(|(id, instance)| id.host != *host && instance.proven);
+        let best = others.max_by_key(|(_, instance)| instance.is_ready());
+        best.map(|(id, _)| id.clone())
     }
 
     /// Where an instance is that no host takes.

@@ -309,7 +309,9 @@ fn failed(cast: &Cast<'_>, target: &Deployment, plan: &mut Planned) -> Option<En
         FailureReason::InstanceExited | FailureReason::HealthCheckFailed => true,
         FailureReason::ImageUnavailable if instance.failures >= IMAGE_TRIES => true,
         // These may pass.
-        FailureReason::ImageUnavailable | FailureReason::EngineRefused => {
+        FailureReason::ImageUnavailable
+        | FailureReason::SecretUnavailable
+        | FailureReason::EngineRefused => {
             if cast.now < deadline {
                 plan.wake_at(deadline);
             }

@@ -63,7 +63,7 @@ impl World {
             let name = &app.app.name;
             // It was called off before it was live, for a newer one that failed.
             let Some(deployment) = app.target() else { continue };
-            let reconciler::World { desired, observed } = &self.reconciler.world;
+            let reconciler::World { desired, observed, .. } = &self.reconciler.world;
             let wanted = Places::new(desired, observed).place(app, deployment).instances;
             let served = self.snapshots.current();
             let route = &served.app(name).expect("every app has a route").state;

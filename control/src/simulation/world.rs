@@ -23,6 +23,7 @@ use crate::{
     event::{Death, DesiredChange, Event},
     observed::Observed,
     plan::{ProbeTarget, PublicCheck},
+    quarantine::Quarantine,
     reconciler::Reconciler,
     subject::Subject,
     transition::Transition,
@@ -112,7 +113,7 @@ impl World {
             now,
             engine: Engine::default(),
             traffic: Traffic::default(),
-            reconciler: Reconciler::new(observed),
+            reconciler: Reconciler::new(observed, Quarantine::default()),
             snapshots,
             in_flight: BTreeMap::new(),
             forgets_to_publish: false,
@@ -314,7 +315,7 @@ impl World {
         let id = action.instance();
         self.in_flight.remove(id);
         let result = result.map(|()| self.engine.look(id));
-        let event = Event::Done { action, result };
+        let event = Event::Done { action, result: result.map_err(Into::into) };
         self.reconciler.take(event, &self.activity, self.now);
     }
 
@@ -365,7 +366,12 @@ impl World {
         if self.silent {
             return;
         }
-        let pause = if self.likely(5) { 600_000 } else { 3_000 };
+        let pause = match (self.forgets_to_publish, self.likely(5)) {
+            // So many that one of them is in the way soon.
+            (true, _) => 100,
+            (false, true) => 600_000,
+            (false, false) => 3_000,
+        };
         self.in_a_while(Happening::RequestArrives, pause);
         let app = self.any(&APPS);
         let chance = self.chance.random_range(0..1000);
@@ -491,7 +497,8 @@ impl World {
         self.probes.clear();
         self.verdicts.clear();
         let served = self.snapshots.current();
-        self.reconciler = Reconciler::new(Observed::new(served, Arc::new([]), self.now));
+        let observed = Observed::new(served, Arc::new([]), self.now);
+        self.reconciler = Reconciler::new(observed, Quarantine::default());
         let apps = self.store.apps.iter().map(|(name, app)| (name.clone(), Some(app.clone())));
         let (revision, apps) = (self.store.revision, apps.collect());
         let whole = DesiredChange { revision, apps, ..DesiredChange::whole(Desired::default()) };

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The deployment of the spec, if it came to nothing and nobody has asked for that.
-pub(super) fn failed(app: &DesiredApp) -> Option<&Deployment> {
+pub(crate) fn failed(app: &DesiredApp) -> Option<&Deployment> {
     let newest = app.newest()?;
     let is_asked_for = newest.ending.as_ref().is_some_and(|ending| ending.reason == ASKED_FOR);
     match newest.state {
@@ -66,6 +66,7 @@ pub(super) fn up_to_date(app: &DesiredApp) -> Option<Condition> {
         reason: reason.to_owned(),
         message,
         observed_generation: app.generation,
+        last_transition_at: String::new(),
     })
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn host_status(host: &Host, observed: &Observed) -> HostStatus {
 /// The instances that are on other hosts than they would be dealt to; only of apps that are placed
 /// on a shard, if one is named.
 pub(crate) fn drift(shard: Option<&ShardName>, world: &World) -> Vec<DriftResource> {
-    let World { desired, observed } = world;
+    let World { desired, observed, .. } = world;
     let places = Places::new(desired, observed);
     let of_shard = |placed: Option<&ShardName>| shard.is_none() || placed == shard;
     let apps = desired.apps.values();

@@ -21,21 +21,44 @@ use crate::{
         unseen,
     },
     reconciler::World,
+    subject::Subject,
 };
 
 pub(crate) use hosts::{drift, host_status};
 pub(crate) use members::shard_status;
 
 /// How an app stands, by those who should answer its requests.
-struct Standing {
-    phase: Phase,
+pub(crate) struct Standing {
+    pub(crate) phase: Phase,
     ready: u16,
     wanted: u16,
-    failure: Option<FailureDetails>,
+    pub(crate) failure: Option<FailureDetails>,
     /// What is counted.
     noun: &'static str,
     /// Why some of them are nowhere, or nothing is known of them.
     why_not: Option<String>,
+}
+
+impl Standing {
+    /// Why it is in its phase, as a sentence.
+    pub(crate) fn summary(&self) -> String {
+        match &self.failure {
+            Some(failure) if self.phase != Phase::Ready => failure.message.clone(),
+            _ => self.count(),
+        }
+    }
+
+    fn count(&self) -> String {
+        format!("{} of {} {} are ready", self.ready, self.wanted, self.noun)
+    }
+}
+
+/// How an app stands that the loop has taken in.
+pub(crate) fn standing(app: &DesiredApp, world: &World, now: Moment) -> Standing {
+    match app.is_image() {
+        true => of_instances(app, world, now),
+        false => members::standing(app, world),
+    }
 }
 
 /// The status of an app that the loop has taken in.
@@ -47,10 +70,7 @@ pub(crate) fn app_status(
     https_port: u16,
 ) -> AppStatus {
     let observed = &world.observed;
-    let standing = match app.is_image() {
-        true => of_instances(app, world, now),
-        false => members::standing(app, world),
-    };
+    let standing = standing(app, world, now);
     AppStatus {
         phase: standing.phase,
         observed_generation: app.generation,
@@ -62,16 +82,16 @@ pub(crate) fn app_status(
         desired_instances: standing.wanted,
         requests_in_flight: activity.app(&app.app.name).in_flight(),
         upstreams: members::upstreams(app, observed, activity),
-        conditions: conditions(app, &standing, observed),
+        conditions: conditions(app, &standing, world),
         failure: standing.failure,
     }
 }
 
 fn of_instances(app: &DesiredApp, world: &World, now: Moment) -> Standing {
-    let World { desired, observed } = world;
+    let World { desired, observed, .. } = world;
     let places = Places::new(desired, observed);
     let placed = app.target().map(|target| places.place(app, target));
-    let Placed { instances, unplaced } = placed.unwrap_or_default();
+    let Placed { instances, unplaced, coming: _ } = placed.unwrap_or_default();
     let current = observed.known(instances);
     let unseen = unseen(app, &places);
     let ready = current.iter().filter(|(_, instance)| instance.is_ready()).count() as u16;
@@ -167,8 +187,10 @@ fn failure_details(id: &InstanceId, instance: &Instance, now: Moment) -> Option<
     })
 }
 
-fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec<Condition> {
-    let Standing { phase, ready, wanted, failure, noun, why_not } = standing;
+/// What can be said of an app that stands so; not since when.
+pub(crate) fn conditions(app: &DesiredApp, standing: &Standing, world: &World) -> Vec<Condition> {
+    let observed = &world.observed;
+    let Standing { phase, ready, wanted, failure, why_not, .. } = standing;
     let phase = *phase;
     let condition = |kind: &str, status: Option<bool>, reason: &str, message: String| Condition {
         kind: kind.to_owned(),
@@ -176,10 +198,11 @@ fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec
         reason: reason.to_owned(),
         message,
         observed_generation: app.generation,
+        last_transition_at: String::new(),
     };
     let all_ready = if app.is_image() { "AllInstancesReady" } else { "AllMembersReady" };
     let served = observed.served.app(&app.app.name);
-    let count = format!("{ready} of {wanted} {noun} are ready");
+    let count = standing.count();
     let (is_ready, reason, message) = match (phase, failure) {
         (Phase::Ready, _) => (Some(true), all_ready, count.clone()),
         (Phase::Paused | Phase::Stopped, _) => {
@@ -201,6 +224,11 @@ fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec
     let route = served.map_or("none", |route| route.state.as_str());
     let generation = observed.served.generation;
     let routed = format!("served as {route} by snapshot {generation}");
+    let (is_routed, published, routed) =
+        match world.refusals.get(&Subject::App(app.app.name.clone())) {
+            Some(refusal) => (false, refusal.cause.as_str(), refusal.message.clone()),
+            None => (served.is_some(), "Published", routed),
+        };
     vec![
         condition("Ready", is_ready, reason, message),
         condition(
@@ -215,7 +243,7 @@ fn conditions(app: &DesiredApp, standing: &Standing, observed: &Observed) -> Vec
             if sleeping { "Asleep" } else { "Probed" },
             count,
         ),
-        condition("Routed", Some(served.is_some()), "Published", routed),
+        condition("Routed", Some(is_routed), published, routed),
         condition("Sleeping", Some(sleeping), "IdlePolicy", phase.as_str().to_owned()),
     ]
     .into_iter()

@@ -1,5 +1,7 @@
 //! Apps, their deployments and their host names.
 
+use std::sync::Arc;
+
 use sqlx::SqliteConnection;
 use weir_config::{
     App, AppManifest, AppName, AppSpec, Deployment, DesiredApp, HostPath, Hostname, Problems,
@@ -11,6 +13,7 @@ use super::{
     deployments::{Deployments, change, next_number, that_matter},
     objects::{Object, Record},
     parse_name,
+    secrets::with_secrets,
     shards::name_shards,
 };
 use crate::transition::Transition;
@@ -46,6 +49,10 @@ impl Object for App {
         Ok(if spec.image.is_some() { of_app } else { Vec::new() })
     }
 
+    fn deployment(extra: &Vec<Deployment>) -> Option<u64> {
+        extra.first().map(|newest| newest.number)
+    }
+
     fn meant(record: &Record<Self>, base_domain: &Hostname) -> Result<DesiredApp, Problems> {
         let (kind, name) = (Kind::App.as_str().to_owned(), record.name.to_string());
         let manifest = AppManifest { kind, name, spec: record.spec.clone() };
@@ -65,14 +72,15 @@ impl Object for App {
         let Source::Image(template) = &self.source else {
             return change(writing, &self.name, &Transition::Retire).await.map(drop);
         };
+        let template = with_secrets(writing, &self.name, template).await?;
         let newest = former.and_then(|former| former.extra.first());
         let cause = match verb {
             Verb::Deploy => weir_config::Cause::Deploy,
             Verb::Promote => weir_config::Cause::Promote,
-            _ if newest.is_some_and(|newest| newest.template == *template) => return Ok(()),
+            _ if newest.is_some_and(|newest| *newest.template == template) => return Ok(()),
             _ => weir_config::Cause::Apply,
         };
-        let (number, template) = (next_number(writing, &self.name).await?, template.clone());
+        let (number, template) = (next_number(writing, &self.name).await?, Arc::new(template));
         change(writing, &self.name, &Transition::Begin { number, template, cause }).await.map(drop)
     }
 
@@ -84,6 +92,7 @@ impl Object for App {
             "DELETE FROM deployments WHERE app = $1",
             "DELETE FROM hostnames WHERE app = $1",
             "DELETE FROM app_shards WHERE app = $1",
+            "DELETE FROM secrets WHERE app = $1",
         ] {
             sqlx::query(statement).bind(&**name).execute(&mut *writing).await?;
         }

@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
-use weir_config::{AppName, Deployment, Moment, Template};
+use weir_config::{App, AppName, Deployment, DeploymentState, Moment, Template};
 
 use super::{
-    Cause, Kind, Store, StoreError, next_revision, note_change,
-    objects::{from_json, to_json},
-    record, signed, unsigned,
+    Cause, Kind, Operation, Store, StoreError, Target, next_revision,
+    objects::{from_json, select},
+    operations::{Change, begin},
+    record_change, signed, to_json, unsigned,
 };
 use crate::{
     time::unix_millis,
@@ -49,8 +50,8 @@ impl Store {
         of_app(&mut reader, app).await
     }
 
-    /// Changes the deployments of an app, if anybody asked for it with its `cause`. Returns the revision in which that is so; `None` if it
-    /// came too late and nothing has changed.
+    /// Changes the deployments of an app, and notes the operation if anybody asked for it. `None` if
+    /// it came too late and nothing has changed.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] of the app, [`StoreError::Refused`], and those of the database;
@@ -60,28 +61,40 @@ impl Store {
         app: &AppName,
         transition: &Transition,
         cause: Option<Cause<'_>>,
-    ) -> Result<Option<u64>, StoreError> {
-        let changed = self.write(async |writing| {
-            let exists = sqlx::query("SELECT 1 FROM objects WHERE kind = 'App' AND name = $1");
-            if exists.bind(&**app).fetch_optional(&mut *writing).await?.is_none() {
+    ) -> Result<Option<Moved>, StoreError> {
+        let moved = self.write(async |writing| {
+            let former = select::<App>(writing, app).await?;
+            if former.is_none() {
                 return Err(StoreError::not_found(Kind::App, app));
             }
             if !change(writing, app, transition).await? {
                 return Ok(None);
             }
             let revision = next_revision(writing).await?;
-            match cause {
-                Some(cause) => record(writing, revision, cause, Kind::App, app).await?,
-                None => note_change(writing, revision, Kind::App, app).await?,
-            }
-            Ok(Some(revision))
+            record_change(writing, revision, Kind::App, app).await?;
+            let (Some(cause), Some(record)) = (cause, select::<App>(writing, app).await?) else {
+                return Ok(Some(Moved { revision, operation: None }));
+            };
+            let is_meant = |d: &&Deployment| d.state <= DeploymentState::Live;
+            let number = record.extra.iter().find(is_meant).map(|deployment| deployment.number);
+            let target = Target { deployment: number, ..record.target() };
+            let change = Change { target, revision: Some(revision), before: None, after: None };
+            let operation = Some(begin(writing, cause, change).await?);
+            Ok(Some(Moved { revision, operation }))
         });
-        let revision = changed.await?;
-        if let Some(revision) = revision {
-            self.committed(revision);
+        let moved = moved.await?;
+        if let Some(Moved { revision, .. }) = &moved {
+            self.committed(*revision);
         }
-        Ok(revision)
+        Ok(moved)
     }
+}
+
+/// What a change of deployments came to.
+#[derive(Debug)]
+pub(crate) struct Moved {
+    pub(crate) revision: u64,
+    pub(crate) operation: Option<Operation>,
 }
 
 /// Applies a transition within a write; returns whether anything has changed.

@@ -1,18 +1,18 @@
 //! Everything as meant, and what of it has changed.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use sqlx::Row;
 use weir_config::{App, AppName, Desired, Host, HostName, Shard, ShardName};
 
 use super::{
-    Kind, Store, StoreError,
-    objects::{Record, select_all},
-    parse_name, signed, unsigned,
+    Kind, Page, Store, StoreError,
+    objects::{Record, select_page},
+    parse_name, revision, signed, unsigned,
 };
 
 /// What a commit has changed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Changed {
     Host(HostName),
     Shard(ShardName),
@@ -27,10 +27,9 @@ impl Store {
     /// so that one bad row does not stop all others.
     pub(crate) async fn desired(&self) -> Result<Desired, StoreError> {
         let mut reading = self.readers.begin().await?;
-        let row = sqlx::query("SELECT rev FROM cluster WHERE one = 1").fetch_one(&mut *reading);
-        let revision = unsigned(row.await?.try_get("rev")?);
-        let mut desired = Desired { revision, ..Desired::default() };
-        let (rows, mut extras) = select_all::<Host>(&mut reading).await?;
+        let revision = revision(&mut reading).await?;
+        let (mut desired, all) = (Desired { revision, ..Desired::default() }, Page::default());
+        let (rows, mut extras) = select_page::<Host>(&mut reading, &all).await?;
         for row in &rows {
             match Record::<Host>::of(row, &mut extras)
                 .and_then(|record| record.meant(&self.base_domain))
@@ -44,7 +43,7 @@ impl Store {
                 }
             }
         }
-        let (rows, mut extras) = select_all::<Shard>(&mut reading).await?;
+        let (rows, mut extras) = select_page::<Shard>(&mut reading, &all).await?;
         for row in &rows {
             match Record::<Shard>::of(row, &mut extras)
                 .and_then(|record| record.meant(&self.base_domain))
@@ -58,7 +57,7 @@ impl Store {
                 }
             }
         }
-        let (rows, mut extras) = select_all::<App>(&mut reading).await?;
+        let (rows, mut extras) = select_page::<App>(&mut reading, &all).await?;
         for row in &rows {
             match Record::<App>::of(row, &mut extras)
                 .and_then(|record| record.meant(&self.base_domain))
@@ -85,7 +84,7 @@ impl Store {
             .bind(signed(revision))
             .fetch_all(&self.readers)
             .await?;
-        let (mut last, mut changes) = (revision, Vec::new());
+        let (mut last, mut changes, mut known) = (revision, Vec::new(), HashSet::new());
         for row in &rows {
             let rev = unsigned(row.try_get("rev")?);
             // Revisions have no gap, so a gap is the edge of what is kept.
@@ -99,7 +98,7 @@ impl Store {
                 kind if kind == Kind::Shard.as_str() => Changed::Shard(parse_name(row)?),
                 _ => Changed::App(parse_name(row)?),
             };
-            if !changes.contains(&changed) {
+            if known.insert(changed.clone()) {
                 changes.push(changed);
             }
         }

@@ -1,9 +1,9 @@
 //! What can go wrong with the store, by what the caller can do about it.
 
-use weir_config::{AppName, HostPath, ShardName};
+use weir_config::{AppName, HostPath, SecretName, ShardName};
 
 use super::Kind;
-use crate::transition::Refused;
+use crate::{key_file::NoKey, seal::SealError, transition::Refused};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -18,6 +18,16 @@ pub enum StoreError {
     NoSuchShard { pointer: String, shard: ShardName },
     #[error("the shard `{shard}` is used by {}; change or delete that first", list(apps))]
     ShardInUse { shard: ShardName, apps: Vec<AppName> },
+    #[error("`{0}` is a secret of this app and a variable in its `env`; remove one of them first")]
+    SecretIsVariable(SecretName),
+    #[error("an app has at most {most} secrets")]
+    TooManySecrets { most: usize },
+    #[error("{0} has no image, and so no environment to put a secret in")]
+    NoImage(AppName),
+    #[error(transparent)]
+    NoKey(#[from] NoKey),
+    #[error("a secret cannot be sealed: {0}")]
+    Seal(#[from] SealError),
     #[error("the host `local` is the machine that Weir runs on, and stays; cordon or drain it")]
     LocalHost,
     #[error("the {kind} has changed: it is at revision {found}, not {expected}; read it again")]

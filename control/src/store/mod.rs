@@ -1,21 +1,43 @@
-//! What must survive: apps, shards and hosts, deployments, host names, tokens and who changed what.
+//! What must survive: apps, shards and hosts, deployments, host names, tokens, and what happened: who
+//! asked for what, and what came of it.
 //!
 //! One writer, WAL, full sync: an acknowledged write survives `kill -9` and power loss. Every write
 //! takes the next revision in its own transaction, so revisions only grow and have no gap. The SQL
 //! is the common part of SQLite and PostgreSQL.
 
 mod apps;
+mod cause;
+mod deployment_logs;
 mod deployments;
 mod desired;
 mod error;
+mod events;
+mod follow;
 mod hosts;
+mod idempotency;
+#[cfg(test)]
+mod incident_tests;
+mod incidents;
 mod objects;
+mod operations;
+mod outbox;
+mod page;
+mod prune;
+mod secrets;
 mod shards;
 #[cfg(test)]
 mod tests;
 mod tokens;
 
-use std::{path::Path, str::FromStr, time::Duration};
+use std::{
+    path::Path,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use sqlx::{
     Connection, Row, SqliteConnection, SqlitePool,
@@ -26,10 +48,22 @@ use sqlx::{
 use tokio::sync::watch;
 use weir_config::Hostname;
 
+use crate::failpoint;
+
+pub(crate) use cause::{Cause, Precondition, Verb};
+pub(crate) use deployment_logs::{DeploymentId, KnownLog, LogEntry, Note};
 pub(crate) use deployments::DeploymentRecord;
 pub(crate) use desired::Changed;
 pub use error::StoreError;
-pub(crate) use objects::{Cause, Kind, Object, Precondition, Record, Verb, Written};
+pub(crate) use events::{EventFilter, NewEvent, StoredEvent};
+pub(crate) use follow::Place;
+pub(crate) use idempotency::{KeptAnswer, Known, Repeatable};
+pub(crate) use incidents::{IncidentAction, IncidentEvent, IncidentQuery, IncidentRecord};
+pub(crate) use objects::{Kind, Object, Record, Written};
+pub(crate) use operations::{Operation, OperationFilter, OperationState, Outcome, Target};
+pub(crate) use outbox::{Message, NotifierRecord, body};
+pub(crate) use page::Page;
+pub(crate) use secrets::{SealedSecret, SecretRecord, WrittenSecrets};
 pub(crate) use tokens::Token;
 
 /// A handle to the database; clones share it.
@@ -42,6 +76,12 @@ pub(crate) struct Store {
     base_domain: Hostname,
     /// The last committed revision, for those who follow the changes.
     revision: watch::Sender<u64>,
+    /// Whether the last write found no space.
+    is_full: Arc<AtomicBool>,
+    /// Tells that operations have begun or been settled.
+    operations: watch::Sender<()>,
+    /// Tells that something has been noted.
+    noted: watch::Sender<()>,
 }
 
 /// How many changes are kept for those who follow them; who falls behind reads everything anew.
@@ -84,7 +124,11 @@ impl Store {
             cluster_id: row.try_get("cluster_id")?,
             base_domain: base_domain.clone(),
             revision: watch::Sender::new(unsigned(row.try_get("rev")?)),
+            is_full: Arc::default(),
+            operations: watch::Sender::new(()),
+            noted: watch::Sender::new(()),
         };
+        store.forget_unanswered().await?;
         if row.try_get::<String, _>("base_domain")? != **base_domain {
             store.rename_base_domain().await?;
         }
@@ -114,9 +158,24 @@ impl Store {
         &self.cluster_id
     }
 
+    /// Whether the last write found no space.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full.load(Relaxed)
+    }
+
     /// Follows the last committed revision.
     pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
+    }
+
+    /// Follows that operations have begun or been settled.
+    pub(crate) fn operations_changed(&self) -> watch::Receiver<()> {
+        self.operations.subscribe()
+    }
+
+    /// Follows that something has been noted: events, or entries of deployments' logs.
+    pub(crate) fn noted(&self) -> watch::Receiver<()> {
+        self.noted.subscribe()
     }
 
     /// Does some work in one transaction: all of it or nothing.
@@ -128,10 +187,17 @@ impl Store {
         let result = async {
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
             let value = work(&mut transaction).await?;
+            failpoint::pass("before", "commit");
             transaction.commit().await?;
+            failpoint::pass("after", "commit");
             Ok(value)
         };
         let result = result.await;
+        match &result {
+            Ok(_) => self.is_full.store(false, Relaxed),
+            Err(StoreError::Full) => self.is_full.store(true, Relaxed),
+            Err(_) => {}
+        }
         // SQLite rolls back by itself when the disk is full; what the driver believes of the
         // transaction is wrong then, so a connection that failed is not used again.
         if matches!(result, Err(StoreError::Full | StoreError::Database(_))) {
@@ -147,6 +213,12 @@ impl Store {
             *last = revision.max(*last);
             newer
         });
+        self.operations_are_new();
+    }
+
+    /// Tells the followers of operations that they are not as they were.
+    fn operations_are_new(&self) {
+        self.operations.send_replace(());
     }
 }
 
@@ -158,46 +230,56 @@ async fn next_revision(connection: &mut SqliteConnection) -> Result<u64, StoreEr
     Ok(unsigned(row.try_get("rev")?))
 }
 
-/// Notes what a write changed, and who asked for it: the last statements of every write that was.
-async fn record(
-    connection: &mut SqliteConnection,
-    revision: u64,
-    cause: Cause<'_>,
-    kind: Kind,
-    name: &str,
-) -> Result<(), StoreError> {
-    note_change(connection, revision, kind, name).await?;
-    sqlx::query("INSERT INTO audit (rev, at, actor, verb, object) VALUES ($1, $2, $3, $4, $5)")
-        .bind(signed(revision))
-        .bind(crate::time::unix_millis())
-        .bind(cause.actor)
-        .bind(cause.verb.as_str())
-        .bind(format!("{}/{name}", kind.as_str()))
-        .execute(connection)
-        .await?;
-    Ok(())
+/// The last committed one, as of this transaction.
+async fn revision(connection: &mut SqliteConnection) -> Result<u64, StoreError> {
+    let row = sqlx::query("SELECT rev FROM cluster WHERE one = 1").fetch_one(connection).await?;
+    Ok(unsigned(row.try_get("rev")?))
 }
 
 /// Notes what a write changed, for those who follow the changes.
-async fn note_change(
+async fn record_change(
     connection: &mut SqliteConnection,
     revision: u64,
     kind: Kind,
     name: &str,
 ) -> Result<(), StoreError> {
-    let revision = signed(revision);
     sqlx::query("INSERT INTO changes (rev, kind, name, at) VALUES ($1, $2, $3, $4)")
-        .bind(revision)
+        .bind(signed(revision))
         .bind(kind.as_str())
         .bind(name)
         .bind(crate::time::unix_millis())
         .execute(&mut *connection)
         .await?;
     sqlx::query("DELETE FROM changes WHERE rev <= $1")
-        .bind(revision - CHANGES_KEPT)
+        .bind(signed(revision) - CHANGES_KEPT)
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// Takes the next `count` of some numbers that never repeat, and gives the first; `None` if none are
+/// wanted.
+async fn sequence(
+    connection: &mut SqliteConnection,
+    name: &str,
+    count: usize,
+) -> Result<Option<u64>, StoreError> {
+    if count == 0 {
+        return Ok(None);
+    }
+    let row = sqlx::query(
+        "INSERT INTO counters (name, last) VALUES ($1, $2)
+         ON CONFLICT (name) DO UPDATE SET last = counters.last + $2 RETURNING last",
+    )
+    .bind(name)
+    .bind(count as i64)
+    .fetch_one(connection)
+    .await?;
+    Ok(Some(unsigned(row.try_get("last")?) + 1 - count as u64))
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
 fn parse_name<T: FromStr<Err = String>>(row: &SqliteRow) -> Result<T, StoreError> {

@@ -3,10 +3,16 @@
 use std::{fmt, ops::Deref, str::FromStr};
 
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
 use weir_config::{Hostname, Problems};
 
-use super::{Store, StoreError, next_revision, record, signed, unsigned};
+use super::{
+    Cause, Operation, Page, Precondition, Store, StoreError, Target, Verb, next_revision,
+    operations::{Change, begin},
+    record_change, revision, signed, to_json, unsigned,
+};
+use crate::redact::redacted;
 
 /// A kind of objects that operators write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +23,12 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::App, Self::Shard, Self::Host];
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
     /// As it is written, and in the column `kind`.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -65,6 +77,11 @@ pub(crate) trait Object: Sized + Sync {
         name: &Self::Name,
         spec: &Self::Spec,
     ) -> Result<Self::Extra, StoreError>;
+
+    /// The number of the deployment that is meant, if there is one.
+    fn deployment(_: &Self::Extra) -> Option<u64> {
+        None
+    }
 
     /// # Errors
     /// When it is valid no longer, as after a step back to an older Weir.
@@ -120,60 +137,13 @@ pub(crate) struct Meta {
     pub(crate) updated_at: i64,
 }
 
-/// What must hold for a write to be made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Precondition {
-    #[default]
-    None,
-    /// The object must not exist.
-    New,
-    /// The object must exist.
-    Exists,
-    /// The object must be at this revision.
-    Revision(u64),
-}
-
-/// Who makes a change, and which.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cause<'a> {
-    pub(crate) actor: &'a str,
-    pub(crate) verb: Verb,
-}
-
-/// What is done to an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verb {
-    Put,
-    /// Put, with a new deployment even if its template is that of the newest one.
-    Deploy,
-    /// The same, of exactly the image of another app.
-    Promote,
-    RollBack,
-    Cancel,
-    Delete,
-}
-
-impl Verb {
-    /// As in the column `verb`.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Put => "put",
-            Self::Deploy => "deploy",
-            Self::Promote => "promote",
-            Self::RollBack => "rollback",
-            Self::Cancel => "cancel",
-            Self::Delete => "delete",
-        }
-    }
-}
-
 /// What a write came to.
 #[derive(Debug)]
 pub(crate) struct Written<O: Object> {
     pub(crate) record: Record<O>,
     pub(crate) created: bool,
-    /// False when everything was as written already: then no revision was taken.
-    pub(crate) changed: bool,
+    /// `None` when everything was as written already: then no revision was taken.
+    pub(crate) operation: Option<Operation>,
 }
 
 impl Store {
@@ -192,11 +162,17 @@ impl Store {
         self.find(name).await?.ok_or_else(|| StoreError::not_found(O::KIND, name))
     }
 
-    /// All of a kind, by name.
-    pub(crate) async fn list<O: Object>(&self) -> Result<Vec<Record<O>>, StoreError> {
-        let (rows, mut extras) = select_all::<O>(&mut *self.readers.begin().await?).await?;
+    /// Those of a kind, by name, and the revision as of which that is.
+    pub(crate) async fn list<O: Object>(
+        &self,
+        page: &Page<String>,
+    ) -> Result<(Vec<Record<O>>, u64), StoreError> {
+        let mut reading = self.readers.begin().await?;
+        let revision = revision(&mut reading).await?;
+        let (rows, mut extras) = select_page::<O>(&mut reading, page).await?;
         // One that cannot be read is no reason not to see the others.
-        Ok(rows.iter().filter_map(|row| Record::of(row, &mut extras).ok()).collect())
+        let records = rows.iter().filter_map(|row| Record::of(row, &mut extras).ok());
+        Ok((records.collect(), revision))
     }
 
     /// One as the loop takes it.
@@ -227,15 +203,22 @@ impl Store {
                 && former.spec == *spec
                 && cause.verb == Verb::Put
             {
-                return Ok(Written { record: former.clone(), created: false, changed: false });
+                return Ok(Written { record: former.clone(), created: false, operation: None });
             }
             let revision = next_revision(writing).await?;
             upsert(writing, O::KIND, name, spec, revision).await?;
             object.write_extra(writing, former.as_ref(), cause.verb).await?;
-            record(writing, revision, cause, O::KIND, name).await?;
+            record_change(writing, revision, O::KIND, name).await?;
             let stored = select(writing, name).await?;
             let stored = stored.ok_or_else(|| StoreError::not_found(O::KIND, name))?;
-            Ok(Written { record: stored, created: former.is_none(), changed: true })
+            let change = Change {
+                target: stored.target(),
+                revision: Some(revision),
+                before: former.as_ref().and_then(|former| redacted(&former.spec)),
+                after: redacted(spec),
+            };
+            let operation = Some(begin(writing, cause, change).await?);
+            Ok(Written { record: stored, created: former.is_none(), operation })
         });
         let written = written.await?;
         self.committed(written.record.meta.revision);
@@ -251,28 +234,37 @@ impl Store {
         &self,
         name: &O::Name,
         precondition: Precondition,
-        actor: &str,
-    ) -> Result<u64, StoreError> {
+        cause: Cause<'_>,
+    ) -> Result<Operation, StoreError> {
         let deleted = self.write(async |writing| {
-            let former = select::<O>(writing, name).await?;
-            precondition.check(former.as_ref().map(|f| &f.meta), O::KIND, name)?;
+            // Also one that this Weir cannot read any more.
+            let former = select_row::<O>(writing, name).await?;
+            let meta = former.as_ref().map(Meta::of).transpose()?;
+            precondition.check(meta.as_ref(), O::KIND, name)?;
+            let (Some(former), Some(meta)) = (former, meta) else {
+                return Err(StoreError::not_found(O::KIND, name));
+            };
             let revision = next_revision(writing).await?;
-            let deleted = sqlx::query("DELETE FROM objects WHERE kind = $1 AND name = $2")
+            sqlx::query("DELETE FROM objects WHERE kind = $1 AND name = $2")
                 .bind(O::KIND.as_str())
                 .bind(&**name)
                 .execute(&mut *writing)
                 .await?;
-            if deleted.rows_affected() == 0 {
-                return Err(StoreError::not_found(O::KIND, name));
-            }
             O::delete_extra(writing, name).await?;
-            let cause = Cause { actor, verb: Verb::Delete };
-            record(writing, revision, cause, O::KIND, name).await?;
-            Ok(revision)
+            record_change(writing, revision, O::KIND, name).await?;
+            let target = Target {
+                kind: O::KIND.as_str().to_owned(),
+                name: name.to_string(),
+                generation: meta.generation,
+                deployment: None,
+            };
+            let before = from_json::<Value>(&former, "spec").ok().and_then(|s| redacted(&s));
+            let change = Change { target, revision: Some(revision), before, after: None };
+            Ok((revision, begin(writing, cause, change).await?))
         });
-        let revision = deleted.await?;
+        let (revision, operation) = deleted.await?;
         self.committed(revision);
-        Ok(revision)
+        Ok(operation)
     }
 }
 
@@ -281,6 +273,16 @@ impl<O: Object> Record<O> {
         let (name, spec) = (super::parse_name(row)?, from_json(row, "spec")?);
         let extra = O::extra(extras, &name, &spec)?;
         Ok(Self { name, spec, meta: Meta::of(row)?, extra })
+    }
+
+    /// It, as it is now, as what an operation is about.
+    pub(crate) fn target(&self) -> Target {
+        Target {
+            kind: O::KIND.as_str().to_owned(),
+            name: self.name.to_string(),
+            generation: self.meta.generation,
+            deployment: O::deployment(&self.extra),
+        }
     }
 
     pub(super) fn meant(&self, base_domain: &Hostname) -> Result<O::Meant, StoreError> {
@@ -301,45 +303,38 @@ impl Meta {
     }
 }
 
-impl Precondition {
-    fn check(self, former: Option<&Meta>, kind: Kind, name: &str) -> Result<(), StoreError> {
-        match (self, former) {
-            (Self::New, Some(_)) => Err(StoreError::NameTaken { kind, name: name.to_owned() }),
-            // What is not there is at no revision (RFC 9110 section 13.1.1).
-            (Self::Exists | Self::Revision(_), None) => {
-                Err(StoreError::Absent { kind, name: name.to_owned() })
-            }
-            (Self::Revision(expected), Some(former)) if former.revision != expected => {
-                Err(StoreError::Conflict { kind, found: former.revision, expected })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 const SELECT: &str = "SELECT name, spec, generation, revision, created_at, updated_at
     FROM objects WHERE kind = $1";
 
-/// The rows of all objects of a kind, by name, and what other tables hold of them.
-pub(super) async fn select_all<O: Object>(
+/// The rows of objects of a kind, by name, and what other tables hold of them.
+pub(super) async fn select_page<O: Object>(
     connection: &mut SqliteConnection,
+    page: &Page<String>,
 ) -> Result<(Vec<SqliteRow>, O::Extras), StoreError> {
-    let rows = sqlx::query(AssertSqlSafe(format!("{SELECT} ORDER BY name")));
-    let rows = rows.bind(O::KIND.as_str()).fetch_all(&mut *connection).await?;
+    let select = format!("{SELECT} AND name > $2 ORDER BY name LIMIT $3");
+    let after = page.after.as_deref().unwrap_or_default();
+    let rows = sqlx::query(AssertSqlSafe(select)).bind(O::KIND.as_str()).bind(after);
+    let rows = rows.bind(page.limit()).fetch_all(&mut *connection).await?;
     Ok((rows, O::read_extras(connection, None).await?))
 }
 
-async fn select<O: Object>(
+pub(super) async fn select<O: Object>(
     connection: &mut SqliteConnection,
     name: &O::Name,
 ) -> Result<Option<Record<O>>, StoreError> {
-    let row = sqlx::query(AssertSqlSafe(format!("{SELECT} AND name = $2")));
-    let row = row.bind(O::KIND.as_str()).bind(&**name).fetch_optional(&mut *connection).await?;
-    let Some(row) = row else { return Ok(None) };
+    let Some(row) = select_row::<O>(connection, name).await? else { return Ok(None) };
     Record::of(&row, &mut O::read_extras(connection, Some(name)).await?).map(Some)
 }
 
-async fn upsert(
+async fn select_row<O: Object>(
+    connection: &mut SqliteConnection,
+    name: &O::Name,
+) -> Result<Option<SqliteRow>, StoreError> {
+    let row = sqlx::query(AssertSqlSafe(format!("{SELECT} AND name = $2")));
+    Ok(row.bind(O::KIND.as_str()).bind(&**name).fetch_optional(connection).await?)
+}
+
+pub(super) async fn upsert(
     connection: &mut SqliteConnection,
     kind: Kind,
     name: &str,
@@ -360,10 +355,6 @@ async fn upsert(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-pub(super) fn to_json(value: &impl Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
 pub(super) fn from_json<T: DeserializeOwned>(

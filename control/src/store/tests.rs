@@ -7,11 +7,16 @@ use weir_config::{
     ShardName, parse_documents,
 };
 
-use super::{Cause, Changed, DeploymentRecord, Precondition, Store, StoreError, Verb, Written};
+use super::{
+    Cause, Changed, DeploymentRecord, Operation, Precondition, Store, StoreError, Verb, Written,
+};
 use crate::transition::{Stage, Transition};
 
-const PUT: Cause<'_> = Cause { actor: "test", verb: Verb::Put };
-const DEPLOY: Cause<'_> = Cause { actor: "test", verb: Verb::Deploy };
+const PUT: Cause<'_> = Cause { actor: "test", verb: Verb::Put, key: None };
+const DELETE: Cause<'_> = Cause { actor: "test", verb: Verb::Delete, key: None };
+const DEPLOY: Cause<'_> = Cause { actor: "test", verb: Verb::Deploy, key: None };
+
+mod history;
 
 struct Bench {
     store: Store,
@@ -50,8 +55,8 @@ impl Bench {
         self.write(name, spec, Precondition::None, false).await.unwrap()
     }
 
-    async fn delete_app(&self, app: &str) -> Result<u64, StoreError> {
-        self.store.delete::<App>(&name(app), Precondition::None, "test").await
+    async fn delete_app(&self, app: &str) -> Result<Operation, StoreError> {
+        self.store.delete::<App>(&name(app), Precondition::None, DELETE).await
     }
 
     async fn write_shard(
@@ -84,10 +89,10 @@ fn name(text: &str) -> AppName {
 async fn a_write_takes_the_next_revision_and_one_that_changes_nothing_takes_none() {
     let bench = Bench::new().await;
     let first = bench.put("shop", "{image: a}").await;
-    assert!(first.created && first.changed);
+    assert!(first.created && first.operation.is_some());
     assert_eq!((first.record.meta.generation, first.record.meta.revision), (1, 1));
     let same = bench.put("shop", "{image: a}").await;
-    assert!(!same.created && !same.changed);
+    assert!(!same.created && same.operation.is_none());
     assert_eq!(same.record.meta, first.record.meta);
     let other = bench.put("shop", "{image: a, instances: 2}").await;
     assert_eq!((other.record.meta.generation, other.record.meta.revision), (2, 2));
@@ -108,10 +113,10 @@ async fn a_precondition_that_does_not_hold_changes_nothing() {
     for holds in [Precondition::Revision(1), Precondition::Exists] {
         let absent = bench.write("other", "{image: b}", holds, false).await;
         assert!(matches!(absent, Err(StoreError::Absent { .. })), "{absent:?}");
-        let absent = bench.store.delete::<App>(&name("other"), holds, "test").await;
+        let absent = bench.store.delete::<App>(&name("other"), holds, DELETE).await;
         assert!(matches!(absent, Err(StoreError::Absent { .. })), "{absent:?}");
     }
-    let stale = bench.store.delete::<App>(&name("shop"), Precondition::Revision(9), "test").await;
+    let stale = bench.store.delete::<App>(&name("shop"), Precondition::Revision(9), DELETE).await;
     assert!(matches!(stale, Err(StoreError::Conflict { found: 1, expected: 9, .. })), "{stale:?}");
     let record = bench.store.find::<App>(&name("shop")).await.unwrap().unwrap();
     assert_eq!((record.meta.revision, record.spec.image.as_deref()), (1, Some("a")));
@@ -177,9 +182,9 @@ async fn followers_are_told_each_changed_app_once() {
 async fn a_shard_is_written_as_an_app_is() {
     let mut bench = Bench::new().await;
     let first = bench.put_shard("east", "\"10.0.0.1:80\"").await;
-    assert!(first.created && first.changed);
+    assert!(first.created && first.operation.is_some());
     let same = bench.put_shard("east", "\"10.0.0.1:80\"").await;
-    assert!(!same.created && !same.changed);
+    assert!(!same.created && same.operation.is_none());
     let other = bench.put_shard("east", "\"10.0.0.2:80\"").await;
     assert_eq!((other.record.meta.generation, other.record.meta.revision), (2, 2));
     let stale = bench.write_shard("east", "\"10.0.0.3:80\"", Precondition::Revision(1)).await;
@@ -218,15 +223,15 @@ async fn an_app_names_shards_that_exist_and_they_stay_until_it_lets_go() {
     );
 
     bench.put("sites", "{shards: [east]}").await;
-    let error = bench.store.delete::<Shard>(&east, Precondition::None, "test").await.unwrap_err();
+    let error = bench.store.delete::<Shard>(&east, Precondition::None, DELETE).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "the shard `east` is used by the app `sites`; change or delete that first"
     );
     assert!(bench.store.find::<Shard>(&east).await.unwrap().is_some());
     bench.put("sites", "{upstreams: [\"10.0.0.9:80\"]}").await;
-    bench.store.delete::<Shard>(&east, Precondition::None, "test").await.unwrap();
-    let error = bench.store.delete::<Shard>(&east, Precondition::None, "test").await.unwrap_err();
+    bench.store.delete::<Shard>(&east, Precondition::None, DELETE).await.unwrap();
+    let error = bench.store.delete::<Shard>(&east, Precondition::None, DELETE).await.unwrap_err();
     assert_eq!(error.to_string(), "there is no shard `east`");
 }
 
@@ -279,8 +284,10 @@ async fn how_far_a_deployment_is_is_there_after_a_restart_and_a_late_decision_ch
     let record = async |bench: &Bench| bench.store.read::<App>(&app).await.unwrap().extra;
     let pending = Stage::of(&record(&bench).await[0]);
     let live = Transition::GoLive { stage: pending, keep: Duration::ZERO };
-    assert_eq!(bench.store.change_deployments(&app, &live, None).await.unwrap(), Some(2));
-    assert_eq!(bench.store.change_deployments(&app, &live, None).await.unwrap(), None, "too late");
+    let moved = bench.store.change_deployments(&app, &live, None).await.unwrap();
+    assert_eq!(moved.map(|moved| moved.revision), Some(2));
+    let late = bench.store.change_deployments(&app, &live, None).await.unwrap();
+    assert!(late.is_none(), "too late");
     assert_eq!(*bench.store.revisions().borrow(), 2, "and it takes no revision");
 
     bench.put("shop", "{image: b}").await;
@@ -349,7 +356,7 @@ async fn the_machine_that_weir_runs_on_is_always_a_host() {
     let bench = Bench::new().await;
     let local = HostName::local();
     assert_eq!(bench.store.meant::<Host>(&local).await.unwrap(), Some(Host::local()));
-    let error = bench.store.delete::<Host>(&local, Precondition::None, "test").await.unwrap_err();
+    let error = bench.store.delete::<Host>(&local, Precondition::None, DELETE).await.unwrap_err();
     assert!(matches!(error, StoreError::LocalHost), "{error:?}");
 
     let text = "kind: Host\nname: b\nspec: {engine: \"unix:///b.sock\", cordoned: true}";

@@ -12,7 +12,7 @@ use bollard::{
     query_parameters::{CreateContainerOptions, CreateImageOptions},
 };
 use futures::TryStreamExt;
-use weir_config::{InstanceId, PortMapping, RestartPolicy, Template, Volume};
+use weir_config::{InstanceId, PortMapping, RestartPolicy, Secrets, Template, Volume};
 
 use super::{
     CALL, Docker,
@@ -31,7 +31,11 @@ const LOG_SIZE: &str = "10m";
 const LOG_FILES: &str = "3";
 
 impl Docker {
-    pub(crate) async fn make(&self, spec: &ContainerSpec) -> Result<(), ProviderError> {
+    pub(crate) async fn make(
+        &self,
+        spec: &ContainerSpec,
+        secrets: &Secrets,
+    ) -> Result<(), ProviderError> {
         let template = labels::fingerprint(&spec.template)
             .map_err(|error| ProviderError::Refused(error.to_string()))?;
         let name = spec.instance.container_name();
@@ -50,7 +54,7 @@ impl Docker {
                 self.remove_id(&id).await?;
             }
             let labels = labels::write(&self.cluster, spec, &template);
-            let body = self.body(spec, &image, labels);
+            let body = self.body(spec, secrets, &image, labels);
             match self.create_named(&name, body).await {
                 Err(Failure::Refused { status: 409, message }) => conflict = message,
                 Err(Failure::Refused { status: 404, message })
@@ -75,6 +79,7 @@ impl Docker {
     fn body(
         &self,
         spec: &ContainerSpec,
+        secrets: &Secrets,
         image: &ImageInspect,
         labels: Labels,
     ) -> ContainerCreateBody {
@@ -91,7 +96,7 @@ impl Docker {
         ContainerCreateBody {
             image: Some(template.image.clone()),
             cmd: (!template.command.is_empty()).then(|| template.command.clone()),
-            env: Some(env(template)),
+            env: Some(env(template, secrets)),
             exposed_ports: Some(published.chain([port]).collect()),
             labels: Some(labels),
             host_config: Some(host_config),
@@ -175,10 +180,12 @@ fn owner(found: &ContainerInspectResponse) -> String {
 }
 
 /// An app that asks no further listens where the proxy looks for it.
-fn env(template: &Template) -> Vec<String> {
+fn env(template: &Template, secrets: &Secrets) -> Vec<String> {
     let given = template.env.iter().map(|(key, value)| format!("{key}={value}"));
-    let port = (!template.env.contains_key("PORT")).then(|| format!("PORT={}", template.port));
-    given.chain(port).collect()
+    let secret = secrets.iter().map(|(key, value)| format!("{key}={}", value.expose()));
+    let has_port = template.env.contains_key("PORT") || secrets.contains_key("PORT");
+    let port = (!has_port).then(|| format!("PORT={}", template.port));
+    given.chain(secret).chain(port).collect()
 }
 
 fn host_config(template: &Template, image: &ImageInspect) -> HostConfig {

@@ -74,7 +74,7 @@ impl Endpoint {
         match sender.send_request(in_origin_form(request)?).await {
             Ok(answer) => Ok(answer),
             Err(error) => Err(match complaint {
-                Some(stderr) => why(stderr).await.map_or(error.into(), Error::from),
+                Some(stderr) => why(stderr).await.map_or_else(|| error.into(), Error::from),
                 None => error.into(),
             }),
         }

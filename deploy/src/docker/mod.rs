@@ -25,7 +25,7 @@ use bollard::query_parameters::{
     RemoveContainerOptions, StartContainerOptions, StopContainerOptions,
 };
 use tokio::time::{Instant, sleep, timeout};
-use weir_config::{Engine, Host, HostName, InstanceId};
+use weir_config::{Engine, Host, HostName, InstanceId, Secrets};
 
 use self::{endpoint::Endpoint, errors::Failure};
 use crate::provider::{
@@ -135,8 +135,8 @@ impl Provider for Docker {
         self.find(instance).await
     }
 
-    async fn create(&self, spec: &ContainerSpec) -> Result<(), ProviderError> {
-        self.make(spec).await
+    async fn create(&self, spec: &ContainerSpec, secrets: &Secrets) -> Result<(), ProviderError> {
+        self.make(spec, secrets).await
     }
 
     /// The engine refuses to start a paused container; `unpause` is what that one needs.

@@ -6,7 +6,7 @@ use bollard::{
     models::{ContainerCreateBody, RestartPolicyNameEnum},
     query_parameters::{CreateContainerOptions, RemoveImageOptions},
 };
-use weir_config::{HostName, PortMapping, RestartPolicy, Volume};
+use weir_config::{HostName, PortMapping, RestartPolicy, Secrets, Volume};
 use weir_deploy::{ContainerState::Running, Docker, Provider, ProviderError};
 
 use crate::support::{GRACE, PORT, SERVE, World, answers, socket, texts};
@@ -21,7 +21,7 @@ async fn what_was_made_before_a_crash_is_adopted() {
     let options = RemoveImageOptions { force: true, ..Default::default() };
     world.raw.remove_image(&world.image, Some(options), None).await.unwrap();
     let docker = Docker::new(HostName::local(), &socket(), &world.cluster);
-    docker.create(&world.spec(1, world.template(SERVE))).await.unwrap();
+    docker.create(&world.spec(1, world.template(SERVE)), &Secrets::new()).await.unwrap();
 
     assert_eq!(world.container(&instance).await, before);
     assert_eq!(docker.list().await.unwrap().containers, [before]);
@@ -55,7 +55,8 @@ async fn a_strangers_container_is_left_alone() {
     };
     let id = world.raw.create_container(Some(options), body).await.unwrap().id;
 
-    let error = docker.create(&world.spec(1, world.template(SERVE))).await.unwrap_err();
+    let error =
+        docker.create(&world.spec(1, world.template(SERVE)), &Secrets::new()).await.unwrap_err();
     let owner = "a container that Weir did not make".to_owned();
     assert_eq!(error, ProviderError::NameTaken { name, owner });
     assert_eq!(docker.inspect(&instance).await.unwrap(), None);
@@ -72,7 +73,8 @@ async fn two_weirs_on_one_engine_do_not_touch_each_other() {
     let before = world.container(&instance).await;
 
     let other = Docker::new(HostName::local(), &socket(), "another");
-    let error = other.create(&world.spec(1, world.template(SERVE))).await.unwrap_err();
+    let error =
+        other.create(&world.spec(1, world.template(SERVE)), &Secrets::new()).await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains(&format!("another Weir (cluster {})", world.cluster)), "{text}");
     assert_eq!(other.inspect(&instance).await.unwrap(), None);
@@ -94,7 +96,8 @@ async fn a_missing_image_is_named_with_the_reason() {
     ] {
         let mut template = world.template(SERVE);
         template.image = image.to_owned();
-        let error = world.docker.create(&world.spec(1, template)).await.unwrap_err();
+        let error =
+            world.docker.create(&world.spec(1, template), &Secrets::new()).await.unwrap_err();
         assert!(matches!(error, ProviderError::Image { .. }), "{error:?}");
         let text = error.to_string();
         for part in [&format!("`{image}`"), "not on this host", reason] {
@@ -110,7 +113,7 @@ async fn a_missing_image_costs_nothing_that_runs() {
     let before = world.container(&instance).await;
     let mut template = world.template(SERVE);
     template.image = "127.0.0.1:1/team/nothing:2".to_owned();
-    world.docker.create(&world.spec(1, template)).await.unwrap_err();
+    world.docker.create(&world.spec(1, template), &Secrets::new()).await.unwrap_err();
     assert_eq!(world.container(&instance).await, before);
 }
 
@@ -140,7 +143,7 @@ async fn limits_and_policies_are_on_the_container() {
 async fn an_image_with_an_init_of_its_own_keeps_it() {
     let world = World::with_image(&[r#"ENTRYPOINT ["/init"]"#]).await;
     let spec = world.spec(1, world.template(SERVE));
-    world.docker.create(&spec).await.unwrap();
+    world.docker.create(&spec, &Secrets::new()).await.unwrap();
     let config = world.raw_container(&spec.instance).await.host_config.unwrap();
     assert_eq!(config.init, Some(false));
 }
@@ -204,7 +207,7 @@ async fn a_published_port_answers_on_the_host_and_belongs_to_one() {
     answers(local, free).await;
 
     let second = world.spec(2, template);
-    world.docker.create(&second).await.unwrap();
+    world.docker.create(&second, &Secrets::new()).await.unwrap();
     let error = world.docker.start(&second.instance).await.unwrap_err();
     assert!(matches!(error, ProviderError::Refused(_)), "{error:?}");
     assert!(error.to_string().contains("already allocated"), "{error}");
@@ -216,7 +219,7 @@ async fn a_command_that_does_not_exist_is_the_engines_refusal() {
     let mut template = world.template("");
     template.command = vec!["/no/such/program".to_owned()];
     let spec = world.spec(1, template);
-    world.docker.create(&spec).await.unwrap();
+    world.docker.create(&spec, &Secrets::new()).await.unwrap();
     // The init starts, and finds nothing to run.
     match world.docker.start(&spec.instance).await {
         Ok(()) => {

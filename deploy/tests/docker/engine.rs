@@ -12,7 +12,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
     task::{JoinHandle, JoinSet},
 };
-use weir_config::{HostName, RestartPolicy};
+use weir_config::{HostName, RestartPolicy, Secrets};
 use weir_deploy::{ContainerEvent, Docker, Provider, ProviderError, Stream};
 
 use crate::support::{GRACE, SERVE, World, behind_our_back, client, socket, within_deadline};
@@ -99,7 +99,7 @@ async fn all_of_a_weirs_containers_are_listed_running_or_not() {
     let mut expected = Vec::new();
     for deployment in 1..=12 {
         let spec = world.spec(deployment, world.template(SERVE));
-        world.docker.create(&spec).await.unwrap();
+        world.docker.create(&spec, &Secrets::new()).await.unwrap();
         expected.push(spec.instance);
     }
     world.docker.start(&expected[0]).await.unwrap();
@@ -141,7 +141,7 @@ async fn an_engine_that_comes_goes_and_comes_again_is_used_when_it_is_there() {
     for _ in 0..2 {
         let relay = relay(path.clone());
         docker.info().await.unwrap();
-        docker.create(&world.spec(1, world.template(SERVE))).await.unwrap();
+        docker.create(&world.spec(1, world.template(SERVE)), &Secrets::new()).await.unwrap();
         assert_eq!(docker.list().await.unwrap().containers.len(), 1);
         let mut events = docker.events().await.unwrap();
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weir_config::RestartPolicy;
+use weir_config::{RestartPolicy, Secrets};
 use weir_deploy::{
     ContainerState::{self, Created, Exited, Paused, Running},
     Provider, ProviderError,
@@ -17,7 +17,7 @@ async fn a_whole_life() {
     let (docker, instance) = (&world.docker, world.instance(1));
     assert_eq!(docker.inspect(&instance).await.unwrap(), None);
 
-    docker.create(&world.spec(1, world.template(SERVE))).await.unwrap();
+    docker.create(&world.spec(1, world.template(SERVE)), &Secrets::new()).await.unwrap();
     let made = world.container(&instance).await;
     assert_eq!((made.state, made.address, made.port), (Created, None, PORT));
     assert_eq!(made.instance, instance);

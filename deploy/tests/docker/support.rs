@@ -18,7 +18,7 @@ use tokio::{
     net::TcpStream,
     time::{Instant, sleep},
 };
-use weir_config::{AppName, HostName, InstanceId, Resources, RestartPolicy, Template};
+use weir_config::{AppName, HostName, InstanceId, Resources, RestartPolicy, Secrets, Template};
 use weir_deploy::{
     Container, ContainerSpec, ContainerState, Docker, LogLine, Provider, ProviderError, Stream,
 };
@@ -75,6 +75,7 @@ impl World {
             port: PORT,
             command: ["sh", "-c", script].map(str::to_owned).to_vec(),
             env: Default::default(),
+            secrets: Default::default(),
             volumes: Vec::new(),
             ports: Vec::new(),
             resources: Resources { millicpus: None, memory: None, pids: 64 },
@@ -89,7 +90,7 @@ impl World {
     /// Creates and starts deployment 1.
     pub(crate) async fn run(&self, template: Template) -> InstanceId {
         let spec = self.spec(1, template);
-        self.docker.create(&spec).await.unwrap();
+        self.docker.create(&spec, &Secrets::new()).await.unwrap();
         self.docker.start(&spec.instance).await.unwrap();
         spec.instance
     }

@@ -41,7 +41,7 @@ async fn does_everything(world: &World, docker: &Docker) {
     let mut spec = world.spec(1, world.template(&format!("echo begun; {SERVE}")));
     spec.instance.host = "far".parse().unwrap();
     let instance = &spec.instance;
-    docker.create(&spec).await.unwrap();
+    docker.create(&spec, &weir_config::Secrets::new()).await.unwrap();
     docker.start(instance).await.unwrap();
     assert_eq!(events.next().await.unwrap().unwrap().instance, *instance);
 

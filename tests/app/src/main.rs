@@ -13,9 +13,11 @@
 //! | `/fail-all` | every later answer, but that of `/healthz`, is a 500 |
 //! | `/crash?code=N` | none: the process exits with code N |
 //! | `/stdout?text=T` | T is printed on standard output |
+//! | `/stdout?env=NAME` | as is the variable NAME |
 //!
 //! Environment: `PORT` (8080), `NAME`, `VERSION`, `FAIL_HEALTH=1` (unhealthy from the start),
-//! `FAIL_ALL=1` (as after `/fail-all`), `EXIT_AT_ONCE=N` (says why and exits with code N), `START_DELAY_MS=N` (listens only then),
+//! `FAIL_ALL=1` (as after `/fail-all`), `EXIT_AT_ONCE=N` (says so and exits with code N),
+//! `START_DELAY_MS=N` (listens only then),
 //! `IGNORE_TERM=1` (SIGTERM does nothing).
 
 mod http;
@@ -39,7 +41,7 @@ static FAILS: AtomicBool = AtomicBool::new(false);
 
 fn main() -> io::Result<()> {
     if let Some(code) = number("EXIT_AT_ONCE") {
-        eprintln!("boom: cannot start");
+        eprintln!("boom: cannot start version {}", version());
         exit(code as i32);
     }
     if !flag("IGNORE_TERM") {
@@ -124,7 +126,8 @@ fn respond(request: &Request, body_len: u64) -> Response {
             exit(code as i32);
         }
         "/stdout" => {
-            println!("{}", request.query("text").unwrap_or_default());
+            let variable = request.query("env").and_then(|name| env::var(name).ok());
+            println!("{}", variable.or(request.query("text")).unwrap_or_default());
             Response::ok("printed\n".to_owned())
         }
         path => Response { status: "404 Not Found", body: format!("no such path: {path}\n") },
@@ -133,9 +136,12 @@ fn respond(request: &Request, body_len: u64) -> Response {
 
 fn greeting() -> String {
     let name = env::var("NAME").unwrap_or_else(|_| "weir-test-app".to_owned());
-    let version = env::var("VERSION").unwrap_or_else(|_| "1".to_owned());
     let host = fs::read_to_string("/etc/hostname").unwrap_or_default();
-    format!("hello from {name}, version {version}, on {}\n", host.trim())
+    format!("hello from {name}, version {}, on {}\n", version(), host.trim())
+}
+
+fn version() -> String {
+    env::var("VERSION").unwrap_or_else(|_| "1".to_owned())
 }
 
 fn health(is_healthy: bool) -> Response {

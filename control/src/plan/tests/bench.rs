@@ -16,6 +16,7 @@ use crate::{
     event::{Death, DesiredChange, Event},
     observed::Observed,
     plan::{Planned, ProbeTarget, PublicCheck, plan},
+    quarantine::Quarantine,
     reconciler::{Reconciler, World},
     served::own_pool,
     subject::Subject,
@@ -82,7 +83,10 @@ impl Bench {
         let now = Moment(1_000_000);
         let certificates = served.certificates.clone();
         Self {
-            reconciler: Reconciler::new(Observed::new(Arc::new(served), certificates, now)),
+            reconciler: Reconciler::new(
+                Observed::new(Arc::new(served), certificates, now),
+                Quarantine::default(),
+            ),
             activity: Activity::default(),
             now,
             engine: BTreeMap::new(),
@@ -197,7 +201,7 @@ impl Bench {
     }
 
     pub(super) fn planned_for(&self, subject: Subject) -> Planned {
-        let World { desired, observed } = self.world();
+        let World { desired, observed, .. } = self.world();
         let scope = Scope::Some([subject].into());
         let mut plan = plan(desired, observed, &self.activity, self.now, &scope);
         plan.subjects.pop_first().expect("what was asked for").1
@@ -249,7 +253,9 @@ impl Bench {
                 self.reconciler.begun(&action, self.now);
                 self.pass(Duration::from_millis(1));
                 let result = match self.lacks_image(&action) {
-                    Some(image) => Err(ProviderError::Image { image, reason: String::new() }),
+                    Some(image) => {
+                        Err(ProviderError::Image { image, reason: String::new() }.into())
+                    }
                     None => Ok(self.perform(&action)),
                 };
                 self.tell(Event::Done { action, result });

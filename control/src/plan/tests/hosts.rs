@@ -184,11 +184,13 @@ fn one_that_sleeps_moves_and_sleeps_on() {
         _ => ("b", "a"),
     };
     bench.put_host(host, DRAINING);
-    bench.settle();
-    assert_eq!(host_of(&bench, "shop"), other);
-    assert_eq!(bench.served_by("shop"), [format!("shop-1-0@{other}")], "verified awake");
-    bench.pass(seconds(61));
-    assert_eq!(bench.settle(), [format!("pause shop-1-0@{other}")]);
+    let steps = ["create", "start", "pause"].map(|verb| format!("{verb} shop-1-0@{other}"));
+    let [create, start, pause] = steps;
+    let log = bench.settle();
+    assert_eq!(log[..2], [create, start], "its copy is verified, though nobody asks for it");
+    let rest: BTreeSet<_> = log[2..].iter().cloned().collect();
+    assert_eq!(rest, [pause, format!("remove shop-1-0@{host}")].into());
+    assert_eq!(bench.served_by("shop"), ["asleep"], "it sleeps all the time");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! The plan against a small engine, in virtual time.
 
 mod bench;
+mod gate;
+mod history;
 mod hosts;
+mod incidents;
 mod members;
 mod rollout;
 

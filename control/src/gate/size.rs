@@ -1,0 +1,105 @@
+//! How much is served.
+
+use std::ops::{Add, Sub};
+
+use weir_config::{Backends, Pool, RouteState, Snapshot};
+
+use crate::subject::Subject;
+
+/// More than anybody has of one Weir; less than what a machine of a few gigabytes holds.
+const MOST_NAMES: u64 = 1_000_000;
+const MOST_ENDPOINTS: u64 = 1_000_000;
+const MOST_BYTES: u64 = 2 << 30;
+/// Of one pool: its table grows with them.
+pub(super) const MOST_IN_POOL: usize = 10_000;
+
+/// About what an entry of each sort takes, its share of the maps included.
+const ROUTE_BYTES: u64 = 700;
+const NAME_BYTES: u64 = 160;
+const ENDPOINT_BYTES: u64 = 300;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) names: u64,
+    pub(super) endpoints: u64,
+    bytes: u64,
+}
+
+impl Size {
+    pub(super) fn of_all(snapshot: &Snapshot) -> Self {
+        let apps = snapshot.apps().map(|route| Subject::App(route.app.clone()));
+        let shards = snapshot.shards().map(|(name, _)| Subject::Shard(name.clone()));
+        apps.chain(shards).fold(Self::default(), |sum, s| sum + Self::of(snapshot, &s))
+    }
+
+    /// What one subject has in a snapshot.
+    pub(super) fn of(snapshot: &Snapshot, subject: &Subject) -> Self {
+        match subject {
+            Subject::Shard(name) => snapshot.shard(name).map_or_else(Self::default, Self::of_pool),
+            Subject::App(name) => {
+                let Some(route) = snapshot.app(name) else { return Self::default() };
+                let text = |length: usize| length as u64;
+                let names = route.hostnames.iter().map(|n| text(n.host.len() + n.path().len()));
+                let own = Self {
+                    names: route.hostnames.len() as u64,
+                    endpoints: 0,
+                    bytes: ROUTE_BYTES + names.map(|length| NAME_BYTES + 2 * length).sum::<u64>(),
+                };
+                own + match &route.state {
+                    RouteState::Serving(Backends::Own(pool)) => Self::of_pool(pool),
+                    RouteState::Unavailable { reason, .. } => {
+                        Self { bytes: text(reason.len()), ..Self::default() }
+                    }
+                    _ => Self::default(),
+                }
+            }
+        }
+    }
+
+    fn of_pool(pool: &std::sync::Arc<Pool>) -> Self {
+        let endpoints = pool.endpoints().len() as u64;
+        Self { names: 0, endpoints, bytes: endpoints * ENDPOINT_BYTES }
+    }
+
+    pub(super) fn too_much(&self) -> Option<String> {
+        let Self { names, endpoints, bytes } = self;
+        let (what, limit) = if *names > MOST_NAMES {
+            ("host names", MOST_NAMES)
+        } else if *endpoints > MOST_ENDPOINTS {
+            ("endpoints", MOST_ENDPOINTS)
+        } else if *bytes > MOST_BYTES {
+            ("bytes", MOST_BYTES)
+        } else {
+            return None;
+        };
+        Some(format!("with it, what is served would have more than {limit} {what}"))
+    }
+
+    pub(super) fn exceeds(&self, former: Self) -> bool {
+        self.names > former.names || self.endpoints > former.endpoints || self.bytes > former.bytes
+    }
+}
+
+impl Add for Size {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            names: self.names + other.names,
+            endpoints: self.endpoints + other.endpoints,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
+impl Sub for Size {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            names: self.names.saturating_sub(other.names),
+            endpoints: self.endpoints.saturating_sub(other.endpoints),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
+}

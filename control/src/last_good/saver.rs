@@ -1,0 +1,94 @@
+//! Writes what is served, and the end of its trial.
+
+use std::{
+    fs, io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
+use weir_config::{LastGood, Moment, Snapshot, Snapshots};
+
+use super::{FORMER, GOOD_AFTER, NEWEST, Trial};
+use crate::state_dir::{StateDir, boot_id, write_private};
+
+/// While a part of the process seems to stand still.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Runs until it is told to stop, and writes what is served then. As long as the process is not
+/// `well`, nothing is taken for good.
+///
+/// A write comes [`GOOD_AFTER`] the one before at the soonest: so what is on disk is good by then
+/// and is kept as the former one.
+pub(crate) async fn keep(
+    snapshots: Snapshots,
+    dir: Arc<StateDir>,
+    trial: Arc<Trial>,
+    well: Arc<AtomicBool>,
+    mut stop: oneshot::Receiver<()>,
+) {
+    let (newest, former) = (dir.file(NEWEST), dir.file(FORMER));
+    let mut saver = Saver { newest, former, trial, saved: 0, failing: false };
+    loop {
+        let mut stopped = tokio::select! {
+            _ = snapshots.newer_than(saver.saved) => false,
+            _ = &mut stop => true,
+        };
+        while !stopped && !well.load(Relaxed) {
+            stopped = timeout(LOOK, &mut stop).await.is_ok();
+        }
+        saver.save(snapshots.current()).await;
+        // A stop does not wait for the pace.
+        if !stopped && timeout(GOOD_AFTER, &mut stop).await.is_ok() {
+            saver.save(snapshots.current()).await;
+            stopped = true;
+        }
+        if stopped {
+            return saver.trial.end();
+        }
+        if well.load(Relaxed) {
+            saver.trial.settle(Moment::now());
+        }
+    }
+}
+
+struct Saver {
+    newest: PathBuf,
+    former: PathBuf,
+    trial: Arc<Trial>,
+    /// The generation on disk.
+    saved: u64,
+    failing: bool,
+}
+
+impl Saver {
+    async fn save(&mut self, snapshot: Arc<Snapshot>) {
+        let generation = snapshot.generation;
+        if generation == self.saved {
+            return;
+        }
+        let (newest, former) = (self.newest.clone(), self.former.clone());
+        // What this process wrote it has lived with since; see `keep`.
+        let is_good = self.saved > 0 || !self.trial.began_on_trial();
+        let write = spawn_blocking(move || {
+            let bytes = serde_json::to_vec(&LastGood::of(&snapshot, &boot_id()))?;
+            if is_good && newest.exists() {
+                fs::rename(&newest, &former)?;
+            }
+            write_private(&newest, &bytes)
+        });
+        match write.await.map_err(io::Error::other).flatten() {
+            Ok(()) => (self.saved, self.failing) = (generation, false),
+            // A disk that stays full is told once, not every second.
+            Err(error) if !self.failing => {
+                self.failing = true;
+                tracing::error!(%error, "the served snapshot cannot be kept on disk");
+            }
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Who changes what, and what must hold for it.
+
+use super::{Kind, StoreError, objects::Meta};
+
+/// What must hold for a write to be made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Precondition {
+    #[default]
+    None,
+    /// The object must not exist.
+    New,
+    /// The object must exist.
+    Exists,
+    /// The object must be at this revision.
+    Revision(u64),
+}
+
+/// Who makes a change, and which.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cause<'a> {
+    pub(crate) actor: &'a str,
+    pub(crate) verb: Verb,
+    /// Of the request that asks for it, if it may be sent again.
+    pub(crate) key: Option<&'a str>,
+}
+
+/// What is done to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Put,
+    /// Put, with a new deployment even if its template is that of the newest one.
+    Deploy,
+    /// The same, of exactly the image of another app.
+    Promote,
+    RollBack,
+    Cancel,
+    /// Its secrets were changed, and with them its template.
+    Secrets,
+    Delete,
+    Sleep,
+    Wake,
+}
+
+impl Verb {
+    const ALL: [Self; 9] = [
+        Self::Put,
+        Self::Deploy,
+        Self::Promote,
+        Self::RollBack,
+        Self::Cancel,
+        Self::Secrets,
+        Self::Delete,
+        Self::Sleep,
+        Self::Wake,
+    ];
+
+    /// As in the column `verb`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Deploy => "deploy",
+            Self::Promote => "promote",
+            Self::RollBack => "rollback",
+            Self::Cancel => "cancel",
+            Self::Secrets => "secrets",
+            Self::Delete => "delete",
+            Self::Sleep => "sleep",
+            Self::Wake => "wake",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verb| verb.as_str() == text)
+    }
+}
+
+impl Precondition {
+    pub(super) fn check(
+        self,
+        former: Option<&Meta>,
+        kind: Kind,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        match (self, former) {
+            (Self::New, Some(_)) => Err(StoreError::NameTaken { kind, name: name.to_owned() }),
+            // What is not there is at no revision (RFC 9110 section 13.1.1).
+            (Self::Exists | Self::Revision(_), None) => {
+                Err(StoreError::Absent { kind, name: name.to_owned() })
+            }
+            (Self::Revision(expected), Some(former)) if former.revision != expected => {
+                Err(StoreError::Conflict { kind, found: former.revision, expected })
+            }
+            _ => Ok(()),
+        }
+    }
+}

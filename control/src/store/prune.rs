@@ -1,0 +1,41 @@
+//! What is kept of what only grows.
+
+use std::time::Duration;
+
+use super::{Store, StoreError};
+use crate::time::unix_millis;
+
+/// Of operations, which are the audit log too.
+pub(super) const KEPT_OPERATIONS: i64 = 100_000;
+const OPERATIONS_FOR: Duration = Duration::from_hours(90 * 24);
+/// Of events and the logs of deployments.
+const EVENTS_FOR: Duration = Duration::from_hours(30 * 24);
+/// Of what was answered to requests that may be sent again.
+const ANSWERS_FOR: Duration = Duration::from_hours(24);
+
+impl Store {
+    /// Removes what is older than it is kept.
+    pub(crate) async fn prune(&self) -> Result<(), StoreError> {
+        let before = |kept: Duration| unix_millis() - kept.as_millis() as i64;
+        let pruned = self.write(async |writing| {
+            for (statement, kept) in [
+                ("DELETE FROM operations WHERE at < $1", OPERATIONS_FOR),
+                ("DELETE FROM events WHERE at < $1", EVENTS_FOR),
+                ("DELETE FROM deployment_log_lines WHERE at < $1", EVENTS_FOR),
+                ("DELETE FROM idempotency WHERE at < $1", ANSWERS_FOR),
+                ("DELETE FROM deployment_logs WHERE updated_at < $1", EVENTS_FOR),
+            ] {
+                sqlx::query(statement).bind(before(kept)).execute(&mut *writing).await?;
+            }
+            sqlx::query(
+                "DELETE FROM deployment_log_sources WHERE NOT EXISTS (SELECT 1
+                   FROM deployment_logs g WHERE g.app = deployment_log_sources.app
+                   AND g.number = deployment_log_sources.number)",
+            )
+            .execute(&mut *writing)
+            .await?;
+            Ok(())
+        });
+        pruned.await
+    }
+}

@@ -176,7 +176,8 @@ async fn a_new_deployment_takes_over_without_a_failed_request() {
             versions
         }
     });
-    weir.put_ready(&app, spec(json!({"env": {"VERSION": "two"}}))).await;
+    let rollout = json!({"keep": "0s"});
+    weir.put_ready(&app, spec(json!({"env": {"VERSION": "two"}, "rollout": rollout}))).await;
     wait_for("the former container to go", async || (containers(&app).len() == 1).then_some(()))
         .await;
     stop.send(true).unwrap();

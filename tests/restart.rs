@@ -60,7 +60,8 @@ async fn whenever_it_is_killed_nothing_is_orphaned_or_made_twice() {
     let app = unique("moments");
     weir.adopt(&app);
     for round in 0..6u64 {
-        let spec = spec(json!({"env": {"VERSION": format!("{round}")}}));
+        let rollout = json!({"keep": "0s"});
+        let spec = spec(json!({"env": {"VERSION": format!("{round}")}, "rollout": rollout}));
         let body = json!({"kind": "App", "name": app, "spec": spec});
         let (status, answer) = weir.api("PUT", &format!("/v1/apps/{app}"), Some(body)).await;
         assert!(status == 200 || status == 201, "{answer}");

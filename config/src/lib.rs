@@ -35,17 +35,19 @@ mod traffic;
 mod units;
 
 pub use activity::{
-    Activity, AppActivity, EndpointActivity, EndpointLease, HISTOGRAM_BOUNDS_SECONDS, Held,
-    HistogramReading, Incident, Lease, Standing, UpstreamConnection,
+    Activity, Answers, AppActivity, EndpointActivity, EndpointLease, HISTOGRAM_BOUNDS_SECONDS,
+    Held, HistogramReading, Incident, Lease, Standing, UpstreamConnection,
 };
 pub use app::{
-    App, HealthCheck, PortMapping, Probe, Resources, RestartPolicy, Rollout, SleepPolicy, Source,
-    Volume,
+    App, Gates, HealthCheck, PortMapping, Probe, Resources, RestartPolicy, Rollout, SleepPolicy,
+    Source, Volume,
 };
 pub use client_key::ClientKey;
 pub use clock::Moment;
 pub use decode::decode;
-pub use deployment::{Deployment, Desired, DesiredApp, Template};
+pub use deployment::{
+    Cause, Contention, Deployment, DeploymentState, Desired, DesiredApp, Ending, Template,
+};
 pub use document::{Document, parse_documents};
 pub use host::{Capacity, Disconnect, Engine, Host, Placement, Ssh, has_labels};
 pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
@@ -72,8 +74,8 @@ pub use spec::{
     AppManifest, AppSpec, BalanceSpec, CapacitySpec, ClientAuthSpec, DisconnectSpec, EngineSshSpec,
     EngineTlsSpec, HashAlgorithm, HealthSpec, HostManifest, HostSpec, LimitsSpec, MemberSpec,
     OutlierSpec, PlacementSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec,
-    RetriesSpec, RolloutSpec, ShardManifest, ShardSpec, SleepSpec, TimeoutsSpec, UpstreamProtocol,
-    UpstreamSpec, UpstreamTlsSpec,
+    RetriesSpec, RolloutSpec, ShardManifest, ShardSpec, SleepSpec, Strategy, TimeoutsSpec,
+    UpstreamProtocol, UpstreamSpec, UpstreamTlsSpec,
 };
 pub use traffic::{
     Authorities, ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream,

@@ -1,6 +1,9 @@
 //! How the proxy treats connections of clients.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +55,20 @@ pub struct ProxySettings {
     /// Whether the beginning of a handshake for an app's host name wakes it, a moment before the
     /// request does; rationed, since anyone may begin one.
     pub speculative_wake: bool,
+}
+
+impl ProxySettings {
+    /// Where this machine itself reaches what listens at `listener`; `None` if a PROXY header is
+    /// expected of it there.
+    pub fn from_here(&self, listener: SocketAddr) -> Option<SocketAddr> {
+        let ip = match listener.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        // It is reached from the address that it has.
+        (!self.proxy_protocol.contain(ip)).then(|| SocketAddr::new(ip, listener.port()))
+    }
 }
 
 impl Default for ProxySettings {

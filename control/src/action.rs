@@ -28,6 +28,8 @@ pub(crate) enum Action {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum StopReason {
     Sleep,
+    /// Another deployment needs what it holds.
+    MakesRoom,
     Failed(Failure),
     /// It failed before it was ever ready, and the engine would start it again and again.
     CrashLoop,

@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     io,
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -31,8 +32,10 @@ use crate::{
     notifications,
     observed::Observed,
     prober::Probers,
+    public_check::PublicChecks,
     reactor::{EVENT_QUEUE, Reactor},
     reconciler::{Reconciler, World},
+    recorder,
     state_dir::StateDir,
     store::{Store, StoreError},
     token,
@@ -61,6 +64,9 @@ pub struct Options {
     pub metrics: prometheus::Registry,
     /// The port that end users reach HTTPS at, for the URLs that are shown.
     pub https_port: u16,
+    /// Where the proxy takes HTTPS from this machine, if it does: there it is seen whether an app
+    /// is reached as its users reach it.
+    pub https: Option<SocketAddr>,
     /// False while a part of the process seems to stand still: then nothing that is served is
     /// taken for good.
     pub well: Arc<AtomicBool>,
@@ -138,7 +144,8 @@ impl Control {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, ControlError> {
         let Opened { options, store, vault, desired, connect } = opened;
-        let Options { dir, base_domain, certificates, admin, metrics, https_port, well } = options;
+        let Options { dir, base_domain, certificates, admin, metrics, https_port, https, well } =
+            options;
         let open_incidents = incidents::gauge();
         metrics.register(Box::new(open_incidents.clone())).map_err(ControlError::Metrics)?;
         let (events, received) = mpsc::channel(EVENT_QUEUE);
@@ -153,10 +160,13 @@ impl Control {
         let executor = Executor::new(vault.clone(), self.activity.clone(), &events);
         let engines = Engines::new(connect, vault.clone(), &events);
         let providers = engines.providers.clone();
+        let (recorder, decisions) = mpsc::channel(recorder::QUEUE);
         let mut reactor = Reactor {
             engines,
             executor: executor.clone(),
             probers: Probers::new(&events),
+            public_checks: PublicChecks::new(https, &events),
+            recorder,
             activity: self.activity.clone(),
             publisher: self.publisher,
             events: received,
@@ -176,6 +186,7 @@ impl Control {
         let saver = last_good::keep(self.snapshots.clone(), dir.clone(), trial, well, saver_stops);
         let saver = tokio::spawn(saver);
         let mut tasks = JoinSet::new();
+        tasks.spawn(recorder::record(store.clone(), decisions, events.clone()));
         tasks.spawn(feed::follow(store.clone(), desired.revision, events.clone()));
         let incidents_changed = Arc::new(Notify::new());
         let (followed, resolved) = (world.clone(), incidents_changed.clone());

@@ -9,7 +9,7 @@ use weir_config::{
 };
 use weir_deploy::{Container, EngineInfo, Listing, ProviderError};
 
-use crate::{action::Action, failure::ActionError, subject::Subject};
+use crate::{action::Action, failure::ActionError, subject::Subject, transition::Stage};
 
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -58,6 +58,14 @@ pub(crate) enum Event {
     ConvergeWanted(Vec<AppName>),
     /// Somebody wants to know whether the loop goes round.
     Pulse(oneshot::Sender<()>),
+    /// What came of a request through the public route; told when it is another than before.
+    PublicChecked {
+        app: AppName,
+        stage: Stage,
+        outcome: Result<(), String>,
+    },
+    /// A transition of this app's deployments was not written, or came too late.
+    NotRecorded(AppName),
     /// An operator says that a loss that is held is right.
     SnapshotConfirmed,
     CertificatesRenewed(Arc<[Certificate]>),

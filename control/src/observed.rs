@@ -3,11 +3,14 @@
 //! Nothing here decides or does anything: [`crate::plan`] reads it, the reactor feeds it. An
 //! action in flight is part of it, so that nothing is started twice.
 
+mod levels;
+
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use weir_config::{
-    Activity, AppName, Certificate, Desired, DesiredApp, EndpointId, Host, HostName, InstanceId,
-    Member, MemberOf, Moment, RouteState, ShardName, SleepLevel, Snapshot, Source,
+    Activity, Answers, AppName, Certificate, DeploymentState, Desired, DesiredApp, EndpointId,
+    Host, HostName, InstanceId, Member, MemberOf, Moment, RouteState, ShardName, SleepLevel,
+    Snapshot, Source,
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
@@ -22,6 +25,7 @@ use crate::{
     members::Members,
     served::{endpoint, own_pool, serves},
     subject::Subject,
+    transition::Stage,
 };
 
 /// Everything seen. Cheap to clone, so that the API reads a copy and never waits for the loop.
@@ -49,6 +53,16 @@ pub(crate) struct AppState {
     pub(crate) awake_since: Moment,
     /// Its instances are being brought to the hosts that they would be dealt to.
     pub(crate) converging: bool,
+    /// How far the target is, and was when the next three began.
+    pub(crate) stage: Option<Stage>,
+    /// The answers of the target's instances since it has been this far, as sampled.
+    pub(crate) answers: Answers,
+    /// All that they had given before that.
+    answers_before: Option<Answers>,
+    /// What came last of a request through the public route, and for which stage.
+    pub(crate) public: Option<(Stage, Result<(), String>)>,
+    /// Whether a transition is on its way to the store.
+    pub(crate) is_recording: bool,
 }
 
 impl Observed {
@@ -142,6 +156,18 @@ impl Observed {
                     self.apps.entry(app).or_default().converging = true;
                 }
             }
+            Event::PublicChecked { app, stage, outcome } => {
+                agenda.touch_app(&app);
+                if let Some(state) = self.apps.get_mut(&app) {
+                    state.public = Some((stage, outcome));
+                }
+            }
+            Event::NotRecorded(app) => {
+                agenda.touch_app(&app);
+                if let Some(state) = self.apps.get_mut(&app) {
+                    state.is_recording = false;
+                }
+            }
             Event::CertificatesRenewed(certificates) => {
                 self.certificates = certificates;
                 agenda.touch_everything();
@@ -167,8 +193,12 @@ impl Observed {
         let served = own_pool(&self.served, &app.app.name).map(Arc::as_ref);
         self.members.set(&MemberOf::App(app.app.name.clone()), upstreams, served, now);
         let state = self.apps.entry(app.app.name.clone()).or_default();
-        let version =
-            |app: &DesiredApp| (app.generation, app.deployment.as_ref().map(|d| d.number));
+        state.is_recording = false;
+        let stage = app.target().map(Stage::of);
+        if state.stage != stage {
+            (state.stage, state.answers, state.answers_before) = (stage, Answers::default(), None);
+        }
+        let version = |app: &DesiredApp| (app.generation, app.target().map(|t| t.number));
         if former.is_none_or(|former| version(former) == version(app)) {
             state.awake_since = state.awake_since.max(now);
             return;
@@ -217,45 +247,14 @@ impl Observed {
 
     fn retry_at_once(&mut self, app: &AppName) {
         self.change_where(
-            |id, instance| id.app == *app && instance.retry_at.is_some(),
-            |_, instance| instance.retry_at = None,
+            |id, instance| id.app == *app && instance.failure.is_some(),
+            |_, instance| instance.forgive(),
         );
     }
 
-    /// Reads the levels that the data plane writes about one subject.
-    pub(crate) fn sample(&mut self, subject: &Subject, activity: &Activity) {
-        let Subject::App(app) = subject else { return };
-        self.sample_app(app, activity);
-        let count = |id: &InstanceId| activity.in_flight_on(&id.clone().into());
-        let changed = self.instances_of(app).filter(|(id, seen)| seen.in_flight != count(id));
-        for id in changed.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
-            if let Some(instance) = self.instances.get_mut(&id) {
-                instance.in_flight = count(&id);
-            }
-        }
-    }
-
-    /// Reads every level that the data plane writes.
-    pub(crate) fn sample_all(&mut self, activity: &Activity) {
-        let of_apps = self.apps.keys().chain(self.instances.keys().map(|id| &id.app));
-        let apps: BTreeSet<_> = of_apps.cloned().collect();
-        apps.into_iter().for_each(|app| self.sample(&Subject::App(app), activity));
-    }
-
-    fn sample_app(&mut self, app: &AppName, activity: &Activity) {
-        let Some(state) = self.apps.get(app) else { return };
-        let live = activity.app(app);
-        let level = (live.in_flight(), live.last_request());
-        let serves = self.served.app(app).is_some_and(|route| route.state.is_serving());
-        // Told to sleep, but a request came first.
-        let disturbed = level.0 > 0 && state.asleep.is_some() && serves;
-        if (state.in_flight, state.last_request) == level && !disturbed {
-            return;
-        }
-        if let Some(state) = self.apps.get_mut(app) {
-            (state.in_flight, state.last_request) = level;
-            state.asleep = state.asleep.filter(|_| !disturbed);
-        }
+    /// Notes that a transition of an app's deployments is on its way to the store.
+    pub(crate) fn recording(&mut self, app: &AppName) {
+        self.apps.entry(app.clone()).or_default().is_recording = true;
     }
 
     /// Notes that an action has been handed to the executor.
@@ -417,13 +416,17 @@ impl Observed {
         }
     }
 
-    /// After a restart: an app with a paused container was asleep, and a container that has ended
-    /// while its app slept was stopped by us.
+    /// After a restart: an app with a paused container of its live deployment was asleep, and a
+    /// container that has ended while its app slept was stopped by us. Those of other deployments
+    /// are kept for a rollback.
     fn find_sleepers(&mut self) {
         for (id, instance) in &self.instances {
             // Not of an app that is gone: its containers only wait to be removed.
             let Some(state) = self.apps.get_mut(&id.app) else { continue };
-            if instance.state() == Some(ContainerState::Paused) && state.asleep.is_none() {
+            let live = state.stage.filter(|stage| stage.state == DeploymentState::Live);
+            let is_live = live.is_some_and(|live| live.deployment == id.deployment);
+            let is_paused = instance.state() == Some(ContainerState::Paused);
+            if is_live && is_paused && state.asleep.is_none() {
                 state.asleep = Some(SleepLevel::Paused);
             }
         }

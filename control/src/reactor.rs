@@ -6,7 +6,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::sleep,
 };
-use weir_config::{Activity, Moment, Publisher};
+use weir_config::{Activity, AppName, Moment, Publisher};
 
 use crate::{
     action::Action,
@@ -15,8 +15,11 @@ use crate::{
     executor::Executor,
     last_good::Trial,
     prober::Probers,
+    public_check::PublicChecks,
     reconciler::{Reconciler, World},
+    recorder::Decision,
     subject::Subject,
+    transition::Transition,
 };
 
 /// Room for the hints of a burst of requests; what does not fit is dropped and asked for again.
@@ -36,6 +39,8 @@ pub(crate) struct Reactor {
     pub(crate) engines: Engines,
     pub(crate) executor: Executor,
     pub(crate) probers: Probers,
+    pub(crate) public_checks: PublicChecks,
+    pub(crate) recorder: mpsc::Sender<Decision>,
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) worlds: watch::Sender<Arc<World>>,
     /// Told of what is served for the first time before it is.
@@ -88,6 +93,10 @@ impl Reactor {
                 for action in planned.actions {
                     self.begin(&subject, action, now);
                 }
+                if let Subject::App(app) = &subject {
+                    self.record(app, planned.transition);
+                    self.public_checks.keep(app, planned.public_check);
+                }
                 self.probers.keep(subject, planned.probes);
             }
             let Some((snapshot, changed)) = snapshot else { continue };
@@ -103,6 +112,16 @@ impl Reactor {
         let world = &mut self.reconciler.world;
         world.observed.forget_gone(&self.activity);
         self.worlds.send_replace(Arc::new(world.clone()));
+    }
+
+    /// What finds no room is decided again when there is some.
+    fn record(&mut self, app: &AppName, transition: Option<Transition>) {
+        let Some(transition) = transition else { return };
+        tracing::info!(%app, ?transition, "a deployment moves");
+        match self.recorder.try_send(Decision { app: app.clone(), transition }) {
+            Ok(()) => self.reconciler.recording(app),
+            Err(_) => self.reconciler.postponed(Subject::App(app.clone())),
+        }
     }
 
     fn begin(&mut self, subject: &Subject, action: Action, now: Moment) {

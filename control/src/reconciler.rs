@@ -96,6 +96,11 @@ impl Reconciler {
         self.world.observed.begun(action, now);
     }
 
+    /// Notes that a transition of the plan is on its way to the store, and comes back from there.
+    pub(crate) fn recording(&mut self, app: &AppName) {
+        self.world.observed.recording(app);
+    }
+
     /// Notes that an action of the plan found no room: it is planned again when there is some, if
     /// it is still right then.
     pub(crate) fn postponed(&mut self, subject: Subject) {

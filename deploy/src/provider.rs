@@ -65,6 +65,10 @@ pub trait Provider: std::fmt::Debug + Send + Sync + 'static {
         limit: Duration,
     ) -> Result<ExecOutput, ProviderError>;
 
+    /// A name by which exactly the instance's image can be had: its digest in the registry that it
+    /// came from, else its identity on this host.
+    async fn exact_image(&self, instance: &InstanceId) -> Result<String, ProviderError>;
+
     /// Changes of this Weir's containers, from now on. Subscribed when this returns: list after
     /// it, and nothing is missed. The stream ends or errs when the engine goes away.
     async fn events(&self) -> Result<Stream<ContainerEvent>, ProviderError>;

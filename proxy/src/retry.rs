@@ -92,6 +92,7 @@ impl Gateway {
     pub(crate) fn takes_answer(&self, status: u16, session: &Session, ctx: &mut Context) -> bool {
         let (Some(route), Some(endpoint)) = (&ctx.route, &ctx.endpoint) else { return true };
         if status < 500 {
+            endpoint.activity.answered(false, since_forwarded(ctx));
             endpoint.succeeded(ctx.attempts.standing);
             return true;
         }
@@ -117,12 +118,18 @@ fn is_handshake(error: &ErrorType) -> bool {
 
 /// Returns whether the endpoint is ejected by it.
 fn count_failure(route: &AppRoute, endpoint: &Endpoint, ctx: &Context) -> bool {
+    endpoint.activity.answered(true, since_forwarded(ctx));
     let policy = &route.policy.outlier;
     let ejected = endpoint.failed(ctx.attempts.standing, policy, Moment::now());
     if ejected {
         route.activity.count(Incident::Ejection);
     }
     ejected
+}
+
+/// How long ago it was that the request had an endpoint to go to.
+fn since_forwarded(ctx: &Context) -> Duration {
+    ctx.timeline.admitted.map(|admitted| admitted.elapsed()).unwrap_or_default()
 }
 
 /// Takes one of the request's attempts and one of the app's retries, if there are any.

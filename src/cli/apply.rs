@@ -7,7 +7,7 @@ use futures::future::join_all;
 use reqwest::{Method, header};
 use serde::{Serialize, de::DeserializeOwned};
 use weir_config::{AppManifest, HostManifest, ShardManifest};
-use weir_control::api::wire::{AppResource, HostResource, ShardResource};
+use weir_control::api::wire::{AppResource, HostResource, RolloutPreview, ShardResource};
 
 use super::{
     change::{Change, ChangeKind},
@@ -103,6 +103,14 @@ impl Apply {
             let current = client.find::<AppResource>(&["apps", &manifest.name]).await?;
             let change = Change::of_app(current.as_ref(), manifest);
             say(&change)?;
+            if let ChangeKind::Update { .. } = change.kind() {
+                let path = ["apps", &manifest.name, "actions", "preview"];
+                let request = client.request(Method::POST, &path, &[]).json(manifest);
+                let preview: RolloutPreview = client.json(request).await?;
+                if preview.deploys {
+                    say(format_args!("    rollout: {}", preview.message))?;
+                }
+            }
             match (change.kind(), current) {
                 (ChangeKind::None, Some(app)) if !is_well(app.status.phase) => {
                     unwell.push(Written::App(Box::new(app), Instant::now()));

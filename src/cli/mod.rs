@@ -10,6 +10,7 @@ mod completions;
 mod delete;
 mod deploy;
 mod deployment_log;
+mod deployments;
 mod events;
 mod explain;
 mod get;
@@ -42,6 +43,11 @@ pub(crate) enum Command {
     Apply(apply::Apply),
     Get(get::Get),
     Deploy(deploy::Deploy),
+    Redeploy(deployments::Redeploy),
+    Rollback(deployments::Rollback),
+    Cancel(deployments::Cancel),
+    Promote(deployments::Promote),
+    Deployments(deployments::Deployments),
     Logs(logs::Logs),
     Events(events::Events),
     Operation(operation::Operation),
@@ -83,6 +89,11 @@ impl Command {
             Self::Apply(command) => command.run().await,
             Self::Get(command) => command.run().await,
             Self::Deploy(command) => command.run().await,
+            Self::Redeploy(command) => command.run().await,
+            Self::Rollback(command) => command.run().await,
+            Self::Cancel(command) => command.run().await,
+            Self::Promote(command) => command.run().await,
+            Self::Deployments(command) => command.run().await,
             Self::Logs(command) => command.run().await,
             Self::Events(command) => command.run().await,
             Self::Operation(command) => command.run().await,

@@ -192,9 +192,12 @@ impl Process {
         let admin = tokio::net::TcpListener::from_std(self.sockets.admin.try_clone()?)?;
         let metrics = prometheus::Registry::new();
         metrics.register(Box::new(self.metrics.clone()))?;
-        let https_port = self.sockets.https.local_addr()?.port();
+        let https = self.sockets.https.local_addr()?;
+        let https_port = https.port();
+        let https = self.settings.proxy.from_here(https);
         let well = self.watchdog.well();
-        let options = Options { dir, base_domain, certificates, admin, metrics, https_port, well };
+        let options =
+            Options { dir, base_domain, certificates, admin, metrics, https_port, https, well };
         let docker = PathBuf::clone(&self.settings.docker);
         Ok(control.open(options, move |host, cluster| Docker::of(host, &docker, cluster)).await?)
     }

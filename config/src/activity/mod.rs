@@ -4,6 +4,7 @@
 //! be lost the way events can: a drain, an idle clock and a held request are all read from here.
 //! What limits requests is kept here, too, and so outlives the snapshots that say how.
 
+mod answers;
 mod bucket;
 mod histogram;
 mod retry_budget;
@@ -24,12 +25,14 @@ use std::{
 };
 
 use self::{
+    answers::AnswerCounts,
     bucket::{Bucket, ClientBuckets},
     histogram::Histogram,
     retry_budget::RetryBudget,
     standing::Record,
 };
 pub use self::{
+    answers::Answers,
     histogram::{HISTOGRAM_BOUNDS_SECONDS, HistogramReading},
     standing::Standing,
 };
@@ -57,6 +60,11 @@ impl Activity {
     /// Requests in flight on an endpoint; none on one that has no entry.
     pub fn in_flight_on(&self, endpoint: &EndpointId) -> u64 {
         lock(&self.endpoints).get(endpoint).map_or(0, |activity| activity.in_flight())
+    }
+
+    /// How an endpoint has answered; no answers of one that has no entry.
+    pub fn answers_of(&self, endpoint: &EndpointId) -> Answers {
+        lock(&self.endpoints).get(endpoint).map_or_else(Answers::default, |found| found.answers())
     }
 
     pub fn remove_app(&self, app: &AppName) {
@@ -264,6 +272,7 @@ pub enum UpstreamConnection {
 pub struct EndpointActivity {
     in_flight: InFlight,
     record: Record,
+    answers: AnswerCounts,
 }
 
 impl EndpointActivity {
@@ -280,6 +289,15 @@ impl EndpointActivity {
     /// The same for who only compares it.
     pub fn load(&self) -> u64 {
         self.in_flight.load()
+    }
+
+    /// Counts an answer, or the lack of one, to a request that was forwarded so long ago.
+    pub fn answered(&self, is_failure: bool, took: Duration) {
+        self.answers.count(is_failure, took);
+    }
+
+    pub fn answers(&self) -> Answers {
+        self.answers.read()
     }
 
     /// Whether it gets no requests, because it failed so often.

@@ -1,6 +1,7 @@
 //! An app as it is meant: every default filled in, every field checked.
 
 mod container;
+mod rollout;
 mod traffic;
 
 use std::{sync::Arc, time::Duration};
@@ -8,11 +9,14 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::container::{PortMapping, Resources, RestartPolicy, Volume};
 pub(crate) use self::traffic::{balance, default_policy};
+pub use self::{
+    container::{PortMapping, Resources, RestartPolicy, Volume},
+    rollout::{Gates, Rollout},
+};
 use crate::{
     AppManifest, AppName, AppSpec, Balance, HealthSpec, HostPath, Hostname, Member, Placement,
-    ProbeKind, Problem, Problems, RolloutSpec, ShardName, Template, TrafficPolicy, Upstream,
+    ProbeKind, Problem, Problems, ShardName, Template, TrafficPolicy, Upstream,
     decode::decode_partly, shard,
 };
 
@@ -74,27 +78,6 @@ pub struct SleepPolicy {
     pub queue: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rollout {
-    pub deadline: Duration,
-    pub drain: Duration,
-    pub stop_grace: Duration,
-}
-
-impl Default for Rollout {
-    /// What is meant when nothing is written, or what was written is gone with its app.
-    fn default() -> Self {
-        Self::from(&RolloutSpec::default())
-    }
-}
-
-impl From<&RolloutSpec> for Rollout {
-    fn from(spec: &RolloutSpec) -> Self {
-        let RolloutSpec { deadline, drain, stop_grace } = spec;
-        Self { deadline: deadline.0, drain: drain.0, stop_grace: stop_grace.0 }
-    }
-}
-
 /// The most instances of one app.
 const MAX_INSTANCES: u16 = 16;
 /// The most shards that one app's load is shared by.
@@ -145,6 +128,7 @@ impl App {
         }
         let placement = Placement::from_spec(&spec.placement, &mut problems);
         let balance = balance("/spec/balance", &spec.balance, &mut problems);
+        let rollout = rollout::rollout(&spec.rollout, &mut problems);
         let (Some(name), Some(source)) = (name, source) else { return Err(problems) };
         let mut hostnames = vec![HostPath::from(Hostname::of_app(&name, base_domain))];
         for hostname in written {
@@ -152,7 +136,6 @@ impl App {
                 hostnames.push(hostname);
             }
         }
-        let rollout = Rollout::from(&spec.rollout);
         problems.or_value(Self {
             name,
             hostnames,

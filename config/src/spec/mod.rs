@@ -2,6 +2,7 @@
 //! become an [`App`](crate::App), a [`Shard`](crate::Shard) or a list of problems.
 
 mod host;
+mod rollout;
 mod shard;
 mod traffic;
 
@@ -15,6 +16,7 @@ pub use self::{
         CapacitySpec, DisconnectSpec, EngineSshSpec, EngineTlsSpec, HostManifest, HostSpec,
         PlacementSpec,
     },
+    rollout::{RolloutSpec, Strategy},
     shard::{MemberSpec, ShardManifest, ShardSpec},
     traffic::{
         BalanceSpec, ClientAuthSpec, HashAlgorithm, LimitsSpec, OutlierSpec, PlainHttp,
@@ -211,31 +213,6 @@ impl Default for SleepSpec {
             min_awake: Span::seconds(60),
             wake_timeout: Span::seconds(30),
             queue: 1000,
-        }
-    }
-}
-
-/// How one deployment replaces another.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct RolloutSpec {
-    /// An instance that is not ready this long after its start has failed.
-    #[schema(value_type = String)]
-    pub deadline: Span,
-    /// Requests in flight on the replaced instances may take this long to end.
-    #[schema(value_type = String)]
-    pub drain: Span,
-    /// Between asking a process to end (SIGTERM) and ending it.
-    #[schema(value_type = String)]
-    pub stop_grace: Span,
-}
-
-impl Default for RolloutSpec {
-    fn default() -> Self {
-        Self {
-            deadline: Span::seconds(60),
-            drain: Span::seconds(30),
-            stop_grace: Span::seconds(10),
         }
     }
 }

@@ -10,13 +10,13 @@ use super::{
     problem::ApiProblem,
     query::{PageQuery, Params},
     wait::WaitQuery,
-    wire::{AppResource, AppStatus, DeployRequest, List, Phase, ProblemDetails, SleepRequest},
+    wire::{AppResource, AppStatus, List, Phase, ProblemDetails, SleepRequest},
 };
 use crate::{
     event::Event,
     reconciler::World,
     status,
-    store::{Kind, Precondition, Record, Verb},
+    store::{Record, Verb},
 };
 
 impl Shown for App {
@@ -36,12 +36,13 @@ impl Shown for App {
     }
 
     fn unseen(record: &Record<Self>) -> AppStatus {
-        let deployment = record.extra.as_ref();
+        let deployment = record.extra.first();
         AppStatus {
             phase: Phase::Progressing,
             observed_generation: 0,
             url: String::new(),
             deployment: deployment.map(|deployment| deployment.number),
+            live_deployment: None,
             image: deployment.map(|deployment| deployment.template.image.clone()),
             ready_instances: 0,
             desired_instances: record.spec.instances,
@@ -99,29 +100,6 @@ pub(crate) async fn delete(call: Call) -> Answer {
     call.delete::<App>().await
 }
 
-/// Makes a new deployment: of another image, or of the same one anew.
-#[utoipa::path(post, path = "/v1/apps/{name}/actions/deploy", params(WaitQuery),
-    request_body = DeployRequest,
-    responses((status = 202, body = AppResource), (status = 404, body = ProblemDetails)))]
-pub(crate) async fn deploy(call: Call) -> Answer {
-    let request: DeployRequest = call.request()?;
-    let (store, base_domain) = (&call.state.store, &call.state.base_domain);
-    let Record { name, mut spec, meta, .. } = store.read::<App>(&call.name::<App>()?).await?;
-    spec.image = request.image.or(spec.image);
-    if spec.image.is_none() {
-        let why = format!("{name} has no image to deploy; change what answers it by an apply");
-        return Err(ApiProblem::conflict("no_image", why));
-    }
-    let (kind, name) = (Kind::App.as_str().to_owned(), name.to_string());
-    let manifest = AppManifest { kind, name, spec };
-    let app = App::from_manifest(&manifest, base_domain)?;
-    let unchanged_since = Precondition::Revision(meta.revision);
-    let cause = call.cause(Verb::Deploy);
-    let written = store.put(&manifest.spec, &app, unchanged_since, cause).await?;
-    let operation = written.operation.as_ref();
-    call.answer(StatusCode::ACCEPTED, written.record, operation, App::is_settled).await
-}
-
 /// Puts an app to sleep now. Refused while a request is in flight or it is not ready.
 #[utoipa::path(post, path = "/v1/apps/{name}/actions/sleep", params(WaitQuery),
     request_body = SleepRequest,
@@ -131,7 +109,7 @@ pub(crate) async fn sleep(call: Call) -> Answer {
     let level = request.level.unwrap_or(SleepLevel::Paused);
     let record = call.state.store.read::<App>(&call.name::<App>()?).await?;
     let name = record.name.clone();
-    if record.extra.is_none() {
+    if record.spec.image.is_none() {
         let why = format!("{name} cannot sleep: it has no containers of its own");
         return Err(ApiProblem::conflict("cannot_sleep", why));
     }

@@ -109,13 +109,19 @@ impl Call {
         self.write(&spec, &object, Precondition::New).await
     }
 
-    pub(super) async fn put<O: Shown>(self) -> Answer {
+    /// The object that is written in the body, by the name in the path.
+    pub(super) fn object<O: Shown>(&self) -> Result<(O::Spec, O), ApiProblem> {
         let (spec, object) = O::parse(self.json()?, &self.state.base_domain)?;
         let (path, named) = (&self.name, &**object.name());
         if path != named {
             let message = format!("the path says `{path}`, the object `{named}`");
             return Err(Problems(vec![Problem::new("/name", "mismatch", message)]).into());
         }
+        Ok((spec, object))
+    }
+
+    pub(super) async fn put<O: Shown>(self) -> Answer {
+        let (spec, object) = self.object::<O>()?;
         let precondition = self.precondition()?;
         self.write(&spec, &object, precondition).await
     }

@@ -77,7 +77,7 @@ impl ApiState {
         let status = status::app_status(app, world, &self.activity, Moment::now(), self.https_port);
         let phase = status.phase.as_str();
         steps.push(step("app", format!("generation {}, {phase}", app.generation)));
-        if let Some(deployment) = &app.deployment {
+        if let Some(deployment) = app.target() {
             let (number, image) = (deployment.number, &deployment.template.image);
             steps.push(step("deployment", format!("number {number} of image {image}")));
         }

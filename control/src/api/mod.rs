@@ -4,6 +4,7 @@ mod apps;
 mod auth;
 mod call;
 mod deployment_logs;
+mod deployments;
 mod events;
 mod explain;
 mod hosts;
@@ -82,7 +83,14 @@ pub(crate) fn router(state: ApiState) -> Router {
     let resources = Router::new()
         .route("/v1/apps", get(apps::list).post(apps::create))
         .route("/v1/apps/{name}", get(apps::read).put(apps::put).delete(apps::delete))
-        .route("/v1/apps/{name}/actions/deploy", post(apps::deploy))
+        .route("/v1/apps/{name}/actions/deploy", post(deployments::deploy))
+        .route("/v1/apps/{name}/actions/redeploy", post(deployments::redeploy))
+        .route("/v1/apps/{name}/actions/promote", post(deployments::promote))
+        .route("/v1/apps/{name}/actions/rollback", post(deployments::roll_back))
+        .route("/v1/apps/{name}/actions/cancel", post(deployments::cancel))
+        .route("/v1/apps/{name}/actions/preview", post(deployments::preview))
+        .route("/v1/apps/{name}/deployments", get(deployments::list))
+        .route("/v1/apps/{name}/deployments/{number}", get(deployments::read))
         .route("/v1/apps/{name}/actions/sleep", post(apps::sleep))
         .route("/v1/apps/{name}/actions/wake", post(apps::wake))
         .route("/v1/apps/{name}/logs", get(logs::logs))

@@ -4,8 +4,8 @@ use axum::Json;
 use utoipa::OpenApi;
 
 use super::{
-    apps, deployment_logs, events, explain, hosts, incidents, instances, logs, notifiers,
-    operations, secrets, shards, snapshot, watches, wire,
+    apps, deployment_logs, deployments, events, explain, hosts, incidents, instances, logs,
+    notifiers, operations, secrets, shards, snapshot, watches, wire,
 };
 
 #[derive(OpenApi)]
@@ -20,7 +20,14 @@ use super::{
         apps::create,
         apps::put,
         apps::delete,
-        apps::deploy,
+        deployments::deploy,
+        deployments::redeploy,
+        deployments::promote,
+        deployments::roll_back,
+        deployments::cancel,
+        deployments::preview,
+        deployments::list,
+        deployments::read,
         apps::sleep,
         apps::wake,
         logs::logs,

@@ -8,7 +8,7 @@ use axum::{
 use weir_config::{Problem, Problems};
 
 use super::wire::ProblemDetails;
-use crate::store::StoreError;
+use crate::{store::StoreError, transition::Refused};
 
 /// An error answer: what is wrong, where, and what to do.
 #[derive(Debug)]
@@ -87,6 +87,8 @@ impl From<StoreError> for ApiProblem {
             StoreError::NoSuchShard { pointer, .. } => {
                 Problems(vec![Problem::new(pointer, "no_shard", detail)]).into()
             }
+            StoreError::Refused(Refused::NoSuchDeployment(_)) => Self::not_found(&detail),
+            StoreError::Refused(_) => Self::conflict("refused", detail),
             StoreError::SecretIsVariable(name) => {
                 let pointer = format!("/spec/env/{name}");
                 Problems(vec![Problem::new(pointer, "conflict", detail)]).into()

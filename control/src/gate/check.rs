@@ -103,7 +103,7 @@ fn nothing_ready(wanted: &DesiredApp, view: &View<'_>) -> Result<(), String> {
     if own_pool(view.served, name).is_none() {
         return Ok(());
     }
-    let number = wanted.deployment.as_ref().map(|deployment| deployment.number);
+    let number = wanted.target().map(|target| target.number);
     let ready = view.observed.instances_of(name).find(|(id, instance)| {
         Some(id.deployment) == number
             && id.ordinal < wanted.app.instances

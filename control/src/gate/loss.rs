@@ -87,7 +87,7 @@ fn should_serve(id: &EndpointId, app: &DesiredApp, view: &View<'_>) -> bool {
             Source::Image(_) | Source::Shards(_) => false,
         },
         EndpointId::Instance(id) => {
-            let is_current = app.deployment.as_ref().is_some_and(|d| d.number == id.deployment)
+            let is_current = app.target().is_some_and(|target| target.number == id.deployment)
                 && id.ordinal < app.app.instances;
             let runs = view.observed.instances.get(id).is_some_and(|instance| {
                 instance.state() == Some(ContainerState::Running)

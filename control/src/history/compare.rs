@@ -57,7 +57,7 @@ impl Differences {
         self.instances.extend(world.observed.instances.keys().cloned());
         for (name, app) in &world.desired.apps {
             self.apps.insert(name.clone());
-            let number = app.deployment.as_ref().map(|made| made.number);
+            let number = app.newest().map(|made| made.number);
             let is_new = |number| told.get(name).is_none_or(|told| *told < number);
             let is_found = self.deployments.iter().any(|found| found.app == *name);
             if number.is_some_and(is_new) && !is_found {
@@ -115,8 +115,8 @@ impl Differences {
     }
 
     fn deployment(&mut self, app: &DesiredApp, former: Option<&DesiredApp>) {
-        let number = |app: &DesiredApp| app.deployment.as_ref().map(|made| made.number);
-        let Some(made) = &app.deployment else { return };
+        let number = |app: &DesiredApp| app.newest().map(|made| made.number);
+        let Some(made) = app.newest() else { return };
         if former.and_then(number) == Some(made.number) {
             return;
         }

@@ -236,7 +236,7 @@ impl History {
             let message = format!("{former} → {present}: {}", standing.summary());
             found.app(name, None, "PhaseChanged", reason, message);
         }
-        let number = app.deployment.as_ref().map(|deployment| deployment.number);
+        let number = app.newest().map(|newest| newest.number);
         match phase {
             Phase::Ready | Phase::Paused | Phase::Stopped => self.settle(name, number, "live"),
             Phase::Failed | Phase::Degraded => self.settle(name, number, "failed"),

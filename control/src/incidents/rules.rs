@@ -7,6 +7,7 @@ use weir_config::{
 };
 
 use super::Rule;
+use crate::status;
 use crate::{
     failure::FailureReason,
     gate::Cause,
@@ -110,7 +111,7 @@ fn of_app(app: &DesiredApp, world: &World, now: Moment) -> Option<Trouble> {
     let hosts = &world.observed.hosts;
     let current = current(app, world);
     let is_where_nothing_answers = match current.is_empty() {
-        true => app.deployment.is_some() && hosts.values().any(is_away),
+        true => app.target().is_some() && hosts.values().any(is_away),
         false => current.iter().any(|(id, _)| is_away(world.observed.host(&id.host))),
     };
     if is_where_nothing_answers {
@@ -119,6 +120,11 @@ fn of_app(app: &DesiredApp, world: &World, now: Moment) -> Option<Trouble> {
     let failed = current.iter().find(|(_, instance)| {
         instance.failure.is_some() && !instance.failed_by(FailureReason::EngineUnreachable)
     });
+    if let Some(failed) = status::deployments::failed(app) {
+        let detail = failed.ending.as_ref().map_or_else(String::new, |end| end.message.clone());
+        let title = format!("deployment {} of {name} has failed", failed.number);
+        return trouble(Rule::DeploymentFailed, title, detail);
+    }
     let wake_wanted = world.observed.apps.get(name).is_some_and(|state| state.wake_wanted);
     if let Some((id, instance)) = failed {
         let detail = format!("{id}: {}", message(instance));
@@ -148,7 +154,7 @@ fn of_app(app: &DesiredApp, world: &World, now: Moment) -> Option<Trouble> {
 
 /// What is known of the instances of an app's deployment.
 fn current<'a>(app: &DesiredApp, world: &'a World) -> Vec<(&'a InstanceId, &'a Instance)> {
-    let number = app.deployment.as_ref().map(|deployment| deployment.number);
+    let number = app.target().map(|target| target.number);
     let instances = world.observed.instances_of(&app.app.name);
     let is_current = |(id, _): &(&InstanceId, _)| {
         Some(id.deployment) == number && id.ordinal < app.app.instances

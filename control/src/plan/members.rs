@@ -7,7 +7,7 @@ use weir_config::{
     MemberOf, Moment, Pool, RouteState, Shard, Source,
 };
 
-use super::{Planned, ProbeTarget, app::retire, pool::are_upstreams, route};
+use super::{Planned, ProbeTarget, instances::retire, pool::are_upstreams, route};
 use crate::{members::Seen, observed::Observed, served::own_pool};
 
 /// A group of members and how they are to share a load.

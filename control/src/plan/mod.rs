@@ -5,9 +5,12 @@
 //! and it leaves the executor nothing to choose.
 
 mod app;
+mod cast;
+mod instances;
 mod members;
 pub(crate) mod placement;
 mod pool;
+mod rollout;
 mod route;
 mod sleep;
 #[cfg(test)]
@@ -21,14 +24,19 @@ use std::{
 };
 
 use weir_config::{
-    Activity, AppName, AppRoute, Desired, DesiredApp, EndpointId, HealthCheck, InstanceId, Moment,
-    Rollout, ShardName, SleepLevel, Snapshot,
+    Activity, App, AppName, AppRoute, Desired, DesiredApp, EndpointId, HealthCheck, Hostname,
+    InstanceId, Moment, Probe, Rollout, ShardName, SleepLevel, Snapshot,
 };
 
 use self::placement::Places;
 use crate::{
-    action::Action, agenda::Scope, host::HostSeen, instance::Instance, observed::Observed,
+    action::Action,
+    agenda::Scope,
+    host::HostSeen,
+    instance::Instance,
+    observed::Observed,
     subject::Subject,
+    transition::{Stage, Transition},
 };
 
 /// What follows from the world as it is at one moment, for those that were looked at.
@@ -50,8 +58,20 @@ pub(crate) struct Planned {
     pub(crate) converged: bool,
     /// Whom to probe.
     pub(crate) probes: BTreeMap<EndpointId, ProbeTarget>,
+    /// What becomes of its deployments.
+    pub(crate) transition: Option<Transition>,
+    /// Whom to ask for through the public route.
+    pub(crate) public_check: Option<PublicCheck>,
     /// When to plan again though nothing happens.
     pub(crate) wake_at: Option<Moment>,
+}
+
+/// A request through the proxy's own listener, until it is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PublicCheck {
+    pub(crate) stage: Stage,
+    pub(crate) hostname: Hostname,
+    pub(crate) path: String,
 }
 
 /// An endpoint to be probed until the target changes.
@@ -168,7 +188,7 @@ fn plan_app(
         }
         if desired.has_gone(name) {
             for (id, instance) in observed.instances_of(name) {
-                app::retire(id, instance, observed, &Rollout::default(), now, planned);
+                instances::retire(id, instance, observed, &Rollout::default(), now, planned);
             }
         }
         return is_gone;
@@ -192,13 +212,13 @@ fn plan_route(
     planned: &mut Planned,
 ) -> Option<AppRoute> {
     let observed = places.observed;
-    let Some(deployment) = &app.deployment else {
+    if !app.is_image() {
         return Some(members::plan_app(app, observed, activity, now, planned));
-    };
+    }
     match unseen(app, places) {
         // Until the containers are known, what was served last is served on.
         Some(host) => route::unseen(app, observed, activity, &host.error),
-        None => Some(app::plan_app(app, deployment, places, activity, now, planned)),
+        None => Some(app::plan_app(app, places, activity, now, planned)),
     }
 }
 
@@ -210,6 +230,17 @@ pub(crate) fn unseen<'a>(app: &DesiredApp, places: &Places<'a>) -> Option<&'a Ho
     of_app().find(|host| host.is_expected()).or_else(|| {
         of_app().find(|host| host.may_hold).filter(|_| !of_app().any(|h| h.is_listed()))
     })
+}
+
+impl PublicCheck {
+    /// The app's own name is whole, and the path of its health check is known to be answered.
+    fn of(app: &App, stage: Stage) -> Self {
+        let path = match &app.health.probe {
+            Probe::Http { path, .. } => path.clone(),
+            Probe::Tcp => "/".to_owned(),
+        };
+        Self { stage, hostname: app.hostnames[0].host.clone(), path }
+    }
 }
 
 impl ProbeTarget {

@@ -94,7 +94,7 @@ impl<'a> Places<'a> {
 
     /// The instances of an app that are on other hosts than they would be dealt to.
     pub(crate) fn drift(&self, app: &DesiredApp) -> Vec<InstanceId> {
-        let Some(deployment) = &app.deployment else { return Vec::new() };
+        let Some(deployment) = app.target() else { return Vec::new() };
         let choice = Choice::new(app, deployment, self);
         if choice.has_data() {
             return Vec::new();
@@ -147,7 +147,7 @@ impl<'a> Places<'a> {
         let mut ledger = Ledger::default();
         for id in self.observed.instances.keys() {
             let app = self.desired.apps.get(&id.app);
-            let deployment = app.and_then(|app| app.deployment.as_ref());
+            let deployment = app.and_then(|app| app.target());
             let one = deployment.map_or_else(Load::one, |d| Load::of(&d.template.resources));
             ledger.add(id, one);
         }

@@ -3,14 +3,15 @@
 use std::{net::SocketAddr, time::Duration};
 
 use weir_config::{
-    Activity, AppRoute, Backends, DesiredApp, Endpoint, EndpointId, InstanceId, Moment, RouteState,
-    SleepLevel,
+    Activity, AppRoute, Backends, Deployment, DesiredApp, Endpoint, EndpointId, InstanceId,
+    RouteState, SleepLevel,
 };
 use weir_deploy::ContainerState;
 
 use super::{
-    app::Cast,
+    cast::Cast,
     pool::{are_instances, pool},
+    rollout::{Traffic, traffic},
     sleep::Target,
 };
 use crate::{health::Health, instance::Instance, observed::Observed, served::own_pool};
@@ -18,16 +19,10 @@ use crate::{health::Health, instance::Instance, observed::Observed, served::own_
 /// What a client is told to wait. A constant: a count-down would be a new snapshot every second.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-pub(super) fn route(
-    cast: &Cast<'_>,
-    target: Target,
-    observed: &Observed,
-    activity: &Activity,
-    now: Moment,
-) -> AppRoute {
+pub(super) fn route(cast: &Cast<'_>, target: Target, activity: &Activity) -> AppRoute {
     let state = match target {
         Target::Asleep(level) => RouteState::Asleep(depth(cast).unwrap_or(level)),
-        Target::Awake => awake(cast, observed, activity, now),
+        Target::Awake => awake(cast, activity),
     };
     with_state(cast.app, state, activity)
 }
@@ -69,13 +64,17 @@ pub(super) fn unavailable(reason: &str) -> RouteState {
     RouteState::Unavailable { reason: reason.to_owned(), retry_after: RETRY_AFTER }
 }
 
-fn awake(cast: &Cast<'_>, observed: &Observed, activity: &Activity, now: Moment) -> RouteState {
+fn awake(cast: &Cast<'_>, activity: &Activity) -> RouteState {
+    let Cast { observed, now, .. } = *cast;
     let app = &cast.app.app;
     let endpoints = endpoints(cast, activity);
     if !endpoints.is_empty() {
         let served = own_pool(&observed.served, &app.name);
         return RouteState::Serving(Backends::Own(pool(served, endpoints, &app.balance)));
     }
+    let Some(deployment) = cast.target else {
+        return unavailable("its deployment was called off before it was live; deploy it again");
+    };
     let everyone = || cast.current.iter().map(|(_, instance)| *instance);
     let served = observed.served.app(&app.name).map(|route| &route.state);
     if let Some(RouteState::Serving(backends)) = served
@@ -94,7 +93,8 @@ fn awake(cast: &Cast<'_>, observed: &Observed, activity: &Activity, now: Moment)
             _ => engine_gone(),
         };
     }
-    if everyone().all(|instance| instance.is_backing_off(now) || ended(cast, instance)) {
+    if everyone().all(|instance| instance.is_backing_off(now) || ended(cast, deployment, instance))
+    {
         let failure = everyone().find_map(|instance| instance.failure.as_ref());
         return unavailable(failure.map_or("its process has ended", |failure| &failure.message));
     }
@@ -108,35 +108,54 @@ fn awake(cast: &Cast<'_>, observed: &Observed, activity: &Activity, now: Moment)
     }
 }
 
-/// The ready instances of the current deployment; of former ones as long as it is not ready.
+/// The ready instances of whoever answers the requests. If none of them is ready, of the other
+/// deployment: it still runs, or runs already.
 fn endpoints(cast: &Cast<'_>, activity: &Activity) -> Vec<Endpoint> {
-    let endpoint = |id: &InstanceId, instance: &Instance| {
-        let container = instance.container.as_ref().filter(|_| instance.is_ready())?;
-        let id = EndpointId::from(id.clone());
-        Some(Endpoint {
-            address: SocketAddr::new(container.address?, container.port),
-            weight: 1,
-            ready_since: instance.health.ready_since()?,
-            activity: activity.endpoint(&id),
-            id,
-        })
+    let traffic = traffic(cast);
+    let ready = |instances: &[(InstanceId, &Instance)], weight: fn(Traffic, u16) -> u16| {
+        let endpoint = |(id, instance): &(InstanceId, &Instance)| {
+            endpoint(id, instance, weight(traffic, id.ordinal), activity)
+        };
+        instances.iter().filter_map(endpoint).collect::<Vec<_>>()
     };
-    let current = cast.current.iter().filter_map(|(id, instance)| endpoint(id, instance));
-    if cast.is_ready() || cast.makes_room() {
-        return current.collect();
+    let mut found = ready(&cast.current, Traffic::of_current);
+    found.extend(ready(&cast.former, Traffic::of_former));
+    // Those that are moving to other hosts serve with their own.
+    let target = cast.target.map(|target| target.number);
+    let moving = cast.others.iter().filter(|(id, instance)| cast.stands_in(id, instance));
+    found.extend(moving.filter_map(|(id, instance)| {
+        let weight = match Some(id.deployment) == target {
+            true => traffic.of_current(id.ordinal),
+            false => traffic.of_former(id.ordinal),
+        };
+        endpoint(id, instance, weight, activity)
+    }));
+    if found.is_empty() && !cast.makes_room() {
+        found = ready(&cast.former, |_, _| 1);
     }
-    let former: Vec<_> =
-        cast.stand_ins().filter_map(|(id, instance)| endpoint(id, instance)).collect();
-    // Two deployments never answer side by side.
-    let deployment = |endpoint: &Endpoint| endpoint.id.instance().map(|id| id.deployment);
-    match former.iter().map(deployment).max() {
-        // Some of it is moving to other hosts.
-        Some(latest) if latest == Some(cast.deployment.number) => {
-            current.chain(former.into_iter().filter(|e| deployment(e) == latest)).collect()
-        }
-        Some(latest) => former.into_iter().filter(|e| deployment(e) == latest).collect(),
-        None => current.collect(),
+    if found.is_empty() {
+        found = ready(&cast.current, |_, _| 1);
     }
+    found
+}
+
+/// An instance that requests can go to, by its share of them.
+fn endpoint(
+    id: &InstanceId,
+    instance: &Instance,
+    weight: u16,
+    activity: &Activity,
+) -> Option<Endpoint> {
+    let is_open = weight > 0 && instance.is_ready();
+    let container = instance.container.as_ref().filter(|_| is_open)?;
+    let id = EndpointId::from(id.clone());
+    Some(Endpoint {
+        address: SocketAddr::new(container.address?, container.port),
+        weight,
+        ready_since: instance.health.ready_since()?,
+        activity: activity.endpoint(&id),
+        id,
+    })
 }
 
 /// How deep the app sleeps, by its containers; `None` when none is asleep.
@@ -146,12 +165,12 @@ fn depth(cast: &Cast<'_>) -> Option<SleepLevel> {
 
 /// Whether its process has ended by itself and nothing will start it again. What may sleep may also
 /// be woken, whoever ended it.
-fn ended(cast: &Cast<'_>, instance: &Instance) -> bool {
+fn ended(cast: &Cast<'_>, deployment: &Deployment, instance: &Instance) -> bool {
     match instance.state() {
         Some(ContainerState::Exited { code, .. }) => {
             cast.app.app.sleep.is_none()
                 && !instance.stopped_by_us
-                && !cast.deployment.template.restart.restarts(code)
+                && !deployment.template.restart.restarts(code)
         }
         _ => false,
     }

@@ -17,6 +17,7 @@ impl World {
         let in_use = match action {
             Action::Pause(_) => "paused in use",
             Action::Stop { why: StopReason::Sleep, .. } => "stopped for sleep in use",
+            Action::Stop { why: StopReason::MakesRoom, .. } => "stopped for another in use",
             Action::Remove { .. } => "removed in use",
             _ => return,
         };
@@ -60,7 +61,8 @@ impl World {
     pub(super) fn check_settled(&self) {
         for app in self.reconciler.world.desired.apps.values() {
             let name = &app.app.name;
-            let deployment = app.deployment.as_ref().expect("only images are simulated");
+            // It was called off before it was live, for a newer one that failed.
+            let Some(deployment) = app.target() else { continue };
             let reconciler::World { desired, observed, .. } = &self.reconciler.world;
             let wanted = Places::new(desired, observed).place(app, deployment).instances;
             let served = self.snapshots.current();

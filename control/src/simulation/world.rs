@@ -9,8 +9,8 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use weir_config::{
-    Activity, App, AppName, Deployment, Desired, DesiredApp, EndpointId, HostName, InstanceId,
-    LastGood, Moment, Publisher, Snapshot, Snapshots, Source, Template, channel,
+    Activity, App, AppName, Cause, Desired, DesiredApp, EndpointId, HostName, InstanceId, LastGood,
+    Moment, Publisher, Snapshot, Snapshots, Source, channel,
 };
 use weir_deploy::ProviderError;
 
@@ -22,15 +22,18 @@ use crate::{
     action::Action,
     event::{Death, DesiredChange, Event},
     observed::Observed,
-    plan::ProbeTarget,
+    plan::{ProbeTarget, PublicCheck},
     quarantine::Quarantine,
     reconciler::Reconciler,
     subject::Subject,
+    transition::Transition,
 };
 
 const APPS: [&str; 3] = ["blog", "shop", "wiki"];
 /// Most of them work.
 const IMAGES: [&str; 6] = ["one", "two", "three", "four", "broken", "missing"];
+/// What is kept is gone in the end.
+const ROLLOUT: &str = ", rollout: {keep: 60s}";
 /// Actions at once.
 const ROOM: usize = 3;
 /// How long trouble lasts.
@@ -81,6 +84,8 @@ struct Store {
 enum Happening {
     /// Control hears of something.
     Hears(Event),
+    /// A decision is written.
+    Records(AppName, Transition),
     /// An action reaches the engine.
     Acts(Action),
     Ends(Action, Result<(), ProviderError>),
@@ -187,6 +192,9 @@ impl World {
                 for action in planned.actions {
                     self.begin(&subject, action);
                 }
+                if let Subject::App(app) = &subject {
+                    self.decide(app, planned.transition, planned.public_check);
+                }
                 self.probes.retain(|endpoint, _| Subject::from(endpoint) != subject);
                 self.probes.extend(planned.probes);
             }
@@ -200,6 +208,40 @@ impl World {
                 self.kept = (self.now, snapshot);
             }
         }
+    }
+
+    /// A decision is on its way to the store; a request through the public route is answered.
+    fn decide(
+        &mut self,
+        app: &AppName,
+        transition: Option<Transition>,
+        check: Option<PublicCheck>,
+    ) {
+        if let Some(transition) = transition {
+            self.reconciler.recording(app);
+            self.soon(Happening::Records(app.clone(), transition), 20);
+        }
+        let told = |check: &PublicCheck| {
+            let state = self.reconciler.world.observed.apps.get(app);
+            state.and_then(|state| state.public.as_ref()).is_some_and(|(at, _)| *at == check.stage)
+        };
+        if let Some(PublicCheck { stage, .. }) = check.filter(|check| !told(check)) {
+            let (app, outcome) = (app.clone(), Ok(()));
+            self.soon(Happening::Hears(Event::PublicChecked { app, stage, outcome }), 20);
+        }
+    }
+
+    fn record(&mut self, app: &AppName, transition: &Transition) {
+        let Some(stored) = self.store.apps.get(app) else { return };
+        let mut changed = (**stored).clone();
+        if transition.apply(&mut changed.deployments, self.now) != Ok(true) {
+            let late = Event::NotRecorded(app.clone());
+            return self.reconciler.take(late, &self.activity, self.now);
+        }
+        self.tell(|| format!("{app}: {transition:?}"));
+        self.store.apps.insert(app.clone(), Arc::new(changed));
+        self.store.revision += 1;
+        self.feed(app);
     }
 
     fn begin(&mut self, subject: &Subject, action: Action) {
@@ -225,6 +267,7 @@ impl World {
                 self.engine.restart(&id, start_up, self.now);
                 self.look(&id);
             }
+            Happening::Records(app, transition) => self.record(&app, &transition),
             Happening::RequestArrives => self.request(),
             Happening::RequestEnds(number) => {
                 if let Some(request) = self.traffic.end(number) {
@@ -323,7 +366,12 @@ impl World {
         if self.silent {
             return;
         }
-        let pause = if self.likely(5) { 600_000 } else { 3_000 };
+        let pause = match (self.forgets_to_publish, self.likely(5)) {
+            // So many that one of them is in the way soon.
+            (true, _) => 100,
+            (false, true) => 600_000,
+            (false, false) => 3_000,
+        };
         self.in_a_while(Happening::RequestArrives, pause);
         let app = self.any(&APPS);
         let chance = self.chance.random_range(0..1000);
@@ -467,34 +515,26 @@ impl World {
         let sleep = self.any(&["", ", sleep: {pause_after: 20s, stop_after: 2m, min_awake: 5s}"]);
         let ports = if instances == 1 && self.likely(20) { ", ports: [\"81:81\"]" } else { "" };
         let spec = format!(
-            "{{kind: App, name: {name}, spec: {{image: {image}, instances: {instances}{sleep}{ports}}}}}"
+            "{{kind: App, name: {name}, spec: {{image: {image}, instances: {instances}{sleep}{ports}{ROLLOUT}}}}}"
         );
         let value = weir_config::parse_documents(&spec).expect("YAML")[0].value.clone();
         let (_, app) = App::read(value, &"test.example".parse().expect("a name")).expect("valid");
         let Source::Image(template) = &app.source else { return };
         let former = self.store.apps.get(&app.name);
-        let deployment = self.deployment_of(&app.name, template, former.cloned());
+        let mut deployments = former.map_or_else(Vec::new, |former| former.deployments.clone());
+        if deployments.first().is_none_or(|newest| newest.template != *template) {
+            let number = self.store.numbers.entry(app.name.clone()).or_default();
+            *number += 1;
+            let (number, template) = (*number, template.clone());
+            let begin = Transition::Begin { number, template, cause: Cause::Apply };
+            begin.apply(&mut deployments, self.now).expect("it is always possible");
+        }
         let generation = self.store.apps.get(&app.name).map_or(1, |former| former.generation + 1);
-        self.tell(|| format!("puts {spec} as deployment {}", deployment.number));
+        self.tell(|| format!("puts {spec} as deployment {}", deployments[0].number));
         let name = app.name.clone();
-        let desired = DesiredApp { app, generation, deployment: Some(deployment) };
+        let desired = DesiredApp { app, generation, deployments };
         self.store.apps.insert(name, Arc::new(desired));
         self.store.revision += 1;
-    }
-
-    fn deployment_of(
-        &mut self,
-        app: &AppName,
-        template: &Arc<Template>,
-        former: Option<Arc<DesiredApp>>,
-    ) -> Deployment {
-        let former = former.and_then(|former| former.deployment.clone());
-        if let Some(former) = former.filter(|former| former.template == *template) {
-            return former;
-        }
-        let number = self.store.numbers.entry(app.clone()).or_default();
-        *number += 1;
-        Deployment { number: *number, template: template.clone() }
     }
 
     /// Control hears of a commit.
@@ -551,7 +591,12 @@ impl Happening {
     fn is_control_s(&self) -> bool {
         matches!(
             self,
-            Self::Hears(_) | Self::Acts(_) | Self::Ends(..) | Self::Listing | Self::Probing
+            Self::Records(..)
+                | Self::Hears(_)
+                | Self::Acts(_)
+                | Self::Ends(..)
+                | Self::Listing
+                | Self::Probing
         )
     }
 }

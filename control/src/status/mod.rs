@@ -1,10 +1,13 @@
 //! What the world says about an object: computed from the same values that the plan is made from,
 //! never stored, so that it cannot disagree with them.
 
+pub(crate) mod deployments;
 mod hosts;
 mod members;
 
-use weir_config::{Activity, Deployment, DesiredApp, InstanceId, Moment, RouteState, SleepLevel};
+use weir_config::{
+    Activity, DeploymentState, DesiredApp, InstanceId, Moment, RouteState, SleepLevel,
+};
 use weir_deploy::ContainerState;
 
 use crate::{
@@ -52,9 +55,9 @@ impl Standing {
 
 /// How an app stands that the loop has taken in.
 pub(crate) fn standing(app: &DesiredApp, world: &World, now: Moment) -> Standing {
-    match &app.deployment {
-        Some(deployment) => of_instances(app, deployment, world, now),
-        None => members::standing(app, world),
+    match app.is_image() {
+        true => of_instances(app, world, now),
+        false => members::standing(app, world),
     }
 }
 
@@ -72,8 +75,9 @@ pub(crate) fn app_status(
         phase: standing.phase,
         observed_generation: app.generation,
         url: url(app, https_port),
-        deployment: app.deployment.as_ref().map(|deployment| deployment.number),
-        image: app.deployment.as_ref().map(|deployment| deployment.template.image.clone()),
+        deployment: app.target().map(|deployment| deployment.number),
+        live_deployment: app.live().map(|deployment| deployment.number),
+        image: app.target().map(|deployment| deployment.template.image.clone()),
         ready_instances: standing.ready,
         desired_instances: standing.wanted,
         requests_in_flight: activity.app(&app.app.name).in_flight(),
@@ -83,18 +87,25 @@ pub(crate) fn app_status(
     }
 }
 
-fn of_instances(app: &DesiredApp, deployment: &Deployment, world: &World, now: Moment) -> Standing {
+fn of_instances(app: &DesiredApp, world: &World, now: Moment) -> Standing {
     let World { desired, observed, .. } = world;
     let places = Places::new(desired, observed);
-    let Placed { instances, unplaced, coming: _ } = places.place(app, deployment);
+    let placed = app.target().map(|target| places.place(app, target));
+    let Placed { instances, unplaced, coming: _ } = placed.unwrap_or_default();
     let current = observed.known(instances);
     let unseen = unseen(app, &places);
     let ready = current.iter().filter(|(_, instance)| instance.is_ready()).count() as u16;
+    let failed = deployments::failed(app);
+    let phase = match (phase(app, &current, ready, unseen.is_some(), observed, now), failed) {
+        (Phase::Ready, Some(_)) => Phase::Degraded,
+        (phase, _) => phase,
+    };
+    let of_instance = current.iter().find_map(|(id, instance)| failure_details(id, instance, now));
     Standing {
-        phase: phase(app, &current, ready, unseen.is_some(), observed, now),
+        phase,
         ready,
         wanted: app.app.instances,
-        failure: current.iter().find_map(|(id, instance)| failure_details(id, instance, now)),
+        failure: of_instance.or_else(|| failed.and_then(deployments::failure)),
         noun: "instances",
         why_not: unplaced.or_else(|| unseen.map(host_message)),
     }
@@ -113,8 +124,12 @@ fn phase(
     let unhealthy =
         |(_, instance): &(_, &Instance)| matches!(instance.health, Health::Unhealthy { .. });
     let unplaced = current.len() < usize::from(app.app.instances);
+    let is_on_its_way = app.target().is_some_and(|t| t.state < DeploymentState::Draining);
     match route {
-        Some(RouteState::Serving(_)) if ready == app.app.instances => Phase::Ready,
+        Some(RouteState::Serving(_)) if is_on_its_way && app.live().is_some() => Phase::Progressing,
+        Some(RouteState::Serving(_)) if ready == app.app.instances && !is_on_its_way => {
+            Phase::Ready
+        }
         Some(RouteState::Serving(_)) if failed || unplaced || current.iter().any(unhealthy) => {
             Phase::Degraded
         }
@@ -185,10 +200,7 @@ pub(crate) fn conditions(app: &DesiredApp, standing: &Standing, world: &World) -
         observed_generation: app.generation,
         last_transition_at: String::new(),
     };
-    let all_ready = match app.deployment {
-        Some(_) => "AllInstancesReady",
-        None => "AllMembersReady",
-    };
+    let all_ready = if app.is_image() { "AllInstancesReady" } else { "AllMembersReady" };
     let served = observed.served.app(&app.app.name);
     let count = standing.count();
     let (is_ready, reason, message) = match (phase, failure) {
@@ -206,10 +218,7 @@ pub(crate) fn conditions(app: &DesiredApp, standing: &Standing, world: &World) -
             (Some(false), "NotServing", unavailable(served).unwrap_or_else(|| count.clone()))
         }
     };
-    let rollout = match &app.deployment {
-        Some(deployment) => format!("deployment {}", deployment.number),
-        None => count.clone(),
-    };
+    let rollout = app.target().map_or_else(|| count.clone(), deployments::progress);
     let progressing = phase == Phase::Progressing;
     let sleeping = matches!(phase, Phase::Paused | Phase::Stopped);
     let route = served.map_or("none", |route| route.state.as_str());
@@ -237,6 +246,9 @@ pub(crate) fn conditions(app: &DesiredApp, standing: &Standing, world: &World) -
         condition("Routed", Some(is_routed), published, routed),
         condition("Sleeping", Some(sleeping), "IdlePolicy", phase.as_str().to_owned()),
     ]
+    .into_iter()
+    .chain(deployments::up_to_date(app))
+    .collect()
 }
 
 fn unavailable(served: Option<&std::sync::Arc<weir_config::AppRoute>>) -> Option<String> {

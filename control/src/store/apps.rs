@@ -2,54 +2,63 @@
 
 use std::sync::Arc;
 
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 use weir_config::{
     App, AppManifest, AppName, AppSpec, Deployment, DesiredApp, HostPath, Hostname, Problems,
-    ShardName, Source, Template,
+    ShardName, Source,
 };
 
 use super::{
     Kind, Store, StoreError, Verb,
-    objects::{Object, Record, from_json},
+    deployments::{Deployments, change, next_number, that_matter},
+    objects::{Object, Record},
     parse_name,
     secrets::with_secrets,
     shards::name_shards,
-    to_json, unsigned,
 };
+use crate::transition::Transition;
 
 impl Object for App {
     const KIND: Kind = Kind::App;
-    const COLUMNS: &str = ", d.number, d.template";
-    const JOIN: &str = "LEFT JOIN deployments d ON d.app = o.name
-        AND d.number = (SELECT MAX(number) FROM deployments WHERE app = o.name)";
 
     type Name = AppName;
     type Spec = AppSpec;
-    /// Of an image, the newest deployment.
-    type Extra = Option<Deployment>;
+    /// See [`DesiredApp::deployments`].
+    type Extra = Vec<Deployment>;
+    type Extras = Deployments;
     type Meant = DesiredApp;
 
     fn name(&self) -> &AppName {
         &self.name
     }
 
-    fn extra(row: &SqliteRow, spec: &AppSpec) -> Result<Option<Deployment>, StoreError> {
-        // One that was an image has deployments still, so that their numbers go on.
-        let Some(_) = spec.image else { return Ok(None) };
-        let template = Arc::new(from_json(row, "template")?);
-        Ok(Some(Deployment { number: unsigned(row.try_get("number")?), template }))
+    async fn read_extras(
+        connection: &mut SqliteConnection,
+        name: Option<&AppName>,
+    ) -> Result<Deployments, StoreError> {
+        that_matter(connection, name).await
     }
 
-    fn deployment(extra: &Option<Deployment>) -> Option<u64> {
-        extra.as_ref().map(|deployment| deployment.number)
+    fn extra(
+        extras: &mut Deployments,
+        name: &AppName,
+        spec: &AppSpec,
+    ) -> Result<Vec<Deployment>, StoreError> {
+        let of_app = extras.remove(&**name).unwrap_or_else(|| Ok(Vec::new()))?;
+        // One that was an image has deployments still, so that their numbers go on.
+        Ok(if spec.image.is_some() { of_app } else { Vec::new() })
+    }
+
+    fn deployment(extra: &Vec<Deployment>) -> Option<u64> {
+        extra.first().map(|newest| newest.number)
     }
 
     fn meant(record: &Record<Self>, base_domain: &Hostname) -> Result<DesiredApp, Problems> {
         let (kind, name) = (Kind::App.as_str().to_owned(), record.name.to_string());
         let manifest = AppManifest { kind, name, spec: record.spec.clone() };
         let app = Self::from_manifest(&manifest, base_domain)?;
-        let (generation, deployment) = (record.meta.generation, record.extra.clone());
-        Ok(DesiredApp { app, generation, deployment })
+        let (generation, deployments) = (record.meta.generation, record.extra.clone());
+        Ok(DesiredApp { app, generation, deployments })
     }
 
     async fn write_extra(
@@ -60,13 +69,19 @@ impl Object for App {
     ) -> Result<(), StoreError> {
         claim_hostnames(writing, &self.name, &self.hostnames).await?;
         name_shards(writing, &self.name, &shards_of(self)).await?;
-        let Source::Image(template) = &self.source else { return Ok(()) };
+        let Source::Image(template) = &self.source else {
+            return change(writing, &self.name, &Transition::Retire).await.map(drop);
+        };
         let template = with_secrets(writing, &self.name, template).await?;
-        let deployed = former.and_then(|former| former.extra.as_ref());
-        if verb == Verb::Deploy || deployed.is_none_or(|former| *former.template != template) {
-            insert_deployment(writing, &self.name, &template).await?;
-        }
-        Ok(())
+        let newest = former.and_then(|former| former.extra.first());
+        let cause = match verb {
+            Verb::Deploy => weir_config::Cause::Deploy,
+            Verb::Promote => weir_config::Cause::Promote,
+            _ if newest.is_some_and(|newest| *newest.template == template) => return Ok(()),
+            _ => weir_config::Cause::Apply,
+        };
+        let (number, template) = (next_number(writing, &self.name).await?, Arc::new(template));
+        change(writing, &self.name, &Transition::Begin { number, template, cause }).await.map(drop)
     }
 
     async fn delete_extra(
@@ -144,29 +159,5 @@ async fn claim_hostnames(
             return Err(StoreError::HostnameTaken { hostname: hostname.clone(), app });
         }
     }
-    Ok(())
-}
-
-async fn insert_deployment(
-    connection: &mut SqliteConnection,
-    app: &AppName,
-    template: &Template,
-) -> Result<(), StoreError> {
-    let row = sqlx::query(
-        "INSERT INTO deployment_numbers (app, last) VALUES ($1, 1)
-         ON CONFLICT (app) DO UPDATE SET last = deployment_numbers.last + 1 RETURNING last",
-    )
-    .bind(&**app)
-    .fetch_one(&mut *connection)
-    .await?;
-    sqlx::query(
-        "INSERT INTO deployments (app, number, template, created_at) VALUES ($1, $2, $3, $4)",
-    )
-    .bind(&**app)
-    .bind(row.try_get::<i64, _>("last")?)
-    .bind(to_json(template)?)
-    .bind(crate::time::unix_millis())
-    .execute(connection)
-    .await?;
     Ok(())
 }

@@ -28,8 +28,12 @@ pub(crate) struct Cause<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     Put,
-    /// Put, with a new deployment even if its template is as before.
+    /// Put, with a new deployment even if its template is that of the newest one.
     Deploy,
+    /// The same, of exactly the image of another app.
+    Promote,
+    RollBack,
+    Cancel,
     /// Its secrets were changed, and with them its template.
     Secrets,
     Delete,
@@ -38,14 +42,26 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    const ALL: [Self; 6] =
-        [Self::Put, Self::Deploy, Self::Secrets, Self::Delete, Self::Sleep, Self::Wake];
+    const ALL: [Self; 9] = [
+        Self::Put,
+        Self::Deploy,
+        Self::Promote,
+        Self::RollBack,
+        Self::Cancel,
+        Self::Secrets,
+        Self::Delete,
+        Self::Sleep,
+        Self::Wake,
+    ];
 
     /// As in the column `verb`.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Put => "put",
             Self::Deploy => "deploy",
+            Self::Promote => "promote",
+            Self::RollBack => "rollback",
+            Self::Cancel => "cancel",
             Self::Secrets => "secrets",
             Self::Delete => "delete",
             Self::Sleep => "sleep",

@@ -29,8 +29,11 @@ impl Store {
         let mut reading = self.readers.begin().await?;
         let revision = revision(&mut reading).await?;
         let (mut desired, all) = (Desired { revision, ..Desired::default() }, Page::default());
-        for row in &select_page::<Host>(&mut reading, &all).await? {
-            match Record::<Host>::of(row).and_then(|record| record.meant(&self.base_domain)) {
+        let (rows, mut extras) = select_page::<Host>(&mut reading, &all).await?;
+        for row in &rows {
+            match Record::<Host>::of(row, &mut extras)
+                .and_then(|record| record.meant(&self.base_domain))
+            {
                 Ok(host) => {
                     desired.hosts.insert(host.name.clone(), Arc::new(host));
                 }
@@ -40,8 +43,11 @@ impl Store {
                 }
             }
         }
-        for row in &select_page::<Shard>(&mut reading, &all).await? {
-            match Record::<Shard>::of(row).and_then(|record| record.meant(&self.base_domain)) {
+        let (rows, mut extras) = select_page::<Shard>(&mut reading, &all).await?;
+        for row in &rows {
+            match Record::<Shard>::of(row, &mut extras)
+                .and_then(|record| record.meant(&self.base_domain))
+            {
                 Ok(shard) => {
                     desired.shards.insert(shard.name.clone(), Arc::new(shard));
                 }
@@ -51,8 +57,11 @@ impl Store {
                 }
             }
         }
-        for row in &select_page::<App>(&mut reading, &all).await? {
-            match Record::<App>::of(row).and_then(|record| record.meant(&self.base_domain)) {
+        let (rows, mut extras) = select_page::<App>(&mut reading, &all).await?;
+        for row in &rows {
+            match Record::<App>::of(row, &mut extras)
+                .and_then(|record| record.meant(&self.base_domain))
+            {
                 Ok(app) => {
                     desired.apps.insert(app.app.name.clone(), Arc::new(app));
                 }

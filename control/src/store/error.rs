@@ -3,7 +3,7 @@
 use weir_config::{AppName, HostPath, SecretName, ShardName};
 
 use super::Kind;
-use crate::{key_file::NoKey, seal::SealError};
+use crate::{key_file::NoKey, seal::SealError, transition::Refused};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -35,6 +35,9 @@ pub enum StoreError {
     /// It was to be changed only if it is there.
     #[error("there is no {kind} `{name}`, so it is at no revision; leave out If-Match")]
     Absent { kind: Kind, name: String },
+    /// Of a change of an app's deployments.
+    #[error("{0}")]
+    Refused(Refused),
     #[error("the disk of the state directory is full; free some space, nothing was changed")]
     Full,
     /// This process has let go of it: it ends, or another one takes over.

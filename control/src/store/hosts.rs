@@ -1,6 +1,6 @@
 //! Hosts. The machine that Weir runs on is always one of them.
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 use weir_config::{Host, HostManifest, HostName, HostSpec, Hostname, Problems};
 
 use super::{
@@ -14,13 +14,18 @@ impl Object for Host {
     type Name = HostName;
     type Spec = HostSpec;
     type Extra = ();
+    type Extras = ();
     type Meant = Self;
 
     fn name(&self) -> &HostName {
         &self.name
     }
 
-    fn extra(_: &SqliteRow, _: &HostSpec) -> Result<(), StoreError> {
+    async fn read_extras(_: &mut SqliteConnection, _: Option<&HostName>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn extra(_: &mut (), _: &HostName, _: &HostSpec) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 mod apps;
 mod cause;
 mod deployment_logs;
+mod deployments;
 mod desired;
 mod error;
 mod events;
@@ -51,6 +52,7 @@ use crate::failpoint;
 
 pub(crate) use cause::{Cause, Precondition, Verb};
 pub(crate) use deployment_logs::{DeploymentId, KnownLog, LogEntry, Note};
+pub(crate) use deployments::DeploymentRecord;
 pub(crate) use desired::Changed;
 pub use error::StoreError;
 pub(crate) use events::{EventFilter, NewEvent, StoredEvent};

@@ -53,21 +53,30 @@ impl fmt::Display for Kind {
 /// An object of some kind, checked: what the kind has of its own. All else is the same for all.
 pub(crate) trait Object: Sized + Sync {
     const KIND: Kind;
-    /// Columns that are read beside those of `objects o`, and where they come from.
-    const COLUMNS: &str = "";
-    const JOIN: &str = "";
 
     type Name: FromStr<Err = String> + Deref<Target = str> + Clone + fmt::Debug + Send + Sync;
     type Spec: Serialize + DeserializeOwned + PartialEq + Clone + fmt::Debug + Send + Sync;
     /// What is stored of it beside its spec.
     type Extra: PartialEq + Clone + fmt::Debug + Send + Sync;
+    /// That of all objects that are read together, until each has its own.
+    type Extras: Default + Send;
     /// As the loop takes it.
     type Meant;
 
     fn name(&self) -> &Self::Name;
 
-    /// Reads what [`Self::COLUMNS`] hold.
-    fn extra(row: &SqliteRow, spec: &Self::Spec) -> Result<Self::Extra, StoreError>;
+    /// Reads what other tables hold of one, or of all.
+    fn read_extras(
+        connection: &mut SqliteConnection,
+        name: Option<&Self::Name>,
+    ) -> impl Future<Output = Result<Self::Extras, StoreError>> + Send;
+
+    /// Takes one's own out of them.
+    fn extra(
+        extras: &mut Self::Extras,
+        name: &Self::Name,
+        spec: &Self::Spec,
+    ) -> Result<Self::Extra, StoreError>;
 
     /// The number of the deployment that is meant, if there is one.
     fn deployment(_: &Self::Extra) -> Option<u64> {
@@ -160,9 +169,10 @@ impl Store {
     ) -> Result<(Vec<Record<O>>, u64), StoreError> {
         let mut reading = self.readers.begin().await?;
         let revision = revision(&mut reading).await?;
-        let rows = select_page::<O>(&mut reading, page).await?;
+        let (rows, mut extras) = select_page::<O>(&mut reading, page).await?;
         // One that cannot be read is no reason not to see the others.
-        Ok((rows.iter().filter_map(|row| Record::of(row).ok()).collect(), revision))
+        let records = rows.iter().filter_map(|row| Record::of(row, &mut extras).ok());
+        Ok((records.collect(), revision))
     }
 
     /// One as the loop takes it.
@@ -259,9 +269,9 @@ impl Store {
 }
 
 impl<O: Object> Record<O> {
-    pub(super) fn of(row: &SqliteRow) -> Result<Self, StoreError> {
-        let spec = from_json(row, "spec")?;
-        let (name, extra) = (super::parse_name(row)?, O::extra(row, &spec)?);
+    pub(super) fn of(row: &SqliteRow, extras: &mut O::Extras) -> Result<Self, StoreError> {
+        let (name, spec) = (super::parse_name(row)?, from_json(row, "spec")?);
+        let extra = O::extra(extras, &name, &spec)?;
         Ok(Self { name, spec, meta: Meta::of(row)?, extra })
     }
 
@@ -293,39 +303,35 @@ impl Meta {
     }
 }
 
-/// The rows of objects of a kind, by name.
+const SELECT: &str = "SELECT name, spec, generation, revision, created_at, updated_at
+    FROM objects WHERE kind = $1";
+
+/// The rows of objects of a kind, by name, and what other tables hold of them.
 pub(super) async fn select_page<O: Object>(
     connection: &mut SqliteConnection,
     page: &Page<String>,
-) -> Result<Vec<SqliteRow>, StoreError> {
-    let select = format!("{} AND o.name > $1 ORDER BY o.name LIMIT $2", selection::<O>());
+) -> Result<(Vec<SqliteRow>, O::Extras), StoreError> {
+    let select = format!("{SELECT} AND name > $2 ORDER BY name LIMIT $3");
     let after = page.after.as_deref().unwrap_or_default();
-    let rows = sqlx::query(AssertSqlSafe(select)).bind(after).bind(page.limit());
-    Ok(rows.fetch_all(connection).await?)
+    let rows = sqlx::query(AssertSqlSafe(select)).bind(O::KIND.as_str()).bind(after);
+    let rows = rows.bind(page.limit()).fetch_all(&mut *connection).await?;
+    Ok((rows, O::read_extras(connection, None).await?))
 }
 
 pub(super) async fn select<O: Object>(
     connection: &mut SqliteConnection,
     name: &O::Name,
 ) -> Result<Option<Record<O>>, StoreError> {
-    select_row::<O>(connection, name).await?.as_ref().map(Record::of).transpose()
+    let Some(row) = select_row::<O>(connection, name).await? else { return Ok(None) };
+    Record::of(&row, &mut O::read_extras(connection, Some(name)).await?).map(Some)
 }
 
 async fn select_row<O: Object>(
     connection: &mut SqliteConnection,
     name: &O::Name,
 ) -> Result<Option<SqliteRow>, StoreError> {
-    let select = format!("{} AND o.name = $1", selection::<O>());
-    Ok(sqlx::query(AssertSqlSafe(select)).bind(&**name).fetch_optional(connection).await?)
-}
-
-/// Made of constants only.
-fn selection<O: Object>() -> String {
-    let (columns, join, kind) = (O::COLUMNS, O::JOIN, O::KIND.as_str());
-    format!(
-        "SELECT o.name, o.spec, o.generation, o.revision, o.created_at, o.updated_at{columns}
-         FROM objects o {join} WHERE o.kind = '{kind}'"
-    )
+    let row = sqlx::query(AssertSqlSafe(format!("{SELECT} AND name = $2")));
+    Ok(row.bind(O::KIND.as_str()).bind(&**name).fetch_optional(connection).await?)
 }
 
 pub(super) async fn upsert(

@@ -1,6 +1,6 @@
 //! Shards, and which apps name them.
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 use weir_config::{AppName, Hostname, Problems, Shard, ShardManifest, ShardName, ShardSpec};
 
 use super::{
@@ -15,13 +15,21 @@ impl Object for Shard {
     type Name = ShardName;
     type Spec = ShardSpec;
     type Extra = ();
+    type Extras = ();
     type Meant = Self;
 
     fn name(&self) -> &ShardName {
         &self.name
     }
 
-    fn extra(_: &SqliteRow, _: &ShardSpec) -> Result<(), StoreError> {
+    async fn read_extras(
+        _: &mut SqliteConnection,
+        _: Option<&ShardName>,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn extra(_: &mut (), _: &ShardName, _: &ShardSpec) -> Result<(), StoreError> {
         Ok(())
     }
 

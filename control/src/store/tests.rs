@@ -1,10 +1,16 @@
 //! The store on a real SQLite file.
 
+use std::time::Duration;
+
 use weir_config::{
-    App, AppManifest, AppName, Host, HostName, Hostname, Shard, ShardName, parse_documents,
+    App, AppManifest, AppName, DeploymentState, Ending, Host, HostName, Hostname, Moment, Shard,
+    ShardName, parse_documents,
 };
 
-use super::{Cause, Changed, Operation, Precondition, Store, StoreError, Verb, Written};
+use super::{
+    Cause, Changed, DeploymentRecord, Operation, Precondition, Store, StoreError, Verb, Written,
+};
+use crate::transition::{Stage, Transition};
 
 const PUT: Cause<'_> = Cause { actor: "test", verb: Verb::Put, key: None };
 const DELETE: Cause<'_> = Cause { actor: "test", verb: Verb::Delete, key: None };
@@ -72,7 +78,7 @@ impl Bench {
 }
 
 fn number(written: &Written<App>) -> Option<u64> {
-    written.record.extra.as_ref().map(|deployment| deployment.number)
+    written.record.extra.first().map(|deployment| deployment.number)
 }
 
 fn name(text: &str) -> AppName {
@@ -196,7 +202,7 @@ async fn a_shard_is_written_as_an_app_is() {
     let desired = bench.store.desired().await.unwrap();
     let east: ShardName = "east".parse().unwrap();
     assert_eq!(desired.shards[&east].members[0].address.to_string(), "10.0.0.2:80");
-    assert_eq!(desired.apps[&name("east")].deployment, None);
+    assert_eq!(desired.apps[&name("east")].deployments, []);
 }
 
 #[tokio::test]
@@ -268,6 +274,66 @@ async fn a_token_is_found_by_its_hash_and_replaced_by_its_name() {
     assert_eq!(bench.store.token("hash-1").await.unwrap().unwrap().id, "admin");
     bench.store.add_token("admin", "hash-2").await.unwrap();
     assert!(bench.store.token("hash-1").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn how_far_a_deployment_is_is_there_after_a_restart_and_a_late_decision_changes_nothing() {
+    let mut bench = Bench::new().await;
+    let app = name("shop");
+    bench.put("shop", "{image: a}").await;
+    let record = async |bench: &Bench| bench.store.read::<App>(&app).await.unwrap().extra;
+    let pending = Stage::of(&record(&bench).await[0]);
+    let live = Transition::GoLive { stage: pending, keep: Duration::ZERO };
+    let moved = bench.store.change_deployments(&app, &live, None).await.unwrap();
+    assert_eq!(moved.map(|moved| moved.revision), Some(2));
+    let late = bench.store.change_deployments(&app, &live, None).await.unwrap();
+    assert!(late.is_none(), "too late");
+    assert_eq!(*bench.store.revisions().borrow(), 2, "and it takes no revision");
+
+    bench.put("shop", "{image: b}").await;
+    let stage = Stage::of(&record(&bench).await[0]);
+    let live = Transition::GoLive { stage, keep: Duration::from_secs(600) };
+    bench.store.change_deployments(&app, &live, None).await.unwrap();
+    bench.reopen("test.example").await;
+    let found = record(&bench).await;
+    let states: Vec<_> = found.iter().map(|d| (d.number, d.state)).collect();
+    assert_eq!(states, [(2, DeploymentState::Live), (1, DeploymentState::Superseded)]);
+    let left = found[1].kept_until.unwrap().since(Moment::now());
+    assert!((590..=600).contains(&left.as_secs()), "{left:?}");
+
+    let nothing = Transition::Cancel { ending: Ending::default() };
+    let refused = bench.store.change_deployments(&app, &nothing, Some(PUT)).await.unwrap_err();
+    assert_eq!(refused.to_string(), "no deployment is on its way");
+    let back = Transition::RollBack { to: Some(7), ending: Ending::default() };
+    let refused = bench.store.change_deployments(&app, &back, Some(PUT)).await.unwrap_err();
+    assert_eq!(refused.to_string(), "there is no deployment 7 any more");
+    // What is no image any more has nothing that is live.
+    bench.put("shop", "{upstreams: [\"10.0.0.1:80\"]}").await;
+    let records = bench.store.deployments(&app).await.unwrap();
+    let superseded = |r: &DeploymentRecord| r.deployment.state == DeploymentState::Superseded;
+    assert!(records.iter().all(superseded), "{records:?}");
+}
+
+#[tokio::test]
+async fn of_a_database_without_states_the_newest_deployment_is_the_live_one() {
+    let pool = sqlx::SqlitePool::connect("sqlite::memory:").await.unwrap();
+    let mut database = pool.acquire().await.unwrap();
+    let rows = "INSERT INTO deployments (app, number, template, created_at)
+        VALUES ('shop', 1, '', 10), ('shop', 2, '', 20), ('blog', 1, '', 30)";
+    for migration in sqlx::migrate!().iter() {
+        if migration.version == 3 {
+            sqlx::raw_sql(rows).execute(&mut *database).await.unwrap();
+        }
+        sqlx::raw_sql(migration.sql.clone()).execute(&mut *database).await.unwrap();
+    }
+    let states = "SELECT app, number, state, since FROM deployments ORDER BY app, number";
+    let states: Vec<(String, i64, String, i64)> =
+        sqlx::query_as(states).fetch_all(&mut *database).await.unwrap();
+    let of =
+        |app: &str, number, state: &str, since| (app.to_owned(), number, state.to_owned(), since);
+    let expected =
+        [of("blog", 1, "live", 30), of("shop", 1, "superseded", 10), of("shop", 2, "live", 20)];
+    assert_eq!(states, expected);
 }
 
 /// PostgreSQL comes later; what is written for it now must at least be its language.

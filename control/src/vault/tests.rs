@@ -54,7 +54,7 @@ impl Bench {
         let cause = Cause { actor: "test", verb: Verb::Put, key: None };
         let store = &self.vault.store;
         let written = store.put(&manifest.spec, &app, Precondition::None, cause).await?;
-        Ok(written.record.extra.map_or(0, |deployment| deployment.number))
+        Ok(written.record.extra.first().map_or(0, |deployment| deployment.number))
     }
 
     async fn write(
@@ -70,7 +70,7 @@ impl Bench {
     /// Sets one, and returns the number of the app's deployment.
     async fn set(&self, app: &str, name: &str, value: &str) -> u64 {
         let written = self.write(app, &[(name, Some(value))]).await.unwrap();
-        written.app.and_then(|app| app.extra).map_or(0, |deployment| deployment.number)
+        written.app.map_or(0, |app| app.extra[0].number)
     }
 
     async fn list(&self, app: &str) -> Vec<SecretRecord> {
@@ -80,7 +80,7 @@ impl Bench {
     /// What a container of the newest deployment is made with.
     async fn values(&self, app: &str) -> Result<Vec<(String, String)>, ActionError> {
         let app: AppName = app.parse().unwrap();
-        let deployed = self.vault.store.read::<App>(&app).await.unwrap().extra.unwrap();
+        let deployed = self.vault.store.read::<App>(&app).await.unwrap().extra.swap_remove(0);
         let (deployment, template) = (deployed.number, deployed.template);
         let instance = InstanceId { app, deployment, ordinal: 0, host: HostName::local() };
         let secrets = self.vault.secrets_of(&ContainerSpec { instance, template }).await?;
@@ -110,7 +110,7 @@ async fn another_value_is_another_deployment_and_the_same_one_is_no_change() {
     assert!(bench.list("shop").await[0].version > before[0].version);
     let several = [("KEY", None), ("A", Some("a")), ("B", Some("b")), ("NEVER_THERE", None)];
     let written = bench.write("shop", &several).await.unwrap();
-    assert_eq!(written.app.unwrap().extra.unwrap().number, 4, "one for all of them");
+    assert_eq!(written.app.unwrap().extra[0].number, 4, "one for all of them");
     let values = bench.values("shop").await.unwrap();
     assert_eq!(values, [("A".into(), "a".into()), ("B".into(), "b".into())]);
     // What does not change what containers are made from makes no deployment either.
@@ -147,7 +147,7 @@ async fn a_deployment_that_is_kept_keeps_its_values() {
     bench.set("shop", "KEY", "former").await;
     let store = &bench.vault.store;
     let record = store.read::<App>(&"shop".parse().unwrap()).await.unwrap();
-    let template = record.extra.unwrap().template;
+    let template = record.extra[0].template.clone();
     bench.set("shop", "KEY", "latter").await;
     bench.write("shop", &[("KEY", None)]).await.unwrap();
     assert_eq!(bench.value("shop").await.unwrap(), "");

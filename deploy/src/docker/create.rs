@@ -12,7 +12,7 @@ use bollard::{
     query_parameters::{CreateContainerOptions, CreateImageOptions},
 };
 use futures::TryStreamExt;
-use weir_config::{PortMapping, RestartPolicy, Secrets, Template, Volume};
+use weir_config::{InstanceId, PortMapping, RestartPolicy, Secrets, Template, Volume};
 
 use super::{
     CALL, Docker,
@@ -123,6 +123,21 @@ impl Docker {
             Err(Failure::Refused { message, .. }) => Err(no_image(image, &message)),
             Err(failure) => Err(failure.into()),
             Ok(()) => Ok(self.inspect_image(image).await?),
+        }
+    }
+
+    /// The exact name of the image that the instance's container was made from.
+    pub(crate) async fn image_of(&self, instance: &InstanceId) -> Result<String, ProviderError> {
+        let found = self.inspect_raw(&instance.container_name()).await?;
+        let id = found.filter(|found| self.is_ours(found)).and_then(|found| found.image);
+        let id = id.ok_or_else(|| ProviderError::NoContainer(instance.clone()))?;
+        match self.inspect_image(&id).await {
+            Ok(image) => {
+                Ok(image.repo_digests.unwrap_or_default().into_iter().next().unwrap_or(id))
+            }
+            // Its name may be gone; its containers keep what it is.
+            Err(Failure::Refused { status: 404, .. }) => Ok(id),
+            Err(failure) => Err(failure.into()),
         }
     }
 

@@ -202,6 +202,10 @@ impl Provider for Docker {
         self.stats_of(&container.id).await.map_err(|failure| failure.of(instance))
     }
 
+    async fn exact_image(&self, instance: &InstanceId) -> Result<String, ProviderError> {
+        self.image_of(instance).await
+    }
+
     async fn exec(
         &self,
         instance: &InstanceId,

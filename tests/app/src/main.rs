@@ -10,12 +10,14 @@
 //! | `/ws` | a WebSocket that sends back every message |
 //! | `/healthz` | 200, or 503 while unhealthy |
 //! | `/toggle-health` | changes what `/healthz` answers |
+//! | `/fail-all` | every later answer, but that of `/healthz`, is a 500 |
 //! | `/crash?code=N` | none: the process exits with code N |
 //! | `/stdout?text=T` | T is printed on standard output |
 //! | `/stdout?env=NAME` | as is the variable NAME |
 //!
 //! Environment: `PORT` (8080), `NAME`, `VERSION`, `FAIL_HEALTH=1` (unhealthy from the start),
-//! `EXIT_AT_ONCE=N` (says so and exits with code N), `START_DELAY_MS=N` (listens only then),
+//! `FAIL_ALL=1` (as after `/fail-all`), `EXIT_AT_ONCE=N` (says so and exits with code N),
+//! `START_DELAY_MS=N` (listens only then),
 //! `IGNORE_TERM=1` (SIGTERM does nothing).
 
 mod http;
@@ -35,6 +37,7 @@ use http::{Request, Response};
 use signal_hook::{consts::SIGTERM, iterator::Signals};
 
 static HEALTHY: AtomicBool = AtomicBool::new(true);
+static FAILS: AtomicBool = AtomicBool::new(false);
 
 fn main() -> io::Result<()> {
     if let Some(code) = number("EXIT_AT_ONCE") {
@@ -44,6 +47,7 @@ fn main() -> io::Result<()> {
     if !flag("IGNORE_TERM") {
         end_on_sigterm()?;
     }
+    FAILS.store(flag("FAIL_ALL"), Ordering::Relaxed);
     HEALTHY.store(!flag("FAIL_HEALTH"), Ordering::Relaxed);
     thread::sleep(Duration::from_millis(number("START_DELAY_MS").unwrap_or(0)));
 
@@ -95,7 +99,15 @@ fn serve(stream: &TcpStream) -> io::Result<()> {
 }
 
 fn respond(request: &Request, body_len: u64) -> Response {
+    let fails = FAILS.load(Ordering::Relaxed);
     match request.path.as_str() {
+        path if fails && path != "/healthz" => {
+            Response { status: "500 Internal Server Error", body: "as asked\n".to_owned() }
+        }
+        "/fail-all" => {
+            FAILS.store(true, Ordering::Relaxed);
+            Response::ok("every answer fails from now on\n".to_owned())
+        }
         "/" => Response::ok(greeting()),
         "/echo" => Response::ok(format!("{request}\nbody: {body_len} bytes\n")),
         "/slow" => {

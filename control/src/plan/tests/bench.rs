@@ -1,10 +1,12 @@
 //! A small engine that does what it is told, in virtual time.
 
+mod deployments;
+
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use weir_config::{
-    Activity, App, AppName, Backends, Deployment, DesiredApp, EndpointId, Host, HostName,
-    InstanceId, Moment, Pool, RouteState, Shard, Snapshot, Source, Template,
+    Activity, App, AppName, Backends, Cause, DesiredApp, EndpointId, Host, HostName, InstanceId,
+    Moment, Pool, RouteState, Shard, Snapshot, Source, Template,
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
@@ -13,11 +15,12 @@ use crate::{
     agenda::Scope,
     event::{Death, DesiredChange, Event},
     observed::Observed,
-    plan::{Planned, ProbeTarget, plan},
+    plan::{Planned, ProbeTarget, PublicCheck, plan},
     quarantine::Quarantine,
     reconciler::{Reconciler, World},
     served::own_pool,
     subject::Subject,
+    transition::Transition,
 };
 
 /// As long as a drain waits before it looks again, and shorter than anything else that is waited for.
@@ -32,7 +35,8 @@ pub(super) struct Bench {
     /// Images whose process never gets ready.
     pub(super) broken: Vec<&'static str>,
     pub(super) images: BTreeMap<InstanceId, String>,
-    deployments: BTreeMap<AppName, Vec<Arc<Template>>>,
+    /// The number of each app's last deployment.
+    deployments: BTreeMap<AppName, u64>,
     /// Hosts that nothing reaches.
     pub(super) cut_off: Vec<HostName>,
     /// Addresses of members that do not answer.
@@ -41,6 +45,12 @@ pub(super) struct Bench {
     told: BTreeMap<EndpointId, (u64, bool)>,
     /// Whom the last plan of each subject has probed.
     probes: BTreeMap<Subject, BTreeMap<EndpointId, ProbeTarget>>,
+    /// What a request through the public route fails with, if it does.
+    pub(super) public_error: Option<&'static str>,
+    /// What became of deployments, in order.
+    transitions: Vec<(AppName, Transition)>,
+    /// Images that the engine has not and cannot fetch.
+    pub(super) missing: Vec<&'static str>,
     /// Every action taken, in order.
     pub(super) log: Vec<String>,
 }
@@ -87,6 +97,9 @@ impl Bench {
             down: Vec::new(),
             told: BTreeMap::new(),
             probes: BTreeMap::new(),
+            public_error: None,
+            transitions: Vec::new(),
+            missing: Vec::new(),
             log: Vec::new(),
         }
     }
@@ -132,11 +145,17 @@ impl Bench {
         let (_, app) = App::read(value, &"test.example".parse().unwrap()).unwrap();
         let former = self.world().desired.apps.get(&app.name);
         let generation = former.map_or(1, |former| former.generation + 1);
-        let deployment = match &app.source {
-            Source::Image(template) => Some(self.deployment_of(&app.name, template)),
-            Source::Upstreams(_) | Source::Shards(_) => None,
-        };
-        let app = Arc::new(DesiredApp { app, generation, deployment });
+        let mut deployments = former.map_or_else(Vec::new, |former| former.deployments.clone());
+        match &app.source {
+            Source::Image(template) => {
+                if deployments.first().is_none_or(|newest| newest.template != *template) {
+                    let begin = self.begin(&app.name, template.clone());
+                    begin.apply(&mut deployments, self.now).unwrap();
+                }
+            }
+            Source::Upstreams(_) | Source::Shards(_) => deployments.clear(),
+        }
+        let app = Arc::new(DesiredApp { app, generation, deployments });
         self.change(|change| change.apps.push((app.app.name.clone(), Some(app))));
     }
 
@@ -188,13 +207,11 @@ impl Bench {
         plan.subjects.pop_first().expect("what was asked for").1
     }
 
-    /// The latest one if it is of this template, else a new one.
-    fn deployment_of(&mut self, app: &AppName, template: &Arc<Template>) -> Deployment {
-        let deployments = self.deployments.entry(app.clone()).or_default();
-        if deployments.last() != Some(template) {
-            deployments.push(template.clone());
-        }
-        Deployment { number: deployments.len() as u64, template: template.clone() }
+    /// A new deployment.
+    fn begin(&mut self, app: &AppName, template: Arc<Template>) -> Transition {
+        let last = self.deployments.entry(app.clone()).or_default();
+        *last += 1;
+        Transition::Begin { number: *last, template, cause: Cause::Apply }
     }
 
     pub(super) fn app(&self, name: &str) -> AppName {
@@ -235,9 +252,18 @@ impl Bench {
                 self.log.push(action.to_string());
                 self.reconciler.begun(&action, self.now);
                 self.pass(Duration::from_millis(1));
-                let container = self.perform(&action);
-                self.tell(Event::Done { action, result: Ok(container) });
+                let result = match self.lacks_image(&action) {
+                    Some(image) => {
+                        Err(ProviderError::Image { image, reason: String::new() }.into())
+                    }
+                    None => Ok(self.perform(&action)),
+                };
+                self.tell(Event::Done { action, result });
             }
+            if let (Subject::App(app), Some(transition)) = (&subject, &planned.transition) {
+                moved |= self.record(app, transition);
+            }
+            moved |= self.check_publicly(&subject, planned.public_check);
             self.probes.insert(subject, planned.probes);
         }
         if let Some((snapshot, changed)) = plan.snapshot {
@@ -249,6 +275,31 @@ impl Bench {
             moved |= self.probe(endpoint, &target);
         }
         moved
+    }
+
+    /// As the store does it.
+    fn record(&mut self, app: &AppName, transition: &Transition) -> bool {
+        let Some(former) = self.world().desired.apps.get(app) else { return false };
+        let mut changed = (**former).clone();
+        let moved = transition.apply(&mut changed.deployments, self.now).unwrap_or(false);
+        if moved {
+            self.transitions.push((app.clone(), transition.clone()));
+            self.change(|change| change.apps.push((app.clone(), Some(Arc::new(changed)))));
+        }
+        moved
+    }
+
+    /// Tells once what a request through the public route gets.
+    fn check_publicly(&mut self, subject: &Subject, check: Option<PublicCheck>) -> bool {
+        let (Subject::App(app), Some(check)) = (subject, check) else { return false };
+        let outcome = self.public_error.map_or(Ok(()), |error| Err(error.to_owned()));
+        let told = Some((check.stage, outcome.clone()));
+        let is_news = self.observed().apps[app].public != told;
+        if is_news {
+            let (app, stage) = (app.clone(), check.stage);
+            self.tell(Event::PublicChecked { app, stage, outcome });
+        }
+        is_news
     }
 
     fn probe(&mut self, endpoint: EndpointId, target: &ProbeTarget) -> bool {
@@ -276,6 +327,12 @@ impl Bench {
             self.tell(Event::Probed { endpoint, epoch: target.epoch, outcome });
         }
         is_news
+    }
+
+    fn lacks_image(&self, action: &Action) -> Option<String> {
+        let Action::Create(spec) = action else { return None };
+        let image = &spec.template.image;
+        self.missing.contains(&image.as_str()).then(|| image.clone())
     }
 
     pub(super) fn perform(&mut self, action: &Action) -> Option<Container> {

@@ -42,7 +42,7 @@ fn dealt(bench: &Bench, app: &str) -> Vec<InstanceId> {
     observed.instances.clear();
     let desired = &bench.world().desired;
     let app = &desired.apps[&bench.app(app)];
-    Places::new(desired, &observed).place(app, app.deployment.as_ref().unwrap()).instances
+    Places::new(desired, &observed).place(app, app.target().unwrap()).instances
 }
 
 /// A host that was cut off becomes lost: its instances fail their checks, its engine is not heard of.
@@ -309,7 +309,7 @@ fn what_has_a_volume_stays_with_it() {
     let host = host_of(&bench, "db");
     bench.put_host(&host, DRAINING);
     assert!(bench.settle().is_empty(), "its data does not move");
-    bench.put("db", "{image: b, volumes: [\"data:/data\"]}");
+    bench.put("db", "{image: b, volumes: [\"data:/data\"], rollout: {keep: 0s}}");
     bench.settle();
     assert_eq!(host_of(&bench, "db"), host, "nor does a new deployment of it");
 }

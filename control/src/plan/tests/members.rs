@@ -175,11 +175,11 @@ fn what_an_app_was_serves_until_what_it_is_can() {
 
     bench.broken.push("a");
     bench.put("legacy", "{image: a}");
-    assert_eq!(bench.settle(), ["create legacy-1-0", "start legacy-1-0"]);
+    assert_eq!(bench.settle(), ["create legacy-2-0", "start legacy-2-0"]);
     assert_eq!(bench.served_by("legacy"), ["legacy/10.1.0.1:80", "legacy/10.1.0.2:80"]);
     bench.broken.clear();
     bench.settle();
-    assert_eq!(bench.served_by("legacy"), ["legacy-1-0"]);
+    assert_eq!(bench.served_by("legacy"), ["legacy-2-0"]);
 }
 
 #[test]

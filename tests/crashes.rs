@@ -94,7 +94,10 @@ impl Run {
         let (none, is_ok) = (json!({}), |status: u16, _: &Value| status == 200);
         let mut answers = Vec::new();
         for (version, instances) in [("one", 1), ("two", 1), ("two", 2)] {
-            let fields = json!({"env": {"NAME": version}, "instances": instances});
+            // A former deployment is kept for no time, so that the end is soon.
+            let rollout = json!({"keep": "0s"});
+            let fields =
+                json!({"env": {"NAME": version}, "instances": instances, "rollout": rollout});
             let body = json!({"kind": "App", "name": self.app, "spec": spec(fields)});
             self.ask(Method::PUT, &at("?wait=5s"), &body, is_ready).await;
             answers.push(self.get().await);

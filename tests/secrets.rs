@@ -14,7 +14,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{Weir, docker, incarnation, spec, unique, wait_for};
+use support::{Weir, containers, docker, incarnation, spec, unique, wait_for};
 
 /// A value that is nowhere else in the world.
 fn value(of: &str) -> String {
@@ -146,7 +146,8 @@ async fn the_key_is_rotated_while_apps_run_and_a_lost_key_stops_no_traffic() {
     let (app, other) = (unique("rotated"), unique("other"));
     let secret = value("kept");
     set(&weir, &app, "VERSION", &secret);
-    weir.put_ready(&app, spec(json!({}))).await;
+    // A former deployment is kept for no time, so that there is one container.
+    weir.put_ready(&app, spec(json!({"rollout": {"keep": "0s"}}))).await;
     let before = incarnation(&app);
     let key = weir.state.join("secrets.key");
     let former = fs::read(&key).unwrap();
@@ -164,6 +165,8 @@ async fn the_key_is_rotated_while_apps_run_and_a_lost_key_stops_no_traffic() {
     weir.ready().await;
     assert_eq!(weir.get(&app, "/").await.0, 200);
     weir.put_ready(&other, spec(json!({}))).await;
+    let is_alone = async || (containers(&app).len() == 1).then_some(());
+    wait_for("the former container to go", is_alone).await;
     let before = incarnation(&app);
     let path = format!("/v1/apps/{app}/actions/deploy?wait=30s");
     weir.api("POST", &path, Some(json!({}))).await;

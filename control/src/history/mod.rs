@@ -15,7 +15,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, sleep_until},
 };
-use weir_config::{AppName, HostName, Moment};
+use weir_config::{AppName, DeploymentState, HostName, Moment};
 
 use self::{
     compare::{Differences, compare},
@@ -236,35 +236,40 @@ impl History {
             let message = format!("{former} → {present}: {}", standing.summary());
             found.app(name, None, "PhaseChanged", reason, message);
         }
-        let number = app.newest().map(|newest| newest.number);
+        let Some(newest) = app.newest() else { return };
+        if !newest.state.is_under_way() {
+            return self.settle(name, Some(newest.number), newest.state.as_str());
+        }
+        // One that nothing stands in for is tried again and again: it has failed for now.
         match phase {
-            Phase::Ready | Phase::Paused | Phase::Stopped => self.settle(name, number, "live"),
-            Phase::Failed | Phase::Degraded => self.settle(name, number, "failed"),
+            Phase::Failed if app.live().is_none() => self.fail_for_now(name, newest.number),
             Phase::Progressing => {
                 if let Some(log) = self.logs.get_mut(name) {
                     log.has_failed = false;
                 }
             }
-            Phase::Unknown => {}
+            _ => {}
+        }
+    }
+
+    /// Ends the log of a deployment that may still go on.
+    fn fail_for_now(&mut self, name: &AppName, number: u64) {
+        let Some(log) = self.logs.get_mut(name).filter(|log| log.number == number) else { return };
+        if !std::mem::replace(&mut log.has_failed, true) {
+            let deployment = DeploymentId { app: name.clone(), number };
+            self.ends.push((deployment, DeploymentState::Failed.as_str()));
         }
     }
 
     /// Ends the log of an app's deployment, if it goes on, now that the one of this number is in
     /// this state.
     fn settle(&mut self, name: &AppName, number: Option<u64>, state: &'static str) {
-        let Some(log) = self.logs.get_mut(name) else { return };
+        let Some(log) = self.logs.remove(name) else { return };
         let deployment = DeploymentId { app: name.clone(), number: log.number };
         let state = match number {
             Some(number) if number != log.number => "superseded",
             _ => state,
         };
-        if state == "failed" {
-            if !std::mem::replace(&mut log.has_failed, true) {
-                self.ends.push((deployment, state));
-            }
-            return;
-        }
-        self.logs.remove(name);
         self.ends.push((deployment, state));
     }
 

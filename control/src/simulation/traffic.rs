@@ -74,6 +74,13 @@ impl Traffic {
         on.filter(|on| on.instance == *instance).count()
     }
 
+    /// The connections to a process that has died break.
+    pub(super) fn break_those_on(&mut self, instance: &InstanceId) {
+        let is_on =
+            |request: &Request| request.on.as_ref().is_some_and(|on| on.instance == *instance);
+        self.requests.retain(|_, request| !is_on(request));
+    }
+
     /// All connections break.
     pub(super) fn break_all(&mut self) {
         self.requests.clear();

@@ -33,6 +33,7 @@ impl World {
         }
         let id = ids[self.chance.random_range(0..ids.len())].clone();
         if self.engine.crash(&id) {
+            self.traffic.break_those_on(&id);
             self.tell(|| format!("crashes: {id}"));
             let death = Death { at: i128::from(self.now.0), exit_code: 1, log_tail: Vec::new() };
             let died = Event::Died { instance: id.clone(), death };

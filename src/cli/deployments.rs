@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 use weir_control::api::wire::{
     AppResource, DeploymentResource, List, PromoteRequest, RollbackRequest,
@@ -11,6 +11,7 @@ use weir_control::api::wire::{
 use super::{
     client::{Client, Connection},
     outcome::{Outcome, say, say_aside},
+    output::Output,
     progress::{WaitArgs, follow, report_accepted},
     table::Table,
 };
@@ -29,12 +30,6 @@ pub(crate) struct Deployments {
     output: Output,
     #[command(flatten)]
     connection: Connection,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    Table,
-    Json,
 }
 
 impl Deployments {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use reqwest::{Method, header};
 use weir_control::api::wire::{AppResource, KeyRotation, List, SecretResource};
 use zeroize::Zeroizing;
@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::{
     client::{Client, Connection},
     outcome::{Outcome, say, say_aside},
+    output::Output,
     progress::{WaitArgs, follow, report_accepted},
     table::Table,
 };
@@ -78,12 +79,6 @@ struct Ls {
     output: Output,
     #[command(flatten)]
     connection: Connection,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    Table,
-    Json,
 }
 
 /// Remove a secret.

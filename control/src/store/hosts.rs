@@ -4,7 +4,7 @@ use sqlx::SqliteConnection;
 use weir_config::{Host, HostManifest, HostName, HostSpec, Hostname, Problems};
 
 use super::{
-    Kind, StoreError, Verb,
+    Kind, StoreError,
     objects::{Object, Record},
 };
 
@@ -21,10 +21,6 @@ impl Object for Host {
         &self.name
     }
 
-    async fn read_extras(_: &mut SqliteConnection, _: Option<&HostName>) -> Result<(), StoreError> {
-        Ok(())
-    }
-
     fn extra(_: &mut (), _: &HostName, _: &HostSpec) -> Result<(), StoreError> {
         Ok(())
     }
@@ -32,15 +28,6 @@ impl Object for Host {
     fn meant(record: &Record<Self>, _: &Hostname) -> Result<Self, Problems> {
         let (kind, name) = (Kind::Host.as_str().to_owned(), record.name.to_string());
         Self::from_manifest(&HostManifest { kind, name, spec: record.spec.clone() })
-    }
-
-    async fn write_extra(
-        &self,
-        _: &mut SqliteConnection,
-        _: Option<&Record<Self>>,
-        _: Verb,
-    ) -> Result<(), StoreError> {
-        Ok(())
     }
 
     /// Whether something runs on it is not known here.

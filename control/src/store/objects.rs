@@ -1,6 +1,6 @@
 //! What objects of every kind have in common: how they are read, written and deleted.
 
-use std::{fmt, ops::Deref, str::FromStr};
+use std::{fmt, future::ready, ops::Deref, str::FromStr};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -67,9 +67,11 @@ pub(crate) trait Object: Sized + Sync {
 
     /// Reads what other tables hold of one, or of all.
     fn read_extras(
-        connection: &mut SqliteConnection,
-        name: Option<&Self::Name>,
-    ) -> impl Future<Output = Result<Self::Extras, StoreError>> + Send;
+        _connection: &mut SqliteConnection,
+        _name: Option<&Self::Name>,
+    ) -> impl Future<Output = Result<Self::Extras, StoreError>> + Send {
+        ready(Ok(Self::Extras::default()))
+    }
 
     /// Takes one's own out of them.
     fn extra(
@@ -90,10 +92,12 @@ pub(crate) trait Object: Sized + Sync {
     /// Writes what other tables hold of it.
     fn write_extra(
         &self,
-        connection: &mut SqliteConnection,
-        former: Option<&Record<Self>>,
-        verb: Verb,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+        _connection: &mut SqliteConnection,
+        _former: Option<&Record<Self>>,
+        _verb: Verb,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        ready(Ok(()))
+    }
 
     /// Deletes what other tables hold of one.
     ///

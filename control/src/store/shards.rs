@@ -4,7 +4,7 @@ use sqlx::SqliteConnection;
 use weir_config::{AppName, Hostname, Problems, Shard, ShardManifest, ShardName, ShardSpec};
 
 use super::{
-    Kind, StoreError, Verb,
+    Kind, StoreError,
     objects::{Object, Record},
     parse_name,
 };
@@ -22,13 +22,6 @@ impl Object for Shard {
         &self.name
     }
 
-    async fn read_extras(
-        _: &mut SqliteConnection,
-        _: Option<&ShardName>,
-    ) -> Result<(), StoreError> {
-        Ok(())
-    }
-
     fn extra(_: &mut (), _: &ShardName, _: &ShardSpec) -> Result<(), StoreError> {
         Ok(())
     }
@@ -36,15 +29,6 @@ impl Object for Shard {
     fn meant(record: &Record<Self>, _: &Hostname) -> Result<Self, Problems> {
         let (kind, name) = (Kind::Shard.as_str().to_owned(), record.name.to_string());
         Self::from_manifest(&ShardManifest { kind, name, spec: record.spec.clone() })
-    }
-
-    async fn write_extra(
-        &self,
-        _: &mut SqliteConnection,
-        _: Option<&Record<Self>>,
-        _: Verb,
-    ) -> Result<(), StoreError> {
-        Ok(())
     }
 
     /// # Errors

@@ -8,6 +8,7 @@ mod paths;
 mod ports;
 mod serve;
 mod tickets;
+mod tunnels;
 
 use std::process::ExitCode;
 

@@ -10,6 +10,7 @@ use weir_config::{
     Activity, LogFormat, ProxySpec, Settings, SettingsSpec, Snapshot, Span, channel,
 };
 use weir_control::{Control, StateDir};
+use weir_deploy::Devices;
 use weir_proxy::{AccessLog, Proxy, ProxyOptions};
 
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
     },
     logging, paths,
     tickets::TicketFile,
+    tunnels::Tunnels,
 };
 
 /// Run the proxy and its control loop.
@@ -54,6 +56,12 @@ pub(crate) struct ServeArgs {
     /// The Docker Engine's socket [default: /var/run/docker.sock]
     #[arg(long, env = "WEIR_DOCKER", value_name = "SOCKET")]
     docker: Option<String>,
+    /// Where devices come in; left out, none may
+    #[arg(long, env = "WEIR_DEVICES", value_name = "ADDRESS:PORT")]
+    devices: Option<String>,
+    /// Where devices are told to connect to [default: the base domain, at the port of --devices]
+    #[arg(long, env = "WEIR_DEVICES_ADDRESS", value_name = "HOST:PORT")]
+    devices_address: Option<String>,
     /// Threads that carry requests [default: one for each core]
     #[arg(long, env = "WEIR_THREADS", value_name = "N")]
     threads: Option<usize>,
@@ -132,6 +140,8 @@ impl ServeArgs {
             https: self.https,
             admin: self.admin,
             docker: self.docker,
+            devices: self.devices,
+            devices_address: self.devices_address,
             threads: self.threads,
             log_format: self.log_format,
             log_level: self.log_level,
@@ -196,6 +206,7 @@ impl App {
         data_plane: &Handle,
     ) -> anyhow::Result<Self> {
         let activity = Arc::new(Activity::default());
+        let devices = Devices::new(data_plane.clone());
         let certificates = weir_control::wildcard(&dir, &settings.base_domain)?;
         let served = match &mut predecessor {
             Some(predecessor) => predecessor.snapshot(&activity),
@@ -228,16 +239,29 @@ impl App {
             let (http, https) = (sockets.http.try_clone()?, sockets.https.try_clone()?);
             let https_port_public = https.local_addr()?.port();
             let (slow_request, proxy) = (settings.slow_request, settings.proxy.clone());
-            let options =
-                ProxyOptions { https_port_public, settings: proxy, access_log, slow_request };
+            let options = ProxyOptions {
+                https_port_public,
+                settings: proxy,
+                access_log,
+                slow_request,
+                devices: Arc::new(Tunnels(devices.clone())),
+            };
             Proxy::new(snapshots.clone(), control.hints(), http, https, options)?
         };
         let tickets = TicketFile::open(&dir, proxy.tickets())?;
         let metrics = proxy.metrics(activity.clone());
         let watchdog = Watchdog::start(settings.watchdog, data_plane.clone())?;
         let data_plane = DataPlane::new(proxy, data_plane.clone());
-        let process =
-            Process { settings, sockets, activity, snapshots, metrics, data_plane, watchdog };
+        let process = Process {
+            settings,
+            sockets,
+            activity,
+            snapshots,
+            devices,
+            metrics,
+            data_plane,
+            watchdog,
+        };
         Ok(Self { process, state: Stateful { control, tickets }, dir, shared })
     }
 }

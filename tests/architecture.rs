@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-edge-agent", &["weir-config", "weir-deploy"]),
     ("weir-bench", &["weir-config", "weir-deploy", "weir-proxy"]),
     ("weir-test-app", &[]),
+    ("weir-test-tailnet", &[]),
     ("weir", &["weir-config", "weir-proxy", "weir-dns", "weir-deploy", "weir-control"]),
 ];
 

@@ -49,8 +49,10 @@ pub use deployment::{
     Cause, Contention, Deployment, DeploymentState, Desired, DesiredApp, Ending, Template,
 };
 pub use document::{Document, parse_documents};
-pub use host::{Capacity, Disconnect, Engine, Host, Placement, Ssh, has_labels};
-pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
+pub use host::{
+    CLASS_LABEL, Capacity, DEVICE_LABEL, Disconnect, Engine, Host, Placement, Ssh, has_labels,
+};
+pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, Reach, SleepLevel};
 pub use last_good::LastGood;
 pub use manifest::Manifest;
 pub use name::{

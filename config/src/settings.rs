@@ -17,6 +17,8 @@ pub struct SettingsSpec {
     pub https: Option<String>,
     pub admin: Option<String>,
     pub docker: Option<String>,
+    pub devices: Option<String>,
+    pub devices_address: Option<String>,
     pub threads: Option<usize>,
     pub log_format: Option<LogFormat>,
     pub log_level: Option<String>,
@@ -37,6 +39,9 @@ pub enum LogFormat {
     Text,
 }
 
+/// An example of where devices may come in.
+const DEVICES: &str = "0.0.0.0:8601";
+
 /// A busy machine may leave a thread out for a moment.
 const SHORTEST_WATCHDOG: Duration = Duration::from_secs(1);
 
@@ -53,6 +58,10 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// The Docker Engine's socket.
     pub docker: PathBuf,
+    /// Where devices come in, if they may.
+    pub devices: Option<SocketAddr>,
+    /// `HOST:PORT` that devices are told to connect to.
+    pub devices_address: Option<String>,
     /// Threads that carry requests.
     pub threads: usize,
     pub log_format: LogFormat,
@@ -94,6 +103,8 @@ impl SettingsSpec {
             https: self.https.or(weaker.https),
             admin: self.admin.or(weaker.admin),
             docker: self.docker.or(weaker.docker),
+            devices: self.devices.or(weaker.devices),
+            devices_address: self.devices_address.or(weaker.devices_address),
             threads: self.threads.or(weaker.threads),
             log_format: self.log_format.or(weaker.log_format),
             log_level: self.log_level.or(weaker.log_level),
@@ -130,6 +141,7 @@ impl SettingsSpec {
         let http = address("http", self.http, "0.0.0.0:80");
         let https = address("https", self.https, "0.0.0.0:443");
         let admin = address("admin", self.admin, "127.0.0.1:8600");
+        let devices = self.devices.map(|written| address("devices", Some(written), DEVICES));
         let threads = self
             .threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
@@ -160,6 +172,8 @@ impl SettingsSpec {
             https,
             admin,
             docker,
+            devices: devices.flatten(),
+            devices_address: self.devices_address,
             threads,
             log_format: self.log_format.unwrap_or_default(),
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),

@@ -20,7 +20,8 @@ use weir_deploy::Provider;
 
 use crate::{
     api::{self, ApiState},
-    authority,
+    authority::{self, DeviceAuthority},
+    devices::{self, DeviceOptions, GateError, Gatekeeper},
     engines::{Connect, Engines},
     event::{DesiredChange, Event},
     executor::Executor,
@@ -70,6 +71,8 @@ pub struct Options {
     /// False while a part of the process seems to stand still: then nothing that is served is
     /// taken for good.
     pub well: Arc<AtomicBool>,
+    /// Where devices come in, if they may.
+    pub devices: Option<DeviceOptions>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +81,8 @@ pub enum ControlError {
     Store(#[from] StoreError),
     #[error("the secrets in the state directory: {0}")]
     Vault(#[from] VaultError),
+    #[error("devices cannot be let in: {0}")]
+    Devices(#[from] GateError),
     #[error("{file}: {error}")]
     File { file: PathBuf, error: io::Error },
     #[error("the admin API stopped: {0}")]
@@ -117,10 +122,10 @@ impl Control {
     ///
     /// # Errors
     /// When the store cannot be opened, or a file of the state directory cannot be written.
-    pub async fn open<P: Provider>(
+    pub async fn open(
         &self,
         options: Options,
-        provider: impl Fn(&Host, &str) -> P + Send + Sync + 'static,
+        provider: impl Fn(&Host, &str) -> Arc<dyn Provider> + Send + Sync + 'static,
     ) -> Result<Opened, ControlError> {
         let has_traffic = self.snapshots.current().apps().next().is_some();
         options.metrics.register(self.hints.metric()).map_err(ControlError::Metrics)?;
@@ -129,7 +134,7 @@ impl Control {
         let vault = Vault::open(options.dir.key_file(), store.clone()).await?;
         let desired = store.desired().await?;
         let cluster = store.cluster_id().to_owned();
-        let connect = move |host: &Host| Arc::new(provider(host, &cluster)) as Arc<dyn Provider>;
+        let connect = move |host: &Host| provider(host, &cluster);
         Ok(Opened { options, store, vault, desired, connect: Connect(Box::new(connect)) })
     }
 
@@ -144,8 +149,8 @@ impl Control {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, ControlError> {
         let Opened { options, store, vault, desired, connect } = opened;
-        let Options { dir, base_domain, certificates, admin, metrics, https_port, https, well } =
-            options;
+        let Options { dir, base_domain, certificates, admin, metrics, https_port, .. } = options;
+        let Options { https, well, devices, .. } = options;
         let open_incidents = incidents::gauge();
         metrics.register(Box::new(open_incidents.clone())).map_err(ControlError::Metrics)?;
         let (events, received) = mpsc::channel(EVENT_QUEUE);
@@ -164,7 +169,7 @@ impl Control {
         let mut reactor = Reactor {
             engines,
             executor: executor.clone(),
-            probers: Probers::new(&events),
+            probers: Probers::new(&events, providers.clone()),
             public_checks: PublicChecks::new(https, &events),
             recorder,
             activity: self.activity.clone(),
@@ -200,6 +205,10 @@ impl Control {
         tasks.spawn(history::follow(worlds, store.clone(), seen_by, vault.clone(), told));
         tasks.spawn(history::write(store.clone(), events_noticed, lines_noticed));
         tasks.spawn(history::settle_operations(store.clone(), world.clone()));
+        let gate = match devices {
+            Some(options) => Some(gatekeeper(&dir, &store, options, &mut tasks).await?),
+            None => None,
+        };
         let address = admin.local_addr().map_err(ControlError::Api)?;
         // Only the command line's convenience: no reason to end with traffic to carry.
         if let Err(error) = api::write_url(&dir, address) {
@@ -216,6 +225,7 @@ impl Control {
             activity: self.activity.clone(),
             events,
             providers,
+            devices: gate.clone(),
             base_domain,
             metrics,
             https_port,
@@ -236,6 +246,9 @@ impl Control {
         };
         stop.send_replace(true);
         tasks.shutdown().await;
+        if let Some(gate) = gate {
+            gate.connected.send_away().await;
+        }
         let ended = match failed {
             Some(failed) => Err(ControlError::Loop(failed)),
             None => reactor.await.map_err(|panic| ControlError::Loop(panic.to_string())),
@@ -250,6 +263,23 @@ impl Control {
         }
         Ok(Self { publisher: ended?, ..self })
     }
+}
+
+/// Opens the ways by which devices come in.
+async fn gatekeeper(
+    dir: &StateDir,
+    store: &Store,
+    options: DeviceOptions,
+    tasks: &mut JoinSet<()>,
+) -> Result<Arc<Gatekeeper>, ControlError> {
+    let DeviceOptions { arrivals, connected, address } = options;
+    let authority = DeviceAuthority::open(dir).map_err(GateError::from)?;
+    let gate = Gatekeeper::new(store.clone(), authority, connected, address).await?;
+    let gate = Arc::new(gate);
+    for arrivals in arrivals {
+        tasks.spawn(devices::receive(gate.clone(), arrivals));
+    }
+    Ok(gate)
 }
 
 /// How long actions may go on when control is told to end. What is abandoned is found as it is by

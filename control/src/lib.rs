@@ -9,6 +9,7 @@ mod agenda;
 pub mod api;
 mod authority;
 mod control;
+mod devices;
 mod engine;
 mod engines;
 mod event;
@@ -56,6 +57,7 @@ mod vault;
 
 pub use authority::{AuthorityError, wildcard};
 pub use control::{Control, ControlError, Opened, Options};
+pub use devices::{DeviceOptions, GateError};
 pub use hints::Hints;
 pub use rehearsal::rehearse;
 pub use state_dir::{StateDir, StateDirError, write_private};

@@ -11,6 +11,7 @@ mod delete;
 mod deploy;
 mod deployment_log;
 mod deployments;
+mod device;
 mod events;
 mod explain;
 mod get;
@@ -59,6 +60,7 @@ pub(crate) enum Command {
     Secret(secret::Secret),
     Host(host::Host),
     Shard(host::Shard),
+    Device(device::Device),
     Explain(explain::Explain),
     Incident(incident::Incident),
     Notifier(notifier::Notifier),
@@ -104,6 +106,7 @@ impl Command {
             Self::Secret(command) => command.run().await,
             Self::Host(command) => command.run().await,
             Self::Shard(command) => command.run().await,
+            Self::Device(command) => command.run().await,
             Self::Explain(command) => command.run().await,
             Self::Incident(command) => command.run().await,
             Self::Notifier(command) => command.run().await,

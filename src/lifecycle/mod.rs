@@ -33,9 +33,9 @@ use tokio::{
     task::{JoinError, JoinHandle},
     time::sleep,
 };
-use weir_config::{Activity, Settings, Snapshots};
-use weir_control::{Control, ControlError, Opened, Options, StateDir};
-use weir_deploy::Docker;
+use weir_config::{Activity, Host, Settings, Snapshots};
+use weir_control::{Control, ControlError, DeviceOptions, Opened, Options, StateDir};
+use weir_deploy::{Device, Devices, Docker, Provider};
 use weir_proxy::ProxyMetrics;
 
 pub(crate) use drain::{DataPlane, Signals};
@@ -53,6 +53,8 @@ pub(crate) struct Process {
     pub(crate) sockets: Sockets,
     pub(crate) activity: Arc<Activity>,
     pub(crate) snapshots: Snapshots,
+    /// Those that are connected, for control and the data plane alike.
+    pub(crate) devices: Devices,
     pub(crate) metrics: ProxyMetrics,
     pub(crate) data_plane: DataPlane,
     pub(crate) watchdog: Watchdog,
@@ -196,10 +198,42 @@ impl Process {
         let https_port = https.port();
         let https = self.settings.proxy.from_here(https);
         let well = self.watchdog.well();
-        let options =
-            Options { dir, base_domain, certificates, admin, metrics, https_port, https, well };
-        let docker = PathBuf::clone(&self.settings.docker);
-        Ok(control.open(options, move |host, cluster| Docker::of(host, &docker, cluster)).await?)
+        let devices = self.arrivals()?;
+        let options = Options {
+            dir,
+            base_domain,
+            certificates,
+            admin,
+            metrics,
+            https_port,
+            https,
+            well,
+            devices,
+        };
+        let (docker, devices) = (PathBuf::clone(&self.settings.docker), self.devices.clone());
+        let provider = move |host: &Host, cluster: &str| -> Arc<dyn Provider> {
+            match Docker::of(host, &docker, cluster) {
+                Some(docker) => Arc::new(docker),
+                None => Arc::new(Device::new(host.name.clone(), devices.clone())),
+            }
+        };
+        Ok(control.open(options, provider).await?)
+    }
+
+    /// Where devices come in, if they may.
+    fn arrivals(&self) -> anyhow::Result<Option<DeviceOptions>> {
+        let Some(listener) = &self.sockets.devices else { return Ok(None) };
+        let Settings { devices_address, base_domain, .. } = &self.settings;
+        let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+        let local = listener.local_addr()?;
+        tracing::info!(address = %local, "devices may come");
+        let default = || match local.ip() {
+            any if any.is_unspecified() => format!("{base_domain}:{}", local.port()),
+            _ => local.to_string(),
+        };
+        let address = Some(devices_address.clone().unwrap_or_else(default));
+        let connected = self.devices.clone();
+        Ok(Some(DeviceOptions { arrivals: vec![Box::new(listener)], connected, address }))
     }
 
     /// Takes back what a successor did not keep. Traffic does not depend on it, so this is tried

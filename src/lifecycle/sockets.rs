@@ -32,6 +32,7 @@ pub(crate) struct Inherited {
 /// The first descriptor that is handed over.
 const FIRST: i32 = 3;
 const NAMES: &str = "LISTEN_FDNAMES";
+const DEVICES: &str = "devices";
 const OPERATOR: &str = "operator";
 const PREDECESSOR: &str = "predecessor";
 
@@ -57,7 +58,7 @@ impl Inherited {
 
     fn add(&mut self, name: &str, i: usize, handed: &mut ListenFd) -> anyhow::Result<()> {
         let former = match name {
-            "http" | "https" | "admin" => {
+            "http" | "https" | "admin" | DEVICES => {
                 let listener = handed.take_tcp_listener(i)?.context("it was taken already")?;
                 self.listeners.insert(name.to_owned(), listener).is_some()
             }
@@ -71,7 +72,9 @@ impl Inherited {
                 let channel = handed.take_custom(i, family, kind, "unix stream socket")?;
                 std::mem::replace(&mut self.predecessor, channel).is_some()
             }
-            _ => bail!("name it `http`, `https` or `admin` (FileDescriptorName= in its .socket)"),
+            _ => bail!(
+                "name it `http`, `https`, `admin` or `devices` (FileDescriptorName= in its .socket)"
+            ),
         };
         if former { Err(anyhow!("there is another one of that name")) } else { Ok(()) }
     }
@@ -83,6 +86,8 @@ pub(crate) struct Sockets {
     pub(crate) http: TcpListener,
     pub(crate) https: TcpListener,
     pub(crate) admin: TcpListener,
+    /// None when no devices may come.
+    pub(crate) devices: Option<TcpListener>,
     /// None when it cannot be had: traffic does not depend on it.
     pub(crate) operator: Option<UnixListener>,
 }
@@ -106,6 +111,7 @@ impl Sockets {
             http: listener("http", settings.http)?,
             https: listener("https", settings.https)?,
             admin: listener("admin", settings.admin)?,
+            devices: settings.devices.map(|at| listener(DEVICES, at)).transpose()?,
             operator: inherited.operator.take(),
         })
     }
@@ -118,6 +124,9 @@ impl Sockets {
             ("admin", self.admin.try_clone()?.into()),
             (PREDECESSOR, channel.into()),
         ];
+        if let Some(devices) = &self.devices {
+            handed.push((DEVICES, devices.try_clone()?.into()));
+        }
         if let Some(operator) = &self.operator {
             handed.push((OPERATOR, operator.try_clone()?.into()));
         }

@@ -5,6 +5,7 @@ mod auth;
 mod call;
 mod deployment_logs;
 mod deployments;
+mod devices;
 mod events;
 mod explain;
 mod hosts;
@@ -39,6 +40,7 @@ use weir_config::{Activity, Hostname};
 
 use crate::{
     control::ControlError,
+    devices::Gatekeeper,
     engines::Providers,
     event::Event,
     history::Transitions,
@@ -63,6 +65,8 @@ pub(crate) struct ApiState {
     pub(crate) activity: Arc<Activity>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) providers: Providers,
+    /// Lets devices in, if any may come.
+    pub(crate) devices: Option<Arc<Gatekeeper>>,
     pub(crate) base_domain: Hostname,
     pub(crate) metrics: prometheus::Registry,
     pub(crate) https_port: u16,
@@ -105,6 +109,10 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/hosts/{name}/actions/cordon", post(hosts::cordon))
         .route("/v1/hosts/{name}/actions/uncordon", post(hosts::uncordon))
         .route("/v1/hosts/{name}/actions/drain", post(hosts::drain))
+        .route("/v1/devices", get(devices::list))
+        .route("/v1/devices/{name}", get(devices::read))
+        .route("/v1/devices/actions/invite", post(devices::invite))
+        .route("/v1/devices/{name}/actions/revoke", post(devices::revoke))
         .route("/v1/hosts/actions/converge", post(hosts::converge))
         .route("/v1/shards/{name}/actions/converge", post(hosts::converge_shard))
         .route("/v1/apps/{name}/deployments/{number}/logs", get(deployment_logs::logs))

@@ -4,8 +4,8 @@ use axum::Json;
 use utoipa::OpenApi;
 
 use super::{
-    apps, deployment_logs, deployments, events, explain, hosts, incidents, instances, logs,
-    notifiers, operations, secrets, shards, snapshot, watches, wire,
+    apps, deployment_logs, deployments, devices, events, explain, hosts, incidents, instances,
+    logs, notifiers, operations, secrets, shards, snapshot, watches, wire,
 };
 
 #[derive(OpenApi)]
@@ -57,6 +57,10 @@ use super::{
         hosts::drain,
         hosts::converge,
         hosts::converge_shard,
+        devices::list,
+        devices::read,
+        devices::invite,
+        devices::revoke,
         explain::explain,
         incidents::list,
         incidents::read,

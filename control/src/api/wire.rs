@@ -1,10 +1,14 @@
 //! What goes over the wire: the API's objects, for both ends.
 
+mod devices;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use weir_config::{
     AppSpec, Cause, DeploymentState, Ending, HostSpec, NotifierSpec, Problem, Severity, ShardSpec,
 };
+
+pub use devices::{DeviceAbout, DeviceInvite, DeviceResource, DeviceState, InviteRequest};
 
 /// An object as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use weir_config::{InstanceId, Moment};
+use weir_config::{InstanceId, Moment, Reach};
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
 use crate::action::Action;
@@ -85,6 +85,7 @@ impl Engine {
                     state: ContainerState::Created,
                     started_at: 0,
                     address: None,
+                    reach: Reach::Direct,
                     port: spec.template.port,
                     restarts: 0,
                 },

@@ -142,6 +142,7 @@ impl ServeArgs {
             docker: self.docker,
             devices: self.devices,
             devices_address: self.devices_address,
+            tailnet: None,
             threads: self.threads,
             log_format: self.log_format,
             log_level: self.log_level,

@@ -69,7 +69,7 @@ pub use problem::{Place, Problem, Problems};
 pub use proxy_settings::{ProxySettings, ProxySpec};
 pub use publish::{Admission, Decision, Publisher, Snapshots, StaleGeneration, channel};
 pub use secret::{MAX_SECRET, Secret, Secrets};
-pub use settings::{LogFormat, Settings, SettingsSpec};
+pub use settings::{LogFormat, Settings, SettingsSpec, TailnetSpec};
 pub use shard::{Member, Shard};
 pub use snapshot::{AppRoute, Certificate, RouteState, Snapshot};
 pub use spec::{

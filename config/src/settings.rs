@@ -19,6 +19,7 @@ pub struct SettingsSpec {
     pub docker: Option<String>,
     pub devices: Option<String>,
     pub devices_address: Option<String>,
+    pub tailnet: Option<TailnetSpec>,
     pub threads: Option<usize>,
     pub log_format: Option<LogFormat>,
     pub log_level: Option<String>,
@@ -27,6 +28,18 @@ pub struct SettingsSpec {
     pub shutdown_grace: Option<Span>,
     pub watchdog: Option<Span>,
     pub proxy: ProxySpec,
+}
+
+/// How to get into a tailnet, without a `tailscaled` on this machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TailnetSpec {
+    /// The name to have there.
+    pub hostname: String,
+    /// A file with a Tailscale auth key, which is needed the first time.
+    pub auth_key_file: Option<PathBuf>,
+    /// The server that runs the tailnet; Tailscale's own if left out.
+    pub url: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +75,8 @@ pub struct Settings {
     pub devices: Option<SocketAddr>,
     /// `HOST:PORT` that devices are told to connect to.
     pub devices_address: Option<String>,
+    /// A tailnet that devices come by as well, at the same port.
+    pub tailnet: Option<TailnetSpec>,
     /// Threads that carry requests.
     pub threads: usize,
     pub log_format: LogFormat,
@@ -105,6 +120,7 @@ impl SettingsSpec {
             docker: self.docker.or(weaker.docker),
             devices: self.devices.or(weaker.devices),
             devices_address: self.devices_address.or(weaker.devices_address),
+            tailnet: self.tailnet.or(weaker.tailnet),
             threads: self.threads.or(weaker.threads),
             log_format: self.log_format.or(weaker.log_format),
             log_level: self.log_level.or(weaker.log_level),
@@ -174,6 +190,7 @@ impl SettingsSpec {
             docker,
             devices: devices.flatten(),
             devices_address: self.devices_address,
+            tailnet: self.tailnet,
             threads,
             log_format: self.log_format.unwrap_or_default(),
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),

@@ -18,4 +18,4 @@ pub use provider::{
 };
 pub use transport::{Arrivals, Duplex, Network, Transport};
 #[cfg(feature = "tailnet")]
-pub use transport::{Tailnet, TailnetListener, TailnetOptions};
+pub use transport::{Tailnet, TailnetArrivals, TailnetOptions};

@@ -74,8 +74,7 @@ impl Enroll {
         }
         fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let limited = timeout(LIMIT, self.enroll());
-        let enrolled = runtime.block_on(async { limited.await });
+        let enrolled = runtime.block_on(async { timeout(LIMIT, self.enroll()).await });
         let identity = enrolled.map_err(|_| anyhow!("control does not answer"))??;
         println!("enrolled as {}", identity.name);
         println!("    start it: systemctl enable --now weir-agent   (or: weir-agent run)");

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use weir_config::Span;
 use weir_control::api::wire::{
-    DeviceAbout, DeviceInvite, DeviceResource, DeviceState, InviteRequest, List,
+    DeviceAbout, DeviceInvite, DeviceResource, DeviceState, InviteRequest, List, RenameRequest,
 };
 
 use super::{
@@ -28,6 +28,7 @@ Examples:
   weir device invite --name pi-7 --ttl 24h
   weir device ls
   weir device show pi-7
+  weir device rename pi-7 kitchen
   weir device revoke pi-7
 
 Exit codes: 0 done, 2 the server refuses or is not there.")]
@@ -54,6 +55,11 @@ enum Verb {
         /// How to show it
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
+    },
+    /// Give one another name; nothing may run on it
+    Rename {
+        name: String,
+        to: String,
     },
     /// Take its identity from one: it is cut off at once, and never let in again
     Revoke {
@@ -95,6 +101,13 @@ impl Device {
             Verb::Ls { output } => list(&client, output).await?,
             Verb::Show { name, output } => {
                 show(&client.get(&["devices", &name]).await?, output)?;
+            }
+            Verb::Rename { name, to } => {
+                let path = ["devices", &name, "actions", "rename"];
+                let request = client.request(Method::POST, &path, &[]);
+                let asked = RenameRequest { to: to.clone() };
+                client.json::<DeviceResource>(request.json(&asked)).await?;
+                say(format_args!("Device/{name}  is {to} from now on"))?;
             }
             Verb::Revoke { name } => {
                 let path = ["devices", &name, "actions", "revoke"];

@@ -35,7 +35,7 @@ use tokio::{
 };
 use weir_config::{Activity, Host, Settings, Snapshots};
 use weir_control::{Control, ControlError, DeviceOptions, Opened, Options, StateDir};
-use weir_deploy::{Device, Devices, Docker, Provider};
+use weir_deploy::{Arrivals, Device, Devices, Docker, Provider};
 use weir_proxy::ProxyMetrics;
 
 pub(crate) use drain::{DataPlane, Signals};
@@ -232,8 +232,10 @@ impl Process {
             _ => local.to_string(),
         };
         let address = Some(devices_address.clone().unwrap_or_else(default));
-        let connected = self.devices.clone();
-        Ok(Some(DeviceOptions { arrivals: vec![Box::new(listener)], connected, address }))
+        let mut arrivals: Vec<Box<dyn Arrivals>> = Vec::new();
+        arrivals.extend(tailnet(&self.settings, local.port())?);
+        arrivals.push(Box::new(listener));
+        Ok(Some(DeviceOptions { arrivals, connected: self.devices.clone(), address }))
     }
 
     /// Takes back what a successor did not keep. Traffic does not depend on it, so this is tried
@@ -290,6 +292,37 @@ impl Process {
             () = data_plane.drain(accepting, &activity, settings.shutdown_grace) => {}
             () = told_again => tracing::warn!("told to stop while draining: ending at once"),
         }
+    }
+}
+
+/// The tailnet that devices come by, if the settings name one.
+#[cfg(feature = "tailnet")]
+fn tailnet(settings: &Settings, port: u16) -> anyhow::Result<Option<Box<dyn Arrivals>>> {
+    let Some(spec) = &settings.tailnet else { return Ok(None) };
+    let auth_key = match &spec.auth_key_file {
+        Some(file) => {
+            let text = std::fs::read_to_string(file);
+            Some(text.with_context(|| format!("cannot read {}", file.display()))?.trim().to_owned())
+        }
+        None => None,
+    };
+    let options = weir_deploy::TailnetOptions {
+        hostname: spec.hostname.clone(),
+        auth_key,
+        control_url: spec.url.clone(),
+        key_file: settings.state_dir.join("tailnet.json"),
+    };
+    Ok(Some(Box::new(weir_deploy::TailnetArrivals::new(options, port))))
+}
+
+#[cfg(not(feature = "tailnet"))]
+fn tailnet(settings: &Settings, _port: u16) -> anyhow::Result<Option<Box<dyn Arrivals>>> {
+    match settings.tailnet {
+        None => Ok(None),
+        Some(_) => bail!(
+            "this program was built without a Tailscale of its own (the feature `tailnet`); run \
+             tailscaled, and leave `tailnet` out of the settings"
+        ),
     }
 }
 

@@ -7,19 +7,20 @@ use axum::{
     Json,
     extract::{Path, State},
 };
-use weir_config::{HostName, Problem, Problems, Span};
+use weir_config::{DEVICE_LABEL, Host, HostManifest, HostName, Problem, Problems, Span, decode};
 
 use super::{
     ApiState,
     call::{Call, parse_name},
     problem::ApiProblem,
     wire::{
-        DeviceAbout, DeviceInvite, DeviceResource, DeviceState, InviteRequest, List, ProblemDetails,
+        DeviceAbout, DeviceInvite, DeviceResource, DeviceState, InviteRequest, List,
+        ProblemDetails, RenameRequest,
     },
 };
 use crate::{
     devices::Gatekeeper,
-    store::{DeviceRecord, Invite},
+    store::{DeviceRecord, Invite, Precondition, Verb},
     time::{rfc3339, unix_millis},
 };
 
@@ -94,6 +95,43 @@ pub(crate) async fn revoke(
     }
     tracing::warn!(actor = call.token.id, device = %name, "a device is revoked");
     Ok(Json(shown(&call.state, stored(&call.state, &name).await?)))
+}
+
+/// Gives a device another name, by which it comes again at once. Refused while something runs
+/// there, because that would be something else by the new name.
+#[utoipa::path(post, path = "/v1/devices/{name}/actions/rename", request_body = RenameRequest,
+    responses((status = 200, body = DeviceResource), (status = 404, body = ProblemDetails),
+        (status = 409, body = ProblemDetails), (status = 422, body = ProblemDetails)))]
+pub(crate) async fn rename(
+    Path(name): Path<String>,
+    call: Call,
+) -> Result<Json<DeviceResource>, ApiProblem> {
+    let (state, name): (_, HostName) = (&call.state, parse_name(&name)?);
+    let RenameRequest { to } = decode(call.json()?)?;
+    let to = to.parse::<HostName>();
+    let to = to.map_err(|why| Problems(vec![Problem::new("/to", "bad_name", why)]))?;
+    stored(state, &name).await?;
+    if state.world().observed.instances.keys().any(|id| id.host == name) {
+        let why = format!("something runs on `{name}`; drain it first: weir host drain {name}");
+        return Err(ApiProblem::conflict("host_in_use", why));
+    }
+    let is_taken = state.store.find::<Host>(&to).await?.is_some() || to.is_local();
+    if is_taken || !state.store.rename_device(&name, &to).await? {
+        return Err(ApiProblem::conflict("name_taken", format!("the name `{to}` is taken")));
+    }
+    // The host of the former name has nothing to be reached by any more.
+    if let Some(former) = state.store.find::<Host>(&name).await? {
+        let mut spec = former.spec;
+        (spec.cordoned, spec.draining) = (false, false);
+        spec.labels.insert(DEVICE_LABEL.to_owned(), to.to_string());
+        let manifest = HostManifest { kind: "Host".to_owned(), name: to.to_string(), spec };
+        let host = Host::from_manifest(&manifest)?;
+        let (none, put) = (Precondition::None, call.cause(Verb::Put));
+        state.store.put(&manifest.spec, &host, none, put).await?;
+        state.store.delete::<Host>(&name, none, call.cause(Verb::Delete)).await?;
+    }
+    gate(state)?.connected.disconnect(&name);
+    Ok(Json(shown(state, stored(state, &to).await?)))
 }
 
 fn gate(state: &ApiState) -> Result<&Gatekeeper, ApiProblem> {

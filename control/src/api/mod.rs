@@ -113,6 +113,7 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/devices/{name}", get(devices::read))
         .route("/v1/devices/actions/invite", post(devices::invite))
         .route("/v1/devices/{name}/actions/revoke", post(devices::revoke))
+        .route("/v1/devices/{name}/actions/rename", post(devices::rename))
         .route("/v1/hosts/actions/converge", post(hosts::converge))
         .route("/v1/shards/{name}/actions/converge", post(hosts::converge_shard))
         .route("/v1/apps/{name}/deployments/{number}/logs", get(deployment_logs::logs))

@@ -61,6 +61,7 @@ use super::{
         devices::read,
         devices::invite,
         devices::revoke,
+        devices::rename,
         explain::explain,
         incidents::list,
         incidents::read,

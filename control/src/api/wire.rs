@@ -8,7 +8,9 @@ use weir_config::{
     AppSpec, Cause, DeploymentState, Ending, HostSpec, NotifierSpec, Problem, Severity, ShardSpec,
 };
 
-pub use devices::{DeviceAbout, DeviceInvite, DeviceResource, DeviceState, InviteRequest};
+pub use devices::{
+    DeviceAbout, DeviceInvite, DeviceResource, DeviceState, InviteRequest, RenameRequest,
+};
 
 /// An object as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

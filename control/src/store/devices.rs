@@ -249,6 +249,31 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Gives a device another name; its key stays, and so does its identity.
+    ///
+    /// # Errors
+    /// Those of the database; `false` if there is no such device, or one of the new name.
+    pub(crate) async fn rename_device(
+        &self,
+        name: &HostName,
+        to: &HostName,
+    ) -> Result<bool, StoreError> {
+        let renamed = self.write(async |writing| {
+            let renamed = sqlx::query(
+                "UPDATE devices SET name = $1 WHERE name = $2
+                 AND NOT EXISTS (SELECT 1 FROM devices WHERE name = $1)",
+            )
+            .bind(&**to)
+            .bind(&**name)
+            .execute(&mut *writing)
+            .await?;
+            Ok(renamed.rows_affected() > 0)
+        });
+        renamed.await
+    }
+}
+
 async fn find_invite(
     writing: &mut SqliteConnection,
     hash: &str,

@@ -9,13 +9,15 @@ use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
     client::conn::http2::{Builder, SendRequest},
+    rt::Executor,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{runtime::Handle, sync::watch, time::timeout};
 
 use super::{
     BEAT, BEAT_LIMIT, CONNECTION_WINDOW, STREAM_WINDOW,
+    cut::Cut,
     wire::{About, BEGIN, Begin, CALL, Call, LEAVE},
 };
 use crate::{
@@ -35,7 +37,7 @@ const MAX_ANSWER: usize = 16 << 20;
 pub struct Link {
     sender: SendRequest<Full<Bytes>>,
     about: Arc<About>,
-    /// Closes the connection when it says so.
+    /// Cuts the connection when it says so.
     close: Arc<watch::Sender<bool>>,
 }
 
@@ -49,7 +51,7 @@ impl Link {
         begin: &Begin,
         runtime: &Handle,
     ) -> io::Result<Self> {
-        let mut builder = Builder::new(TokioExecutor::new());
+        let mut builder = Builder::new(On(runtime.clone()));
         builder
             .timer(TokioTimer::new())
             .keep_alive_interval(BEAT)
@@ -57,17 +59,12 @@ impl Link {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
-        let handshake = timeout(BEGIN_LIMIT, builder.handshake(TokioIo::new(stream)));
-        let (sender, connection) = handshake.await?.map_err(io::Error::other)?;
         let close = watch::Sender::new(false);
-        let mut closed = close.subscribe();
-        runtime.spawn(async move {
-            tokio::select! {
-                // How it ends is known by those that use it.
-                _ = connection => {}
-                _ = closed.wait_for(|close| *close) => {}
-            }
-        });
+        let stream = TokioIo::new(Cut::new(stream, close.subscribe()));
+        let handshake = timeout(BEGIN_LIMIT, builder.handshake(stream));
+        let (sender, connection) = handshake.await?.map_err(io::Error::other)?;
+        // How it ends is known by those that use it.
+        runtime.spawn(connection);
         let (about, close) = (Arc::default(), Arc::new(close));
         let mut link = Self { sender, about, close };
         let answer = timeout(BEGIN_LIMIT, link.post(BEGIN, begin)).await??;
@@ -158,6 +155,16 @@ impl Link {
         let mut sender = self.sender.clone();
         sender.ready().await.map_err(io::Error::other)?;
         sender.send_request(request).await.map_err(io::Error::other)
+    }
+}
+
+/// Runs what drives a connection on a runtime.
+#[derive(Clone)]
+struct On(Handle);
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for On {
+    fn execute(&self, driving: F) {
+        self.0.spawn(driving);
     }
 }
 

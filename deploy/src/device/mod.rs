@@ -8,6 +8,7 @@
 //! The agent is itself a [`Provider`]: what it is told to make and start it keeps, and goes on
 //! keeping when nobody is there to tell it anything.
 
+mod cut;
 mod devices;
 mod link;
 mod remote;

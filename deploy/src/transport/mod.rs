@@ -17,7 +17,7 @@ use tokio::{
 };
 
 #[cfg(feature = "tailnet")]
-pub use tailnet::{Tailnet, TailnetListener, TailnetOptions};
+pub use tailnet::{Tailnet, TailnetArrivals, TailnetOptions};
 
 /// Both directions of a connection.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}

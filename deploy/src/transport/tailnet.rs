@@ -4,17 +4,11 @@
 //! find a direct way, and nobody has audited it. What goes through here is TLS of our own, so it
 //! is trusted with nothing but to carry bytes. Where `tailscaled` runs, that is the better way.
 
-use std::{
-    fmt, io,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tailscale::{Config, Device, netstack::TcpListener};
-use tokio::time::timeout;
+use tokio::{sync::OnceCell, time::timeout};
 
 use super::{Arrivals, Duplex, Transport};
 
@@ -40,11 +34,12 @@ pub struct TailnetOptions {
 #[derive(Clone)]
 pub struct Tailnet(Arc<Device>);
 
-/// Takes connections from the tailnet.
-pub struct TailnetListener {
-    listener: TcpListener,
-    #[expect(dead_code, reason = "stays in the tailnet as long as it listens there")]
-    tailnet: Tailnet,
+/// Takes connections from a tailnet, which is joined when the first one is waited for: whoever
+/// serves other ways as well does not wait for this one.
+pub struct TailnetArrivals {
+    options: TailnetOptions,
+    port: u16,
+    joined: OnceCell<(Tailnet, TcpListener)>,
 }
 
 impl Tailnet {
@@ -77,24 +72,6 @@ impl Tailnet {
         Ok(Self(Arc::new(device)))
     }
 
-    /// Our address there.
-    ///
-    /// # Errors
-    /// The tailnet has been left.
-    pub async fn address(&self) -> io::Result<IpAddr> {
-        Ok(self.0.ipv4_addr().await.map_err(other)?.into())
-    }
-
-    /// Takes connections at a port of our address there.
-    ///
-    /// # Errors
-    /// The tailnet has been left, or the port is taken.
-    pub async fn listen(&self, port: u16) -> io::Result<TailnetListener> {
-        let address = SocketAddr::new(self.address().await?, port);
-        let listener = self.0.tcp_listen(address).await.map_err(other)?;
-        Ok(TailnetListener { listener, tailnet: self.clone() })
-    }
-
     /// The address of `HOST:PORT`, of which the host is an address or another device's name.
     async fn resolve(&self, to: &str) -> io::Result<SocketAddr> {
         if let Ok(address) = to.parse() {
@@ -119,10 +96,26 @@ impl Transport for Tailnet {
     }
 }
 
+impl TailnetArrivals {
+    /// At a port of the address that we will have there.
+    pub fn new(options: TailnetOptions, port: u16) -> Self {
+        Self { options, port, joined: OnceCell::new() }
+    }
+
+    async fn join(&self) -> io::Result<(Tailnet, TcpListener)> {
+        let tailnet = Tailnet::join(&self.options).await?;
+        let address = tailnet.0.ipv4_addr().await.map_err(other)?;
+        let listener = tailnet.0.tcp_listen((address, self.port).into()).await.map_err(other)?;
+        tracing::info!(%address, port = self.port, "devices may come by the tailnet");
+        Ok((tailnet, listener))
+    }
+}
+
 #[async_trait]
-impl Arrivals for TailnetListener {
+impl Arrivals for TailnetArrivals {
     async fn accept(&self) -> io::Result<(Box<dyn Duplex>, SocketAddr)> {
-        let stream = self.listener.accept().await.map_err(other)?;
+        let (_, listener) = self.joined.get_or_try_init(|| self.join()).await?;
+        let stream = listener.accept().await.map_err(other)?;
         let from = stream.remote_addr();
         Ok((Box::new(stream), from))
     }
@@ -144,9 +137,9 @@ impl fmt::Debug for Tailnet {
     }
 }
 
-impl fmt::Debug for TailnetListener {
+impl fmt::Debug for TailnetArrivals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TailnetListener")
+        f.debug_struct("TailnetArrivals").field("options", &self.options).finish_non_exhaustive()
     }
 }
 

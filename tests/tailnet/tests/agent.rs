@@ -16,7 +16,7 @@ use tokio::{
 use weir_config::HostName;
 use weir_deploy::{
     About, Agent, Arrivals, Begin, Device, Devices, Docker, Provider, ProviderError, Tailnet,
-    TailnetOptions, Transport, serve,
+    TailnetArrivals, TailnetOptions, Transport, serve,
 };
 use weir_test_tailnet::Tailnet as TestTailnet;
 
@@ -43,14 +43,13 @@ impl Agent for Bare {
     }
 }
 
-async fn join(tailnet: &TestTailnet, dir: &Path, name: &str) -> Tailnet {
-    let options = TailnetOptions {
+fn options(tailnet: &TestTailnet, dir: &Path, name: &str) -> TailnetOptions {
+    TailnetOptions {
         hostname: name.to_owned(),
         auth_key: Some(tailnet.auth_key().to_owned()),
         control_url: Some(tailnet.control_url()),
         key_file: dir.join(name),
-    };
-    Tailnet::join(&options).await.unwrap()
+    }
 }
 
 async fn echo() -> SocketAddr {
@@ -74,9 +73,8 @@ async fn a_device_is_asked_and_its_apps_are_reached_through_a_tailnet() {
     let dir = tempfile::tempdir().unwrap();
     let tailnet = TestTailnet::start().await.unwrap();
     let passed = timeout(DEADLINE, async {
-        let control = join(&tailnet, dir.path(), "control").await;
-        let pi = join(&tailnet, dir.path(), "pi").await;
-        let arrivals = control.listen(8601).await.unwrap();
+        let arrivals = TailnetArrivals::new(options(&tailnet, dir.path(), "control"), 8601);
+        let pi = Tailnet::join(&options(&tailnet, dir.path(), "pi")).await.unwrap();
         tokio::spawn(async move {
             let agent = Arc::new(Bare(Docker::new(HostName::local(), Path::new("/none"), "")));
             loop {

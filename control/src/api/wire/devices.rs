@@ -76,6 +76,13 @@ pub struct InviteRequest {
     pub ttl: Option<Span>,
 }
 
+/// The name that a device is to have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RenameRequest {
+    pub to: String,
+}
+
 /// An invitation, which is told only once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DeviceInvite {

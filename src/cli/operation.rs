@@ -11,6 +11,7 @@ use super::{
     client::{Client, Connection},
     outcome::{Outcome, say},
     output::Output,
+    rolling_update,
     table::Table,
 };
 
@@ -117,10 +118,16 @@ impl Ls {
 
 impl Show {
     async fn run(self) -> anyhow::Result<Outcome> {
-        let found = self.connection.open()?.get(&["operations", &self.id]).await?;
-        match self.output {
-            Output::Json => say(serde_json::to_string_pretty::<OperationResource>(&found)?)?,
-            Output::Table => say(table(vec![found]))?,
+        let client = self.connection.open()?;
+        let found: OperationResource = client.get(&["operations", &self.id]).await?;
+        if let Output::Json = self.output {
+            say(serde_json::to_string_pretty(&found)?)?;
+            return Ok(Outcome::Done);
+        }
+        let apps: Vec<_> = found.apps.iter().map(rolling_update::line).collect();
+        say(table(vec![found]))?;
+        for app in apps {
+            say(app)?;
         }
         Ok(Outcome::Done)
     }

@@ -102,7 +102,8 @@ async fn follow(
     }
 }
 
-fn line(updated: &UpdatedAppResource) -> String {
+/// How far an app is.
+pub(super) fn line(updated: &UpdatedAppResource) -> String {
     let UpdatedAppResource { app, deployment, state, message } = updated;
     let number = deployment.map(|number| format!("deployment {number} ")).unwrap_or_default();
     let why = if message.is_empty() { String::new() } else { format!(": {message}") };

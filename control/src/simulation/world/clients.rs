@@ -7,11 +7,11 @@ impl World {
         if self.silent {
             return;
         }
-        let pause = match (self.forgets_to_publish, self.likely(5)) {
-            // So many that one of them is in the way soon.
-            (true, _) => 100,
-            (false, true) => 600_000,
-            (false, false) => 3_000,
+        let (pause, long) = match (self.forgets_to_publish, self.likely(5)) {
+            // So many, and so short ones, that one of them comes at the wrong moment soon.
+            (true, _) => (25, 20),
+            (false, true) => (600_000, 500),
+            (false, false) => (3_000, 500),
         };
         self.in_a_while(Happening::RequestArrives, pause);
         let app = self.any(&APPS);
@@ -19,7 +19,7 @@ impl World {
         let host = format!("{app}.test.example");
         match self.traffic.arrive(&self.snapshots, &host, chance, self.now) {
             Met::Instance(number) => {
-                let long = if self.likely(5) { 120_000 } else { 500 };
+                let long = if !self.forgets_to_publish && self.likely(5) { 120_000 } else { long };
                 self.in_a_while(Happening::RequestEnds(number), long);
             }
             Met::Hold(number) => {

@@ -9,7 +9,7 @@ use super::{
     Cause, Kind, Operation, Store, StoreError, Target, next_revision,
     objects::{from_json, select},
     operations::{Change, begin},
-    record_change, signed, to_json, unsigned,
+    record_change, secrets, signed, to_json, unsigned,
 };
 use crate::{
     time::unix_millis,
@@ -192,9 +192,10 @@ async fn insert(
     )
     .bind(&**app)
     .bind(signed(deployment.number.saturating_sub(KEPT)))
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    // The values that only those had named.
+    secrets::prune(connection, app).await
 }
 
 async fn update(

@@ -75,8 +75,9 @@ impl Store {
             let (Some(cause), Some(record)) = (cause, select::<App>(writing, app).await?) else {
                 return Ok(Some(Moved { revision, operation: None }));
             };
-            let is_meant = |d: &&Deployment| d.state <= DeploymentState::Live;
-            let number = record.extra.iter().find(is_meant).map(|deployment| deployment.number);
+            // The one that is to be live: one that was brought back is not the newest.
+            let meant = record.extra.iter().filter(|d| d.state <= DeploymentState::Live);
+            let number = meant.min_by_key(|d| d.state).map(|deployment| deployment.number);
             let target = Target { deployment: number, ..record.target() };
             let change = Change { target, revision: Some(revision), before: None, after: None };
             let operation = Some(begin(writing, cause, change).await?);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Activity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint, EndpointId, HostPath,
-    Moment, Pool, Reach, RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy,
+    Moment, Pool, Reach, RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy, Zone,
     hash::stable_hash,
 };
 
@@ -27,6 +27,10 @@ pub struct LastGood {
     certificates: Vec<Certificate>,
     shards: BTreeMap<ShardName, SavedPool>,
     apps: Vec<SavedRoute>,
+    #[serde(default)]
+    zones: Vec<Arc<Zone>>,
+    #[serde(default)]
+    http_challenges: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -75,6 +79,8 @@ impl LastGood {
                 .map(|(name, pool)| (name.clone(), SavedPool::of(pool)))
                 .collect(),
             apps: snapshot.apps().map(|route| SavedRoute::of(route)).collect(),
+            zones: snapshot.zones().cloned().collect(),
+            http_challenges: snapshot.http_challenges.clone().into_iter().collect(),
         }
     }
 
@@ -99,6 +105,10 @@ impl LastGood {
             }
             snapshot.insert(route);
         }
+        for zone in self.zones {
+            snapshot.insert_zone(zone);
+        }
+        snapshot.http_challenges = self.http_challenges.into_iter().collect();
         snapshot
     }
 }

@@ -7,7 +7,7 @@ mod support;
 use std::{fs, process::Output, time::Instant};
 
 use serde_json::{Value, json};
-use support::{Weir, device::Device, spec, unique, wait_for};
+use support::{Weir, device::Device, spec, unique, wait_for, websocket::WebSocket};
 
 const DEVICES: [&str; 2] = ["--devices", "0.0.0.0:0"];
 
@@ -59,7 +59,7 @@ async fn join(weir: &Weir, device: &Device) {
 }
 
 fn on(device: &Device) -> Value {
-    let mut spec = spec(json!({}));
+    let mut spec = spec(json!({"sleep": {"pause_after": "1h", "min_awake": "0s"}}));
     spec["placement"] = json!({"hosts": {"device": device.machine.name}});
     spec
 }
@@ -89,9 +89,23 @@ async fn an_app_on_a_device_is_served_goes_on_when_that_is_cut_off_and_is_as_it_
     let memory = device.memory();
     assert!(memory <= 15 << 20, "the agent uses {} KiB", memory >> 10);
     println!("the agent uses {} KiB", memory >> 10);
-    let (_, text) = weir.get(&app, "/stdout?text=here").await;
-    assert!(weir.cli(&["logs", &app]).status.success(), "{text}");
+    weir.get(&app, "/stdout?text=here").await;
+    let logs = told(&weir.cli(&["logs", &app]));
+    assert!(logs.contains("here"), "{logs}");
     let before = incarnations(&device);
+    let mut socket = WebSocket::open(&weir, &app).await;
+    assert_eq!(socket.echo("one").await, "one");
+    weir.upgrade();
+    assert_eq!(socket.echo("two").await, "two", "by the former connection");
+    wait_for_host(&weir, &device, "ready").await;
+    assert_eq!(weir.get(&app, "/").await.0, 200, "by the new one");
+    drop(socket);
+    // Refused until the former process has told that nobody uses it any more.
+    wait_for("it to sleep", async || weir.cli(&["sleep", &app]).status.success().then_some(()))
+        .await;
+    let paused = device.machine.docker(&["ps", "--filter", "status=paused", "--quiet"]);
+    assert!(!paused.is_empty(), "it is frozen there");
+    assert_eq!(weir.get(&app, "/").await.0, 200, "woken by the request");
 
     device.machine.cut_off();
     wait_for_host(&weir, &device, "disconnected").await;

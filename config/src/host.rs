@@ -425,6 +425,31 @@ mod tests {
     }
 
     #[test]
+    fn a_device_gets_only_what_asks_for_devices() {
+        let labels = json!({"class": "edge", "device": "pi", "site": "here"});
+        let device = host("pi", &json!({"engine": "device", "labels": labels})).unwrap();
+        assert_eq!((device.engine.clone(), device.address), (Engine::Device, None));
+        let asks = |hosts: &Value, shard: Option<&str>| {
+            let labels = serde_json::from_value(hosts.clone()).unwrap();
+            let shard = shard.map(|shard| shard.parse().unwrap());
+            Placement { labels, region: None, shard }.takes(&device)
+        };
+        for (hosts, takes) in [
+            (json!({}), false),
+            (json!({"site": "here"}), false),
+            (json!({"class": "edge"}), true),
+            (json!({"device": "pi"}), true),
+            (json!({"device": "other"}), false),
+            (json!({"class": "edge", "site": "there"}), false),
+        ] {
+            assert_eq!(asks(&hosts, None), takes, "{hosts}");
+        }
+        assert!(asks(&json!({}), Some("field")), "a shard says which hosts it is");
+        let addressed = json!({"engine": "device", "address": "10.0.0.2"});
+        assert_eq!(host("pi", &addressed), Err(vec!["/spec/address".to_owned()]));
+    }
+
+    #[test]
     fn what_cannot_be_an_engine_or_is_open_to_all_is_refused() {
         for (spec, pointer) in [
             (json!({}), "/spec/engine"),

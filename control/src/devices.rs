@@ -45,9 +45,9 @@ use crate::{
 /// Devices that may be connected at once.
 const MAX_DEVICES: usize = 10_000;
 /// Strangers, until it is known whether they are devices.
-const MAX_STRANGERS: usize = 64;
+const MAX_STRANGERS: usize = 512;
 /// How long one may take to prove who it is, or to be enrolled.
-const STRANGER_LIMIT: Duration = Duration::from_secs(20);
+const STRANGER_LIMIT: Duration = Duration::from_secs(10);
 const MAX_ENROL: usize = 64 << 10;
 /// After an accept that failed, as when no file can be opened.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
@@ -183,7 +183,7 @@ impl Gatekeeper {
         tracing::info!(device = %name, "connected");
         self.note(&name, Some(link.about())).await;
         let ended = tokio::select! {
-            () = self.connected.attend(&name, link) => Ok(()),
+            () = self.connected.attend(&name, link.clone()) => Ok(()),
             gone = async {
                 while revoked.changed().await.is_ok() {
                     if let Err(gone) = self.known(fingerprint).await {
@@ -192,7 +192,7 @@ impl Gatekeeper {
                 }
                 std::future::pending().await
             } => {
-                self.connected.disconnect(&name);
+                link.close();
                 Err(gone)
             }
         };

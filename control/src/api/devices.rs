@@ -7,7 +7,7 @@ use axum::{
     Json,
     extract::{Path, State},
 };
-use weir_config::{DEVICE_LABEL, Host, HostManifest, HostName, Problem, Problems, Span, decode};
+use weir_config::{DEVICE_LABEL, Host, HostManifest, HostName, HostSpec, Problem, Problems, Span, decode};
 
 use super::{
     ApiState,
@@ -71,6 +71,13 @@ pub(crate) async fn invite(call: Call) -> Result<Json<DeviceInvite>, ApiProblem>
     if ttl.is_zero() || ttl > LONGEST_INVITE {
         let message = format!("write more than nothing, and at most {}", Span(LONGEST_INVITE));
         problems.push(Problem::new("/ttl", "out_of_range", message));
+    }
+    if let Some(name) = &name
+        && let Some(host) = call.state.store.find::<Host>(name).await?
+        && host.spec.engine.as_deref() != Some(HostSpec::DEVICE)
+    {
+        let message = format!("the host `{name}` is no device; choose another name");
+        problems.push(Problem::new("/name", "taken", message));
     }
     let expires_at = unix_millis() + ttl.as_millis() as i64;
     let invite = problems.or_value(Invite { name, labels, expires_at })?;

@@ -1,6 +1,6 @@
 //! Devices: who may become one, and who is one.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use weir_config::{Host, HostName};
@@ -15,8 +15,6 @@ use crate::time::unix_millis;
 
 /// Invitations that wait.
 const MAX_INVITES: i64 = 1000;
-/// How long an invitation is remembered that nobody can use any more: whoever tries is told why.
-const REMEMBERED: Duration = Duration::from_hours(30 * 24);
 
 /// A device as it is known.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,10 +96,6 @@ impl Store {
     pub(crate) async fn invite(&self, hash: &str, invite: &Invite) -> Result<(), StoreError> {
         let now = unix_millis();
         let kept = self.write(async |writing| {
-            sqlx::query("DELETE FROM device_invites WHERE expires_at < $1")
-                .bind(now - REMEMBERED.as_millis() as i64)
-                .execute(&mut *writing)
-                .await?;
             let waiting =
                 sqlx::query("SELECT COUNT(*) AS n FROM device_invites WHERE expires_at > $1")
                     .bind(now)

@@ -84,7 +84,7 @@ impl Link {
     }
 
     /// Ends the connection, with all that is under way on it.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         self.close.send_replace(true);
     }
 

@@ -25,8 +25,8 @@ use std::time::Duration;
 
 /// How often each side asks the other whether it is there, and how long it waits for an answer: a
 /// line that is cut off says nothing.
-const BEAT: Duration = Duration::from_secs(10);
-const BEAT_LIMIT: Duration = Duration::from_secs(10);
+const BEAT: Duration = Duration::from_secs(5);
+const BEAT_LIMIT: Duration = Duration::from_secs(5);
 
 /// What may be under way on one stream, and on all of them together, before who receives it has
 /// taken it, in bytes: enough for a slow line, and a bound on what an agent has to keep.

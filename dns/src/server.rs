@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener, UdpSocket},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -89,7 +90,15 @@ impl Server {
             udp::prepare(&socket)?;
             let (snapshots, responder) = (snapshots.clone(), responder.clone());
             let is_over = server.is_over.clone();
-            let serve = move || udp::serve(&socket, &snapshots, &responder, &counters, &is_over);
+            let serve = move || {
+                while !is_over.load(Relaxed) {
+                    let serve = || udp::serve(&socket, &snapshots, &responder, &counters, &is_over);
+                    // A question that makes it panic costs the others of its batch, and no more.
+                    if catch_unwind(AssertUnwindSafe(serve)).is_err() {
+                        tracing::error!("a thread of the DNS server has panicked, and goes on");
+                    }
+                }
+            };
             let thread = thread::Builder::new().name(format!("weir-dns-{i}")).spawn(serve)?;
             server.threads.push(thread);
         }
@@ -119,7 +128,7 @@ impl Server {
     pub fn stop(mut self) {
         self.tell();
         for thread in self.threads.drain(..) {
-            // It has panicked, which was told when it did.
+            // It does not panic.
             let _ = thread.join();
         }
     }

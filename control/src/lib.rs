@@ -53,6 +53,7 @@ mod time;
 mod token;
 mod transition;
 mod vault;
+mod zones;
 
 pub use authority::{AuthorityError, wildcard};
 pub use control::{Control, ControlError, Opened, Options};

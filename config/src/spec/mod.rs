@@ -5,6 +5,7 @@ mod host;
 mod rollout;
 mod shard;
 mod traffic;
+mod zone;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,9 @@ pub use self::{
         BalanceSpec, ClientAuthSpec, HashAlgorithm, LimitsSpec, OutlierSpec, PlainHttp,
         ProxyProtocol, RateSpec, RetriesSpec, TimeoutsSpec, UpstreamProtocol, UpstreamSpec,
         UpstreamTlsSpec,
+    },
+    zone::{
+        SecondarySpec, SoaSpec, TsigKeySpec, TtlSpec, ZoneManifest, ZoneSpec,
     },
 };
 use crate::{Memory, RestartPolicy, Span};

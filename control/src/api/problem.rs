@@ -96,6 +96,7 @@ impl From<StoreError> for ApiProblem {
             StoreError::TooManySecrets { .. } => {
                 Problems(vec![Problem::new("", "too_many", detail)]).into()
             }
+            StoreError::Records(problems) => problems.clone().into(),
             StoreError::NoImage(_) => Self::conflict("no_image", detail),
             StoreError::NoKey(_) => Self::conflict("no_key", detail),
             StoreError::ShardInUse { .. } => Self::conflict("shard_in_use", detail),

@@ -94,6 +94,7 @@ fn replace(snapshot: &mut Snapshot, convicted: &Contents, former: &Snapshot) -> 
                     snapshot.insert((**route).clone());
                 }
             }
+            Subject::Zone(_) => {}
             Subject::Shard(name) => match former.shard(name) {
                 Some(pool) if Some(pool.fingerprint()) != guilty.copied() => {
                     snapshot.insert_shard(name.clone(), pool.clone());

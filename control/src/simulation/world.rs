@@ -220,7 +220,7 @@ impl World {
         check: Option<PublicCheck>,
     ) {
         if let Some(transition) = transition {
-            self.reconciler.recording(app);
+            self.reconciler.recording(&Subject::App(app.clone()));
             self.soon(Happening::Records(app.clone(), transition), 20);
         }
         let told = |check: &PublicCheck| {
@@ -237,7 +237,7 @@ impl World {
         let Some(stored) = self.store.apps.get(app) else { return };
         let mut changed = (**stored).clone();
         if transition.apply(&mut changed.deployments, self.now) != Ok(true) {
-            let late = Event::NotRecorded(app.clone());
+            let late = Event::NotRecorded(Subject::App(app.clone()));
             return self.reconciler.take(late, &self.activity, self.now);
         }
         self.tell(|| format!("{app}: {transition:?}"));

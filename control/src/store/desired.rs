@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use sqlx::Row;
-use weir_config::{App, AppName, Desired, Host, HostName, Shard, ShardName};
+use weir_config::{App, AppName, Desired, Host, HostName, Shard, ShardName, ZoneName};
 
 use super::{
     Kind, Page, Store, StoreError,
@@ -17,6 +17,7 @@ pub(crate) enum Changed {
     Host(HostName),
     Shard(ShardName),
     App(AppName),
+    Zone(ZoneName),
 }
 
 impl Store {
@@ -71,6 +72,7 @@ impl Store {
                 }
             }
         }
+        self.all_zones(&mut reading, &mut desired).await?;
         Ok(desired)
     }
 
@@ -96,6 +98,7 @@ impl Store {
             let changed = match kind {
                 kind if kind == Kind::Host.as_str() => Changed::Host(parse_name(row)?),
                 kind if kind == Kind::Shard.as_str() => Changed::Shard(parse_name(row)?),
+                kind if kind == Kind::Zone.as_str() => Changed::Zone(parse_name(row)?),
                 _ => Changed::App(parse_name(row)?),
             };
             if known.insert(changed.clone()) {

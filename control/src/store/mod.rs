@@ -23,11 +23,14 @@ mod operations;
 mod outbox;
 mod page;
 mod prune;
+mod record_path;
+mod records;
 mod secrets;
 mod shards;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod zones;
 
 use std::{
     path::Path,
@@ -63,8 +66,10 @@ pub(crate) use objects::{Kind, Object, Record, Written};
 pub(crate) use operations::{Operation, OperationFilter, OperationState, Outcome, Target};
 pub(crate) use outbox::{Message, NotifierRecord, body};
 pub(crate) use page::Page;
+pub(crate) use records::{ChangedRecords, RecordChange, StoredSet};
 pub(crate) use secrets::{SealedSecret, SecretRecord, WrittenSecrets};
 pub(crate) use tokens::Token;
+pub(crate) use zones::{ReadZone, Touched};
 
 /// A handle to the database; clones share it.
 #[derive(Clone, Debug)]
@@ -129,6 +134,7 @@ impl Store {
             noted: watch::Sender::new(()),
         };
         store.forget_unanswered().await?;
+        store.renew_serials().await?;
         if row.try_get::<String, _>("base_domain")? != **base_domain {
             store.rename_base_domain().await?;
         }

@@ -20,10 +20,11 @@ pub enum Kind {
     App,
     Shard,
     Host,
+    Zone,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::App, Self::Shard, Self::Host];
+    pub(crate) const ALL: [Self; 4] = [Self::App, Self::Shard, Self::Host, Self::Zone];
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
@@ -35,6 +36,7 @@ impl Kind {
             Self::App => "App",
             Self::Shard => "Shard",
             Self::Host => "Host",
+            Self::Zone => "Zone",
         }
     }
 }
@@ -46,6 +48,7 @@ impl fmt::Display for Kind {
             Self::App => "app",
             Self::Shard => "shard",
             Self::Host => "host",
+            Self::Zone => "zone",
         })
     }
 }

@@ -40,6 +40,7 @@ use crate::{
     store::{Store, StoreError},
     token,
     vault::{Vault, VaultError},
+    zones::Zones,
 };
 
 /// Control while it does not run: before, and between two runs. Hints find their way to whichever
@@ -152,7 +153,8 @@ impl Control {
         self.hints.lead_to(&events);
 
         let served = self.snapshots.current();
-        let observed = Observed::new(served, certificates.clone(), Moment::now());
+        let mut observed = Observed::new(served, certificates.clone(), Moment::now());
+        observed.zones = Zones::new(&base_domain, https_port);
         let (worlds, world) =
             watch::channel(Arc::new(World::new(desired.clone(), observed.clone())));
         let dir = Arc::new(dir);

@@ -7,7 +7,7 @@ use weir_config::{App, Desired, DesiredZone, Host, Shard, ZoneName};
 
 use crate::{
     event::{DesiredChange, Event},
-    store::{Changed, ReadZone, Store, StoreError, Touched},
+    store::{Changed, ReadZone, Store, StoreError},
 };
 
 /// Correctness does not depend on being told of a commit: this often is looked anyway.

@@ -112,14 +112,14 @@ impl Zones {
         &'a self,
         zone: &'a ZoneName,
     ) -> impl Iterator<Item = &'a DnsName> + 'a {
-        in_zone(self.bound.range(zone.dns()..), zone, self)
+        in_zone(self.bound.range(zone.dns().clone()..), zone, self)
     }
 
     pub(crate) fn challenges_in<'a>(
         &'a self,
         zone: &'a ZoneName,
     ) -> impl Iterator<Item = &'a DnsName> + 'a {
-        in_zone(self.challenges.range(zone.dns()..), zone, self)
+        in_zone(self.challenges.range(zone.dns().clone()..), zone, self)
     }
 
     /// What TXT records a certificate authority is to find at a name.
@@ -243,6 +243,10 @@ fn in_zone<'a, V: 'a>(
 const MOST_NAMES: usize = 10_000;
 
 impl Dirty {
+    pub(crate) fn is_nothing(&self) -> bool {
+        matches!(self, Self::Names(names) if names.is_empty())
+    }
+
     fn add(&mut self, touched: Touched) {
         let Self::Names(names) = self else { return };
         match touched {

@@ -44,7 +44,7 @@ impl DesiredZone {
             }
             above = parent.parent();
         }
-        if has(RecordType::DNAME) && self.has_names_below(name) {
+        if has(RecordType::DNAME) && self.custom.has_names_below(name) {
             return Err(format!(
                 "{name} has a DNAME, which leads all names below it elsewhere (RFC 6672 2.4), but \
                  there are records below it; delete those first"

@@ -1,5 +1,6 @@
 //! Zones as they are meant. As it is served, one is a [`Zone`](crate::Zone).
 
+mod file;
 mod lint;
 mod name;
 mod records;
@@ -11,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde_json::Value;
 
 pub use self::{
+    file::ImportedZone,
     name::ZoneName,
     records::{Alias, DesiredZone, MAX_NAMES, RecordSetSpec, Serials, WrittenSet},
 };

@@ -160,7 +160,7 @@ impl Call {
 
     /// `If-None-Match: *` for new ones only, `If-Match: "REVISION"` for unchanged ones only, or `*`
     /// for any that is there (RFC 9110 section 13.1).
-    fn precondition(&self) -> Result<Precondition, ApiProblem> {
+    pub(super) fn precondition(&self) -> Result<Precondition, ApiProblem> {
         if self.headers.get(header::IF_NONE_MATCH).is_some_and(|value| value == "*") {
             return Ok(Precondition::New);
         }

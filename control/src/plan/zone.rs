@@ -45,7 +45,9 @@ pub(super) fn plan_zone(
         }
         _ => making.whole(served.as_deref()),
     };
-    let is_same = |served: &Arc<Zone>| zone.changed_names(served).next().is_none();
+    let is_same = |served: &Arc<Zone>| {
+        zone.changed_names(served).next().is_none() && zone.secondaries() == served.secondaries()
+    };
     if served.as_ref().is_some_and(is_same) {
         planned.is_settled = true;
         return false;

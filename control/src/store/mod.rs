@@ -66,7 +66,7 @@ pub(crate) use objects::{Kind, Object, Record, Written};
 pub(crate) use operations::{Operation, OperationFilter, OperationState, Outcome, Target};
 pub(crate) use outbox::{Message, NotifierRecord, body};
 pub(crate) use page::Page;
-pub(crate) use records::{ChangedRecords, RecordChange, StoredSet};
+pub(crate) use records::RecordChange;
 pub(crate) use secrets::{SealedSecret, SecretRecord, WrittenSecrets};
 pub(crate) use tokens::Token;
 pub(crate) use zones::{ReadZone, Touched};

@@ -56,7 +56,7 @@ pub use dns::{DnsName, RecordSet, RecordType, Secondary, TsigAlgorithm, TsigKey,
 pub use document::{Document, parse_documents};
 pub use host::{Capacity, Disconnect, Engine, Host, Placement, Ssh, has_labels};
 pub use hosted_zone::{
-    Alias, DesiredZone, HostedZone, ImportedZone, MAX_NAMES, RecordSetSpec, Serials, SoaTimes, Ttls, WrittenSet,
+    Alias, DesiredZone, HostedZone, ImportedZone, MAX_NAMES, RecordSetSpec, SEALED_PREFIX, Serials, SoaTimes, Ttls, WrittenSet,
     ZoneKey, ZoneName, ZoneSecondary, tsig_secret,
 };
 pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};

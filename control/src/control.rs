@@ -128,7 +128,7 @@ impl Control {
         let store = open_store(&options.dir, &options.base_domain, has_traffic).await?;
         token::ensure_admin(&options.dir, &store).await?;
         let vault = Vault::open(options.dir.key_file(), store.clone()).await?;
-        let desired = store.desired().await?;
+        let desired = vault.desired().await?;
         let cluster = store.cluster_id().to_owned();
         let connect = move |host: &Host| Arc::new(provider(host, &cluster)) as Arc<dyn Provider>;
         Ok(Opened { options, store, vault, desired, connect: Connect(Box::new(connect)) })
@@ -189,7 +189,12 @@ impl Control {
         let saver = tokio::spawn(saver);
         let mut tasks = JoinSet::new();
         tasks.spawn(recorder::record(store.clone(), decisions, events.clone()));
-        tasks.spawn(feed::follow(store.clone(), desired.clone(), events.clone()));
+        tasks.spawn(feed::follow(
+            store.clone(),
+            vault.clone(),
+            desired.clone(),
+            events.clone(),
+        ));
         let incidents_changed = Arc::new(Notify::new());
         let (followed, resolved) = (world.clone(), incidents_changed.clone());
         tasks.spawn(incidents::follow(store.clone(), followed, resolved, open_incidents));

@@ -7,7 +7,8 @@ use weir_config::{App, Desired, DesiredZone, Host, Shard, ZoneName};
 
 use crate::{
     event::{DesiredChange, Event},
-    store::{Changed, ReadZone, Store, StoreError},
+    store::{Changed, ReadZone, Store, StoreError, Touched},
+    vault::Vault,
 };
 
 /// Correctness does not depend on being told of a commit: this often is looked anyway.
@@ -19,7 +20,12 @@ const RETRY: Duration = Duration::from_secs(1);
 type Zones = BTreeMap<ZoneName, Arc<DesiredZone>>;
 
 /// Follows the store from what was read of it, until the loop is gone.
-pub(crate) async fn follow(store: Store, read: Desired, events: mpsc::Sender<Event>) {
+pub(crate) async fn follow(
+    store: Store,
+    vault: Vault,
+    read: Desired,
+    events: mpsc::Sender<Event>,
+) {
     let mut revisions = store.revisions();
     let mut seen = read.revision;
     let mut zones: Zones = read.zones.into_iter().collect();
@@ -27,7 +33,7 @@ pub(crate) async fn follow(store: Store, read: Desired, events: mpsc::Sender<Eve
         let told = revisions.wait_for(|revision| *revision > seen);
         // Either way the store is asked; being told only makes it sooner.
         let _ = tokio::time::timeout(LOOK_ANYWAY, told).await;
-        match change_since(&store, seen, &zones).await {
+        match change_since(&store, &vault, seen, &zones).await {
             Ok(change) if change.revision > seen => {
                 seen = change.revision;
                 note(&mut zones, &change);
@@ -59,11 +65,12 @@ fn note(zones: &mut Zones, change: &DesiredChange) {
 
 async fn change_since(
     store: &Store,
+    vault: &Vault,
     seen: u64,
     zones: &Zones,
 ) -> Result<DesiredChange, StoreError> {
     let Some((revision, changes)) = store.changes_since(seen).await? else {
-        return Ok(DesiredChange::whole(store.desired().await?));
+        return Ok(DesiredChange::whole(vault.desired().await?));
     };
     let mut change = DesiredChange { revision, ..DesiredChange::default() };
     for changed in changes {
@@ -83,7 +90,10 @@ async fn change_since(
             Changed::Zone(name) => {
                 let former = zones.get(&name).map(|zone| (&**zone, seen));
                 match readable(store.zone(&name, former).await)? {
-                    Some(Some(ReadZone { zone, touched })) => {
+                    Some(Some(ReadZone { mut zone, touched })) => {
+                        if touched == Touched::Everything {
+                            zone.secondaries = vault.secondaries(&zone.zone);
+                        }
                         change.zones.push((name, Some((Arc::new(zone), touched))));
                     }
                     Some(None) => change.zones.push((name, None)),

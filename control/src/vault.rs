@@ -3,6 +3,8 @@
 //! Without the key traffic and everything that runs go on, and only what needs a value waits. The
 //! key file is read anew when a key is missed, so that one that is put back needs no restart.
 
+mod zone_keys;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -21,6 +23,8 @@ use crate::{
     seal::{Keyring, SealError},
     store::{Kind, SealedSecret, Store, StoreError, WrittenSecrets},
 };
+
+pub(crate) use zone_keys::reseal as reseal_zone;
 
 /// Clones share the keys.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! `weir apply`: makes apps and shards what files say.
+//! `weir apply`: makes apps, shards, hosts and zones what files say.
 
 use std::{path::PathBuf, time::Instant};
 
@@ -6,8 +6,10 @@ use clap::Args;
 use futures::future::join_all;
 use reqwest::{Method, header};
 use serde::{Serialize, de::DeserializeOwned};
-use weir_config::{AppManifest, HostManifest, ShardManifest};
-use weir_control::api::wire::{AppResource, HostResource, RolloutPreview, ShardResource};
+use weir_config::{AppManifest, HostManifest, ShardManifest, ZoneManifest};
+use weir_control::api::wire::{
+    AppResource, HostResource, Phase, RolloutPreview, ShardResource, ZoneResource,
+};
 
 use super::{
     change::{Change, ChangeKind},
@@ -19,12 +21,12 @@ use super::{
     progress::{WaitArgs, follow, is_well, report_accepted},
 };
 
-/// Create and change apps and shards as files say.
+/// Create and change apps, shards, hosts and DNS zones as files say.
 ///
 /// All files are checked first, and nothing is sent while there is a problem. Then it prints what
 /// it will change, changes it, and waits for the result: `+` is a new object, `~` a changed one,
-/// `=` one that is already as written. Hosts and shards come before the apps
-/// that name them. What no file
+/// `=` one that is already as written. Hosts, zones and shards come before the apps
+/// that need them. What no file
 /// names is left alone. An object that somebody else changes between the plan and the change is
 /// refused, not overwritten.
 #[derive(Debug, Args)]
@@ -52,6 +54,7 @@ pub(crate) struct Apply {
 /// An object to be written.
 enum Wanted<'a> {
     Host(&'a HostManifest),
+    Zone(&'a ZoneManifest),
     Shard(&'a ShardManifest),
     App(&'a AppManifest),
 }
@@ -59,6 +62,7 @@ enum Wanted<'a> {
 /// An object whose end is waited for.
 enum Written {
     Host(Box<HostResource>),
+    Zone(Box<ZoneResource>),
     Shard(Box<ShardResource>, Instant),
     App(Box<AppResource>, Instant),
 }
@@ -70,7 +74,7 @@ impl Apply {
             say_aside(problem)?;
         }
         if manifests.problems.is_empty() && manifests.is_empty() {
-            say_aside("error: there is no app, no shard and no host in these files")?;
+            say_aside("error: there is no app, shard, host or zone in these files")?;
         }
         if !manifests.problems.is_empty() || manifests.is_empty() {
             return Ok(Outcome::Invalid);
@@ -85,6 +89,14 @@ impl Apply {
             say(&change)?;
             if !matches!(change.kind(), ChangeKind::None) {
                 changes.push((Wanted::Host(manifest), change));
+            }
+        }
+        for manifest in &manifests.zones {
+            let current = client.find::<ZoneResource>(&["zones", &manifest.name]).await?;
+            let change = Change::of_zone(current.as_ref(), manifest);
+            say(&change)?;
+            if !matches!(change.kind(), ChangeKind::None) {
+                changes.push((Wanted::Zone(manifest), change));
             }
         }
         for manifest in &manifests.shards {
@@ -149,6 +161,7 @@ impl Apply {
         let limit = self.wait.limit();
         let ends = written.iter().map(async |object| match (object, limit) {
             (Written::Host(host), _) => report_host(host),
+            (Written::Zone(zone), _) => report_zone(zone),
             (Written::Shard(shard, since), Some(limit)) => {
                 follow_shard(client, shard, *since, limit).await
             }
@@ -169,6 +182,7 @@ impl Wanted<'_> {
     fn name(&self) -> &str {
         match self {
             Self::Host(manifest) => &manifest.name,
+            Self::Zone(manifest) => &manifest.name,
             Self::Shard(manifest) => &manifest.name,
             Self::App(manifest) => &manifest.name,
         }
@@ -180,6 +194,10 @@ impl Wanted<'_> {
             Self::Host(manifest) => {
                 let host = write(client, "hosts", &manifest.name, manifest, kind).await?;
                 Ok(Written::Host(Box::new(host)))
+            }
+            Self::Zone(manifest) => {
+                let zone = write(client, "zones", &manifest.name, manifest, kind).await?;
+                Ok(Written::Zone(Box::new(zone)))
             }
             Self::Shard(manifest) => {
                 let shard = write(client, "shards", &manifest.name, manifest, kind).await?;
@@ -197,6 +215,12 @@ impl Wanted<'_> {
 fn report_host(host: &HostResource) -> anyhow::Result<Outcome> {
     say(format_args!("Host/{}  written, {}", host.name, host.status.state))?;
     Ok(Outcome::Done)
+}
+
+/// A zone is served by the time that its change is answered.
+fn report_zone(zone: &ZoneResource) -> anyhow::Result<Outcome> {
+    say(format_args!("Zone/{}  {}", zone.name, super::zone::summary(zone)))?;
+    Ok(if zone.status.phase == Phase::Failed { Outcome::Failed } else { Outcome::Done })
 }
 
 /// Only if the object is still as the plan saw it.

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 use serde_json::Value;
-use weir_config::{AppManifest, AppSpec, HostManifest, ShardManifest};
-use weir_control::api::wire::{AppResource, HostResource, ShardResource};
+use weir_config::{AppManifest, AppSpec, HostManifest, ShardManifest, ZoneManifest};
+use weir_control::api::wire::{AppResource, HostResource, ShardResource, ZoneResource};
 
 /// The difference between an object as it is and as it is written.
 #[derive(Debug, PartialEq)]
@@ -54,6 +54,16 @@ impl Change {
         };
         let kind = ChangeKind::new(current, &wanted.spec, summary);
         Self { object: format!("Host/{}", wanted.name), kind }
+    }
+
+    pub(super) fn of_zone(current: Option<&ZoneResource>, wanted: &ZoneManifest) -> Self {
+        let current = current.map(|current| (current.revision, &current.spec));
+        let summary = || match (wanted.spec.addresses.as_slice(), wanted.spec.nameservers.len()) {
+            ([], servers) => counted(servers, "nameserver"),
+            (addresses, _) => addresses.join(", "),
+        };
+        let kind = ChangeKind::new(current, &wanted.spec, summary);
+        Self { object: format!("Zone/{}", wanted.name), kind }
     }
 
     pub(super) fn kind(&self) -> &ChangeKind {

@@ -1,4 +1,4 @@
-//! The apps, shards and hosts written in files, or every problem of them.
+//! The apps, shards, hosts and zones written in files, or every problem of them.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,7 @@ use std::{
 
 use weir_config::{
     App, AppManifest, Document, HostManifest, HostPath, Hostname, Manifest, Problem, Problems,
-    ShardManifest, parse_documents,
+    ShardManifest, ZoneManifest, parse_documents,
 };
 
 /// What the files say.
@@ -19,6 +19,7 @@ pub(super) struct Manifests {
     pub(super) apps: Vec<AppManifest>,
     pub(super) shards: Vec<ShardManifest>,
     pub(super) hosts: Vec<HostManifest>,
+    pub(super) zones: Vec<ZoneManifest>,
     /// For each file its name and how many objects were found in it, valid or not.
     pub(super) files: Vec<(String, usize)>,
     /// `FILE:LINE:COL: field: message`, in the order in which they are written.
@@ -72,6 +73,11 @@ impl Manifests {
                 let taken = self.claim_name(file, document, "a host", &host.0.name);
                 document.locate(taken).or_value(())?;
                 self.hosts.push(host.0);
+            }
+            Manifest::Zone(zone) => {
+                let taken = self.claim_name(file, document, "a zone", &zone.0.name);
+                document.locate(taken).or_value(())?;
+                self.zones.push(zone.0);
             }
             Manifest::Shard(shard) => {
                 let taken = self.claim_name(file, document, "a shard", &shard.0.name);
@@ -133,7 +139,10 @@ impl Manifests {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.apps.is_empty() && self.shards.is_empty() && self.hosts.is_empty()
+        self.apps.is_empty()
+            && self.shards.is_empty()
+            && self.hosts.is_empty()
+            && self.zones.is_empty()
     }
 
     fn tell(&mut self, file: &str, problems: &Problems) {

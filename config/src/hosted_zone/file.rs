@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{DesiredZone, HostedZone, MAX_NAMES, Serials, WrittenSet, records::fits};
+use super::{DesiredZone, HostedZone, MAX_NAMES, WrittenSet, records::fits};
 use crate::{
-    DnsName, Entry, Place, Problem, Problems, RecordType, WrittenType, Zone, read_zone_file,
+    DnsName, Entry, Place, Problem, Problems, RecordType, WrittenType, read_zone_file,
 };
 
 /// What a zone file says of a zone.
@@ -64,15 +64,7 @@ impl ImportedZone {
             let message = format!("a zone has records at {MAX_NAMES} names at most");
             return Err(Problems(vec![Problem::new("", "too_many", message)]));
         }
-        let mut desired = DesiredZone {
-            zone: zone.clone(),
-            revision: 0,
-            generation: 0,
-            content: 0,
-            custom: Zone::new(name.dns().clone()),
-            aliases: imbl::OrdMap::new(),
-            serials: Serials::default(),
-        };
+        let mut desired = DesiredZone::new(zone.clone());
         let mut sets = BTreeMap::new();
         for ((owner, rtype), Gathered { ttl, data, line }) in gathered {
             match WrittenSet::new(rtype, ttl, data) {

@@ -65,12 +65,24 @@ pub struct ZoneSecondary {
     pub key: Option<ZoneKey>,
 }
 
-/// Which key; its secret is sealed in the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A key for TSIG.
+#[derive(Clone, PartialEq, Eq)]
 pub struct ZoneKey {
     pub name: DnsName,
     pub algorithm: TsigAlgorithm,
+    /// As in the spec: in base64, or in the store sealed.
+    pub secret: Option<String>,
 }
+
+impl std::fmt::Debug for ZoneKey {
+    /// The secret stays out of every log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ZoneKey").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What a secret in a spec begins with once it is sealed.
+pub const SEALED_PREFIX: &str = "sealed:";
 
 /// The root has as many, and more do not fit into a small answer.
 const MAX_NAMESERVERS: usize = 13;
@@ -236,14 +248,16 @@ fn secondaries(written: &[SecondarySpec], problems: &mut Problems) -> Vec<ZoneSe
 }
 
 fn key(pointer: &str, spec: &TsigKeySpec, problems: &mut Problems) -> Option<ZoneKey> {
-    if spec.secret.as_ref().is_some_and(|secret| tsig_secret(secret).is_none()) {
+    let is_secret =
+        |secret: &String| secret.starts_with(SEALED_PREFIX) || tsig_secret(secret).is_some();
+    if !spec.secret.as_ref().is_none_or(is_secret) {
         let message = "write 16 to 128 bytes in base64, as by: head -c 32 /dev/urandom | base64";
         problems.push(Problem::new(format!("{pointer}/secret"), "bad_secret", message));
     }
     let name = problems.take(&format!("{pointer}/name"), "bad_name", spec.name.parse());
     let algorithm = spec.algorithm.parse();
     let algorithm = problems.take(&format!("{pointer}/algorithm"), "bad_algorithm", algorithm);
-    Some(ZoneKey { name: name?, algorithm: algorithm? })
+    Some(ZoneKey { name: name?, algorithm: algorithm?, secret: spec.secret.clone() })
 }
 
 /// The bytes of a key's secret; `None` if it is no base64 of 16 to 128 bytes.

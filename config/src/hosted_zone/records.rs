@@ -1,11 +1,14 @@
 //! The records of a zone as operators write them.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{HostedZone, ZoneName};
 use crate::{
-    DnsName, Problem, Problems, RecordSet, RecordType, WrittenType, Zone, zone_file::MAX_SECONDS,
+    DnsName, Problem, Problems, RecordSet, RecordType, Secondary, WrittenType, Zone,
+    zone_file::MAX_SECONDS,
 };
 
 /// The most names with records of one zone.
@@ -73,6 +76,8 @@ pub struct DesiredZone {
     pub custom: Zone,
     pub aliases: imbl::OrdMap<DnsName, Alias>,
     pub serials: Serials,
+    /// With their keys.
+    pub secondaries: Arc<[Secondary]>,
 }
 
 impl RecordSetSpec {
@@ -166,6 +171,20 @@ impl PartialEq for DesiredZone {
 }
 
 impl DesiredZone {
+    /// One without records.
+    pub fn new(zone: HostedZone) -> Self {
+        Self {
+            revision: 0,
+            generation: 0,
+            content: 0,
+            custom: Zone::new(zone.name.dns().clone()),
+            aliases: imbl::OrdMap::new(),
+            serials: Serials::default(),
+            secondaries: Arc::default(),
+            zone,
+        }
+    }
+
     /// Takes in that a name has these records of a type now, or none.
     pub fn write(&mut self, name: &DnsName, rtype: WrittenType, set: Option<WrittenSet>) {
         let ttl = |set: &WrittenSet| set.ttl.unwrap_or(self.zone.ttl.records);

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{RecordType, WrittenType, Zone};
+use crate::{RecordType, WrittenType};
 
 fn manifest(spec: Value) -> Value {
     json!({"kind": "Zone", "name": "Example.com.", "spec": spec})
@@ -114,16 +114,8 @@ fn a_set_is_read_with_every_problem() {
 fn what_does_not_go_together_is_told() {
     let check = |sets: &[(&str, &str, &str)], at: &str, expected: Result<(), &str>| {
         let zone = zone();
-        let (name, custom) = (zone.name.clone(), Zone::new(zone.name.dns().clone()));
-        let mut desired = DesiredZone {
-            zone,
-            revision: 0,
-            generation: 0,
-            content: 0,
-            custom,
-            aliases: imbl::OrdMap::new(),
-            serials: Serials::default(),
-        };
+        let name = zone.name.clone();
+        let mut desired = DesiredZone::new(zone);
         for (name_of, rtype, data) in sets {
             let (owner, rtype, set) = spec(name_of, rtype, &[data]).read(&name).unwrap();
             desired.write(&owner, rtype, set);

@@ -37,6 +37,11 @@ pub(crate) trait Shown: Object {
     /// Reads what is written, and checks it.
     fn parse(value: Value, base_domain: &Hostname) -> Result<(Self::Spec, Self), Problems>;
 
+    /// The spec as it is shown.
+    fn shown(spec: Self::Spec) -> Self::Spec {
+        spec
+    }
+
     /// How one is; `None` if the loop does not have it: not yet, or no more.
     fn status(record: &Record<Self>, state: &ApiState, world: &World) -> Option<Self::Status>;
 
@@ -126,7 +131,7 @@ impl Call {
         self.write(&spec, &object, precondition).await
     }
 
-    async fn write<O: Shown>(self, spec: &O::Spec, object: &O, holds: Precondition) -> Answer {
+    pub(super) async fn write<O: Shown>(self, spec: &O::Spec, object: &O, holds: Precondition) -> Answer {
         let cause = self.cause(Verb::Put);
         let Written { record, created, operation } =
             self.state.store.put(spec, object, holds, cause).await?;
@@ -212,7 +217,7 @@ impl ApiState {
             revision: record.meta.revision,
             created_at: rfc3339(record.meta.created_at),
             updated_at: rfc3339(record.meta.updated_at),
-            spec: record.spec,
+            spec: O::shown(record.spec),
             status,
         }
     }

@@ -8,7 +8,7 @@ use axum::{
 use weir_config::{Problem, Problems};
 
 use super::wire::ProblemDetails;
-use crate::{store::StoreError, transition::Refused};
+use crate::{store::StoreError, transition::Refused, vault::VaultError};
 
 /// An error answer: what is wrong, where, and what to do.
 #[derive(Debug)]
@@ -122,6 +122,16 @@ impl From<StoreError> for ApiProblem {
             | StoreError::Migration(_)
             | StoreError::Corrupt(_)
             | StoreError::Seal(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<VaultError> for ApiProblem {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::NoKey(why) => StoreError::from(why).into(),
+            VaultError::Store(error) => error.into(),
+            VaultError::Seal(_) | VaultError::File(_) => Self::internal(&error),
         }
     }
 }

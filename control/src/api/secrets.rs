@@ -22,7 +22,6 @@ use super::{
 use crate::{
     store::{Kind, SecretRecord, StoreError},
     time::rfc3339,
-    vault::VaultError,
 };
 
 type Changes = BTreeMap<SecretName, Option<Secret>>;
@@ -96,11 +95,7 @@ pub(crate) async fn delete(Path((_app, key)): Path<(String, String)>, call: Call
     responses((status = 200, body = KeyRotation), (status = 409, body = ProblemDetails)))]
 pub(crate) async fn rotate_key(call: Call) -> Answer {
     tracing::info!(actor = call.token.id, "the key of secrets is rotated");
-    let rotated = call.state.vault.rotate().await.map_err(|error| match error {
-        VaultError::NoKey(why) => StoreError::from(why).into(),
-        VaultError::Store(error) => ApiProblem::from(error),
-        VaultError::Seal(_) | VaultError::File(_) => ApiProblem::internal(&error),
-    })?;
+    let rotated = call.state.vault.rotate().await?;
     let unreadable = rotated.unreadable.into_iter().collect();
     let rotation = KeyRotation { key: rotated.key, resealed: rotated.resealed, unreadable };
     Ok(Json(rotation).into_response())

@@ -2,7 +2,9 @@
 
 use axum::extract::State;
 use serde_json::Value;
-use weir_config::{HostedZone, Hostname, Problems, ZoneManifest, ZoneSpec};
+use weir_config::{
+    HostedZone, Hostname, Problem, Problems, SEALED_PREFIX, ZoneManifest, ZoneSpec,
+};
 
 use super::{
     ApiState,
@@ -18,7 +20,23 @@ impl Shown for HostedZone {
 
     fn parse(value: Value, _: &Hostname) -> Result<(ZoneSpec, Self), Problems> {
         let (manifest, zone) = Self::read(value)?;
-        Ok((manifest.spec, zone))
+        let mut problems = Problems::default();
+        for (i, secondary) in manifest.spec.secondaries.iter().enumerate() {
+            let secret = secondary.key.as_ref().and_then(|key| key.secret.as_deref());
+            if secret.is_some_and(|secret| secret.starts_with(SEALED_PREFIX)) {
+                let pointer = format!("/spec/secondaries/{i}/key/secret");
+                let message = "write the key's own secret, in base64";
+                problems.push(Problem::new(pointer, "bad_secret", message));
+            }
+        }
+        problems.or_value((manifest.spec, zone))
+    }
+
+    fn shown(mut spec: ZoneSpec) -> ZoneSpec {
+        for key in spec.secondaries.iter_mut().filter_map(|secondary| secondary.key.as_mut()) {
+            key.secret = None;
+        }
+        spec
     }
 
     fn status(record: &Record<Self>, _: &ApiState, world: &World) -> Option<ZoneStatus> {
@@ -64,7 +82,10 @@ pub(crate) async fn read(call: Call) -> Answer {
     responses((status = 200, body = ZoneResource), (status = 201, body = ZoneResource),
         (status = 412, body = ProblemDetails), (status = 422, body = ProblemDetails)))]
 pub(crate) async fn put(call: Call) -> Answer {
-    call.put::<HostedZone>().await
+    let (mut spec, zone) = call.object::<HostedZone>()?;
+    let holds = call.precondition()?;
+    call.state.vault.seal_keys(&zone.name, &mut spec).await?;
+    call.write(&spec, &zone, holds).await
 }
 
 /// Deletes a zone with its records.

@@ -106,6 +106,7 @@ impl<'a> Making<'a> {
     fn whole(&self, served: Option<&Zone>) -> Zone {
         let zone = &self.meant.zone;
         let mut made = self.meant.custom.clone();
+        made.set_secondaries(self.meant.secondaries.clone());
         self.make(zone.name.dns(), &mut made);
         let in_zone = zone.nameservers.iter().filter(|n| self.zones.zone_of(n) == Some(&zone.name));
         for name in in_zone

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use weir_config::{
     DesiredZone, DnsName, HostedZone, Hostname, MAX_NAMES, Problem, Problems, RecordType, WrittenSet,
-    WrittenType, Zone, ZoneName,
+    WrittenType, ZoneName,
 };
 
 use super::{
@@ -359,15 +359,7 @@ async fn neighbourhood(
 ) -> Result<DesiredZone, StoreError> {
     let name = &stored.name;
     let zone = stored.meant(base_domain)?;
-    let mut around = DesiredZone {
-        zone,
-        revision: 0,
-        generation: 0,
-        content: stored.extra.content,
-        custom: Zone::new(name.dns().clone()),
-        aliases: imbl::OrdMap::new(),
-        serials: weir_config::Serials::default(),
-    };
+    let mut around = DesiredZone { content: stored.extra.content, ..DesiredZone::new(zone) };
     let own = record_path::of(&change.name, name);
     let mut paths: Vec<_> = record_path::above(&own).into_iter().map(str::to_owned).collect();
     paths.push(own.clone());

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
 use weir_config::{
-    DesiredZone, HostedZone, Hostname, Problems, Serials, Zone, ZoneManifest, ZoneName, ZoneSpec,
+    DesiredZone, HostedZone, Hostname, Problems, Serials, ZoneManifest, ZoneName, ZoneSpec,
 };
 
 use super::{
@@ -236,9 +236,8 @@ impl Store {
             former.content == content && former.zone.ttl.records == zone.ttl.records
         });
         let Some((former, seen)) = former else {
-            let (custom, aliases) = (Zone::new(zone.name.dns().clone()), imbl::OrdMap::new());
-            let mut zone =
-                DesiredZone { zone, revision, generation, content, custom, aliases, serials };
+            let empty = DesiredZone::new(zone);
+            let mut zone = DesiredZone { revision, generation, content, serials, ..empty };
             super::records::read_since(reading, &mut zone, None).await?;
             return Ok(ReadZone { zone, touched: Touched::Everything });
         };

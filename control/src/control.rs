@@ -15,10 +15,11 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use weir_config::{Activity, Certificate, Desired, Host, Hostname, Moment, Publisher, Snapshots};
+use weir_config::{Activity, Certificate, Desired, Host, Hostname, Moment, Publisher, Resolve, Snapshots};
 use weir_deploy::Provider;
 
 use crate::{
+    aliases,
     api::{self, ApiState},
     authority,
     engines::{Connect, Engines},
@@ -71,6 +72,8 @@ pub struct Options {
     /// False while a part of the process seems to stand still: then nothing that is served is
     /// taken for good.
     pub well: Arc<AtomicBool>,
+    /// Who looks up the targets of ALIAS records.
+    pub resolver: Arc<dyn Resolve>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +148,7 @@ impl Control {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, ControlError> {
         let Opened { options, store, vault, desired, connect } = opened;
-        let Options { dir, base_domain, certificates, admin, metrics, https_port, https, well } =
+        let Options { dir, base_domain, certificates, admin, metrics, https_port, https, well, resolver } =
             options;
         let open_incidents = incidents::gauge();
         metrics.register(Box::new(open_incidents.clone())).map_err(ControlError::Metrics)?;
@@ -199,6 +202,7 @@ impl Control {
         let (followed, resolved) = (world.clone(), incidents_changed.clone());
         tasks.spawn(incidents::follow(store.clone(), followed, resolved, open_incidents));
         tasks.spawn(notifications::deliver(store.clone()));
+        tasks.spawn(aliases::follow(resolver, world.clone(), events.clone()));
         let (noticed, events_noticed) = mpsc::channel(history::QUEUE);
         let (lines, lines_noticed) = mpsc::channel(history::QUEUE);
         let (dates, transitions) = watch::channel(Transitions::default());

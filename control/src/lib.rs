@@ -6,6 +6,7 @@
 
 mod action;
 mod agenda;
+mod aliases;
 pub mod api;
 mod authority;
 mod control;

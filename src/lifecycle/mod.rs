@@ -201,8 +201,18 @@ impl Process {
         let https_port = https.port();
         let https = self.settings.proxy.from_here(https);
         let well = self.watchdog.well();
-        let options =
-            Options { dir, base_domain, certificates, admin, metrics, https_port, https, well };
+        let resolver = Arc::new(weir_dns::SystemResolver::default());
+        let options = Options {
+            dir,
+            base_domain,
+            certificates,
+            admin,
+            metrics,
+            https_port,
+            https,
+            well,
+            resolver,
+        };
         let docker = PathBuf::clone(&self.settings.docker);
         Ok(control.open(options, move |host, cluster| Docker::of(host, &docker, cluster)).await?)
     }

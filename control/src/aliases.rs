@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -12,7 +11,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
-use weir_config::{DesiredZone, DnsName, Resolve, Resolved, ZoneName};
+use weir_config::{DesiredZone, DnsName, Found, RecordType, Resolver, ZoneName};
 
 use crate::{event::Event, reconciler::World, zones::Addresses};
 
@@ -28,7 +27,7 @@ const AT_ONCE: usize = 16;
 /// Asks for each target when it is new and when what is known of it runs out, until the loop is
 /// gone.
 pub(crate) async fn follow(
-    resolver: Arc<dyn Resolve>,
+    resolver: Arc<dyn Resolver>,
     mut worlds: watch::Receiver<Arc<World>>,
     events: mpsc::Sender<Event>,
 ) {
@@ -54,7 +53,7 @@ pub(crate) async fn follow(
             *at = now + LIMIT + RETRY;
             let (resolver, target) = (resolver.clone(), target.clone());
             asking.spawn(async move {
-                let asked = timeout(LIMIT, resolver.resolve(&target)).await;
+                let asked = timeout(LIMIT, addresses(&*resolver, &target)).await;
                 let late = |_| Err("it took too long".to_owned());
                 let found = asked.unwrap_or_else(late);
                 (target, found)
@@ -68,7 +67,7 @@ pub(crate) async fn follow(
                 let again = match found {
                     Ok(found) => {
                         let again = Duration::from_secs(found.ttl.into()).clamp(SHORTEST, LONGEST);
-                        let found = Event::Resolved(target.clone(), addresses(&found));
+                        let found = Event::Resolved(target.clone(), found);
                         if events.send(found).await.is_err() {
                             return;
                         }
@@ -92,13 +91,25 @@ fn targets(zones: &imbl::OrdMap<ZoneName, Arc<DesiredZone>>) -> BTreeSet<DnsName
     aliases.map(|alias| alias.target.clone()).collect()
 }
 
-fn addresses(found: &Resolved) -> Addresses {
-    let mut addresses = Addresses { ttl: found.ttl, ..Addresses::default() };
-    for address in &found.addresses {
-        match address {
-            IpAddr::V4(address) => addresses.v4.push(*address),
-            IpAddr::V6(address) => addresses.v6.push(*address),
-        }
+/// Of a name without addresses, in seconds.
+const NOTHING_TTL: u32 = 60;
+
+async fn addresses(resolver: &dyn Resolver, target: &DnsName) -> Result<Addresses, String> {
+    let (v4, v6) = tokio::try_join!(
+        resolver.lookup(target, RecordType::A),
+        resolver.lookup(target, RecordType::AAAA)
+    )?;
+    let mut found = Addresses {
+        v4: octets(&v4).map(<[u8; 4]>::into).collect(),
+        v6: octets(&v6).map(<[u8; 16]>::into).collect(),
+        ttl: v4.ttl.min(v6.ttl),
+    };
+    if found.is_empty() {
+        found.ttl = NOTHING_TTL;
     }
-    addresses
+    Ok(found)
+}
+
+fn octets<const N: usize>(found: &Found) -> impl Iterator<Item = [u8; N]> {
+    found.data.iter().filter_map(|data| <[u8; N]>::try_from(&data[..]).ok())
 }

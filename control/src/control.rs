@@ -15,13 +15,13 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use weir_config::{Activity, Certificate, Desired, Host, Hostname, Moment, Publisher, Resolve, Snapshots};
+use weir_config::{Activity, Certificate, Desired, Host, Hostname, Moment, Publisher, Resolver, Snapshots};
 use weir_deploy::Provider;
 
 use crate::{
     aliases,
     api::{self, ApiState},
-    authority,
+    authority, conductor,
     engines::{Connect, Engines},
     event::{DesiredChange, Event},
     executor::Executor,
@@ -73,7 +73,7 @@ pub struct Options {
     /// taken for good.
     pub well: Arc<AtomicBool>,
     /// Who looks up the targets of ALIAS records.
-    pub resolver: Arc<dyn Resolve>,
+    pub resolver: Box<dyn Resolver>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -201,8 +201,8 @@ impl Control {
         let incidents_changed = Arc::new(Notify::new());
         let (followed, resolved) = (world.clone(), incidents_changed.clone());
         tasks.spawn(incidents::follow(store.clone(), followed, resolved, open_incidents));
-        tasks.spawn(notifications::deliver(store.clone()));
-        tasks.spawn(aliases::follow(resolver, world.clone(), events.clone()));
+        tasks.spawn(notifications::deliver(store.clone(), vault.clone()));
+        tasks.spawn(aliases::follow(resolver.into(), world.clone(), events.clone()));
         let (noticed, events_noticed) = mpsc::channel(history::QUEUE);
         let (lines, lines_noticed) = mpsc::channel(history::QUEUE);
         let (dates, transitions) = watch::channel(Transitions::default());
@@ -211,6 +211,7 @@ impl Control {
         tasks.spawn(history::follow(worlds, store.clone(), seen_by, vault.clone(), told));
         tasks.spawn(history::write(store.clone(), events_noticed, lines_noticed));
         tasks.spawn(history::settle_operations(store.clone(), world.clone()));
+        tasks.spawn(conductor::conduct(store.clone(), world.clone(), events.clone()));
         let address = admin.local_addr().map_err(ControlError::Api)?;
         // Only the command line's convenience: no reason to end with traffic to carry.
         if let Err(error) = api::write_url(&dir, address) {

@@ -70,10 +70,11 @@ pub(crate) enum Event {
     },
     /// What was decided about this one was not written, or came too late.
     NotRecorded(Subject),
-    /// An operator says that a loss that is held is right.
+    /// An operator says that a loss that is held is right, and what is in quarantine too.
     SnapshotConfirmed,
     CertificatesRenewed(Arc<[Certificate]>),
     /// What TXT records certificate authorities are to find, all of them.
+    #[cfg_attr(not(test), expect(dead_code, reason = "until certificates are asked for"))]
     ChallengesWanted(OrdMap<DnsName, OrdSet<String>>),
     /// What a name that aliases lead to was found to lead to.
     Resolved(DnsName, Addresses),

@@ -9,6 +9,7 @@ mod agenda;
 mod aliases;
 pub mod api;
 mod authority;
+mod conductor;
 mod control;
 mod engine;
 mod engines;
@@ -42,6 +43,7 @@ mod reconciler;
 mod recorder;
 mod redact;
 mod rehearsal;
+mod rolling_update;
 mod seal;
 mod served;
 #[cfg(test)]

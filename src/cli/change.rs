@@ -4,8 +4,12 @@ use std::fmt;
 
 use serde::Serialize;
 use serde_json::Value;
-use weir_config::{AppManifest, AppSpec, HostManifest, ShardManifest, ZoneManifest};
-use weir_control::api::wire::{AppResource, HostResource, ShardResource, ZoneResource};
+use weir_config::{
+    AppManifest, AppSpec, HostManifest, NotifierManifest, ShardManifest, ZoneManifest, ZoneSpec,
+};
+use weir_control::api::wire::{
+    AppResource, HostResource, NotifierResource, ShardResource, ZoneResource,
+};
 
 /// The difference between an object as it is and as it is written.
 #[derive(Debug, PartialEq)]
@@ -57,18 +61,58 @@ impl Change {
     }
 
     pub(super) fn of_zone(current: Option<&ZoneResource>, wanted: &ZoneManifest) -> Self {
-        let current = current.map(|current| (current.revision, &current.spec));
-        let summary = || match (wanted.spec.addresses.as_slice(), wanted.spec.nameservers.len()) {
-            ([], servers) => counted(servers, "nameserver"),
-            (addresses, _) => addresses.join(", "),
+        let (shown, has_secrets) = without_secrets(&wanted.spec);
+        let kind = match current {
+            None => ChangeKind::Create {
+                summary: match shown.addresses.as_slice() {
+                    [] => counted(shown.nameservers.len(), "nameserver"),
+                    addresses => addresses.join(", "),
+                },
+            },
+            Some(current) => {
+                let mut fields = differences(&current.spec, &shown);
+                // Whether they are others, only the server could tell.
+                fields.extend(has_secrets.then(|| "keys of secondaries written anew".to_owned()));
+                ChangeKind::of(current.revision, fields)
+            }
         };
-        let kind = ChangeKind::new(current, &wanted.spec, summary);
         Self { object: format!("Zone/{}", wanted.name), kind }
+    }
+
+    /// `hidden` are the fields that it changes of what is not shown.
+    pub(super) fn of_notifier(
+        current: Option<&NotifierResource>,
+        wanted: &NotifierManifest,
+        hidden: &[String],
+    ) -> Self {
+        let shown = wanted.spec.shown();
+        let kind = match current {
+            None => ChangeKind::Create { summary: format!("tells {}", shown.url) },
+            Some(current) => {
+                let mut fields = differences(&current.spec, &shown);
+                for field in hidden {
+                    if !fields.iter().any(|told| told.starts_with(field)) {
+                        fields.push(format!("{field} changed"));
+                    }
+                }
+                ChangeKind::of(current.revision, fields)
+            }
+        };
+        Self { object: format!("Notifier/{}", wanted.name), kind }
     }
 
     pub(super) fn kind(&self) -> &ChangeKind {
         &self.kind
     }
+}
+
+/// As the server shows it, and whether there were secrets in it.
+fn without_secrets(spec: &ZoneSpec) -> (ZoneSpec, bool) {
+    let (mut spec, mut had_any) = (spec.clone(), false);
+    for key in spec.secondaries.iter_mut().filter_map(|secondary| secondary.key.as_mut()) {
+        had_any |= key.secret.take().is_some();
+    }
+    (spec, had_any)
 }
 
 impl ChangeKind {
@@ -79,10 +123,11 @@ impl ChangeKind {
         summary: impl FnOnce() -> String,
     ) -> Self {
         let Some((revision, spec)) = current else { return Self::Create { summary: summary() } };
-        match differences(spec, wanted) {
-            fields if fields.is_empty() => Self::None,
-            fields => Self::Update { revision, fields },
-        }
+        Self::of(revision, differences(spec, wanted))
+    }
+
+    fn of(revision: u64, fields: Vec<String>) -> Self {
+        if fields.is_empty() { Self::None } else { Self::Update { revision, fields } }
     }
 }
 
@@ -209,6 +254,34 @@ mod tests {
             json!({"image": "a", "env": {"OLD": "1", "KEY": "secret"}}),
             json!({"image": "a", "env": {"KEY": "hidden", "NEW": "2"}}),
             &["env.KEY changed", "env.NEW added", "env.OLD removed"],
+        );
+    }
+
+    #[test]
+    fn of_what_is_not_shown_it_is_said_that_it_changes_and_never_to_what() {
+        let spec = json!({"url": "https://example.com/hook?key=new", "secret": "whsec_new"});
+        let wanted = json!({"kind": "Notifier", "name": "ops", "spec": spec});
+        let wanted: NotifierManifest = serde_json::from_value(wanted).unwrap();
+        let line = |url: &str, hidden: &[&str]| {
+            let current = json!({
+                "kind": "Notifier", "name": "ops", "generation": 1, "revision": 7,
+                "created_at": "", "updated_at": "", "spec": {"url": url},
+                "status": {"has_secret": true, "queued": 0},
+            });
+            let current: NotifierResource = serde_json::from_value(current).unwrap();
+            let hidden: Vec<_> = hidden.iter().map(ToString::to_string).collect();
+            Change::of_notifier(Some(&current), &wanted, &hidden).to_string()
+        };
+        let same = "https://example.com/hook?…";
+        assert_eq!(line(same, &[]), "= Notifier/ops  unchanged");
+        assert_eq!(line(same, &["url", "secret"]), "~ Notifier/ops  url changed, secret changed");
+        assert_eq!(
+            line("https://example.com/", &["url"]),
+            format!("~ Notifier/ops  url https://example.com/ → {same}")
+        );
+        assert_eq!(
+            Change::of_notifier(None, &wanted, &[]).to_string(),
+            format!("+ Notifier/ops  create  tells {same}")
         );
     }
 

@@ -26,6 +26,7 @@ mod outcome;
 mod output;
 mod progress;
 mod record;
+mod rolling_update;
 mod secret;
 mod sleep;
 mod snapshot;

@@ -201,7 +201,7 @@ impl Process {
         let https_port = https.port();
         let https = self.settings.proxy.from_here(https);
         let well = self.watchdog.well();
-        let resolver = Arc::new(weir_dns::SystemResolver::default());
+        let resolver = Box::new(weir_dns::StubResolver::default());
         let options = Options {
             dir,
             base_domain,

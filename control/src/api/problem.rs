@@ -88,7 +88,10 @@ impl From<StoreError> for ApiProblem {
                 Problems(vec![Problem::new(pointer, "no_shard", detail)]).into()
             }
             StoreError::Refused(Refused::NoSuchDeployment(_)) => Self::not_found(&detail),
-            StoreError::Refused(_) => Self::conflict("refused", detail),
+            StoreError::Refused(_) | StoreError::NotCancelled(_) => {
+                Self::conflict("refused", detail)
+            }
+            StoreError::NothingOnShard(_) => Self::conflict("nothing_on_shard", detail),
             StoreError::SecretIsVariable(name) => {
                 let pointer = format!("/spec/env/{name}");
                 Problems(vec![Problem::new(pointer, "conflict", detail)]).into()
@@ -97,6 +100,10 @@ impl From<StoreError> for ApiProblem {
                 Problems(vec![Problem::new("", "too_many", detail)]).into()
             }
             StoreError::Records(problems) => problems.clone().into(),
+            StoreError::NoSigningSecret => {
+                Problems(vec![Problem::new("/spec/secret", "required", detail)]).into()
+            }
+            StoreError::TooManyNotifiers { .. } => Self::conflict("too_many", detail),
             StoreError::NoImage(_) => Self::conflict("no_image", detail),
             StoreError::NoKey(_) => Self::conflict("no_key", detail),
             StoreError::ShardInUse { .. } => Self::conflict("shard_in_use", detail),

@@ -8,7 +8,7 @@ use weir_config::{
 
 use super::{
     ApiState,
-    call::{Answer, Call, Shown},
+    call::{Answer, Call, Parsed, Shown},
     query::{PageQuery, Params},
     wait::WaitQuery,
     wire::{List, Phase, ProblemDetails, ZoneResource, ZoneStatus},
@@ -17,20 +17,6 @@ use crate::{reconciler::World, status, store::Record};
 
 impl Shown for HostedZone {
     type Status = ZoneStatus;
-
-    fn parse(value: Value, _: &Hostname) -> Result<(ZoneSpec, Self), Problems> {
-        let (manifest, zone) = Self::read(value)?;
-        let mut problems = Problems::default();
-        for (i, secondary) in manifest.spec.secondaries.iter().enumerate() {
-            let secret = secondary.key.as_ref().and_then(|key| key.secret.as_deref());
-            if secret.is_some_and(|secret| secret.starts_with(SEALED_PREFIX)) {
-                let pointer = format!("/spec/secondaries/{i}/key/secret");
-                let message = "write the key's own secret, in base64";
-                problems.push(Problem::new(pointer, "bad_secret", message));
-            }
-        }
-        problems.or_value((manifest.spec, zone))
-    }
 
     fn shown(mut spec: ZoneSpec) -> ZoneSpec {
         for key in spec.secondaries.iter_mut().filter_map(|secondary| secondary.key.as_mut()) {
@@ -57,6 +43,22 @@ impl Shown for HostedZone {
 
     fn is_settled(status: &ZoneStatus) -> bool {
         status.phase.is_settled()
+    }
+}
+
+impl Parsed for HostedZone {
+    fn parse(value: Value, _: &Hostname) -> Result<(ZoneSpec, Self), Problems> {
+        let (manifest, zone) = Self::read(value)?;
+        let mut problems = Problems::default();
+        for (i, secondary) in manifest.spec.secondaries.iter().enumerate() {
+            let secret = secondary.key.as_ref().and_then(|key| key.secret.as_deref());
+            if secret.is_some_and(|secret| secret.starts_with(SEALED_PREFIX)) {
+                let pointer = format!("/spec/secondaries/{i}/key/secret");
+                let message = "write the key's own secret, in base64";
+                problems.push(Problem::new(pointer, "bad_secret", message));
+            }
+        }
+        problems.or_value((manifest.spec, zone))
     }
 }
 

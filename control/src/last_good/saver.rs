@@ -124,7 +124,10 @@ impl Saver {
                     Some(RETRY)
                 });
             }
-            Err(panic) => tracing::error!(%panic, "the served zones cannot be kept on disk"),
+            Err(panic) => {
+                self.again = None;
+                tracing::error!(%panic, "the served zones cannot be kept on disk");
+            }
         }
     }
 }

@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Activity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint, EndpointId, HostPath,
-    Moment, Pool, RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy,
-    hash::stable_hash,
+    Moment, Pool, RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy, hash::stable_hash,
 };
 
 /// A [`Snapshot`] without its counters and without its zones, which are kept apart. It holds private keys: write it for its owner's eyes only.

@@ -15,7 +15,9 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use weir_config::{Activity, Certificate, Desired, Host, Hostname, Moment, Publisher, Resolver, Snapshots};
+use weir_config::{
+    Activity, Certificate, Desired, Host, Hostname, Moment, Publisher, Resolver, Snapshots,
+};
 use weir_deploy::Provider;
 
 use crate::{
@@ -148,8 +150,17 @@ impl Control {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, ControlError> {
         let Opened { options, store, vault, desired, connect } = opened;
-        let Options { dir, base_domain, certificates, admin, metrics, https_port, https, well, resolver } =
-            options;
+        let Options {
+            dir,
+            base_domain,
+            certificates,
+            admin,
+            metrics,
+            https_port,
+            https,
+            well,
+            resolver,
+        } = options;
         let open_incidents = incidents::gauge();
         metrics.register(Box::new(open_incidents.clone())).map_err(ControlError::Metrics)?;
         let (events, received) = mpsc::channel(EVENT_QUEUE);
@@ -192,12 +203,7 @@ impl Control {
         let saver = tokio::spawn(saver);
         let mut tasks = JoinSet::new();
         tasks.spawn(recorder::record(store.clone(), decisions, events.clone()));
-        tasks.spawn(feed::follow(
-            store.clone(),
-            vault.clone(),
-            desired.clone(),
-            events.clone(),
-        ));
+        tasks.spawn(feed::follow(store.clone(), vault.clone(), desired.clone(), events.clone()));
         let incidents_changed = Arc::new(Notify::new());
         let (followed, resolved) = (world.clone(), incidents_changed.clone());
         tasks.spawn(incidents::follow(store.clone(), followed, resolved, open_incidents));

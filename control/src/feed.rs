@@ -20,12 +20,7 @@ const RETRY: Duration = Duration::from_secs(1);
 type Zones = BTreeMap<ZoneName, Arc<DesiredZone>>;
 
 /// Follows the store from what was read of it, until the loop is gone.
-pub(crate) async fn follow(
-    store: Store,
-    vault: Vault,
-    read: Desired,
-    events: mpsc::Sender<Event>,
-) {
+pub(crate) async fn follow(store: Store, vault: Vault, read: Desired, events: mpsc::Sender<Event>) {
     let mut revisions = store.revisions();
     let mut seen = read.revision;
     let mut zones: Zones = read.zones.into_iter().collect();

@@ -180,8 +180,7 @@ impl Observed {
             }
             Event::Resolved(target, addresses) => {
                 let zones = desired.zones.values();
-                let aliases: Vec<_> =
-                    zones.flat_map(|zone| aliases_of(zone, &target)).collect();
+                let aliases: Vec<_> = zones.flat_map(|zone| aliases_of(zone, &target)).collect();
                 agenda.touch_zones(self.zones.resolved_anew(target, addresses, &aliases));
             }
             Event::CertificatesRenewed(certificates) => {

@@ -115,12 +115,7 @@ impl Reactor {
     }
 
     /// What finds no room is decided again when there is some.
-    fn record(
-        &mut self,
-        subject: &Subject,
-        transition: Option<Transition>,
-        serials: Option<u64>,
-    ) {
+    fn record(&mut self, subject: &Subject, transition: Option<Transition>, serials: Option<u64>) {
         let decision = match (subject, transition, serials) {
             (Subject::App(app), Some(transition), _) => {
                 tracing::info!(%app, ?transition, "a deployment moves");

@@ -78,7 +78,9 @@ impl Inherited {
                 let channel = handed.take_custom(i, family, kind, "unix stream socket")?;
                 std::mem::replace(&mut self.predecessor, channel).is_some()
             }
-            _ => bail!("name it `http`, `https`, `dns` or `admin` (FileDescriptorName= in its .socket)"),
+            _ => bail!(
+                "name it `http`, `https`, `dns` or `admin` (FileDescriptorName= in its .socket)"
+            ),
         };
         if former { Err(anyhow!("there is another one of that name")) } else { Ok(()) }
     }

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{DesiredZone, HostedZone, MAX_NAMES, WrittenSet, records::fits};
-use crate::{
-    DnsName, Entry, Place, Problem, Problems, RecordType, WrittenType, read_zone_file,
-};
+use crate::{DnsName, Entry, Place, Problem, Problems, RecordType, WrittenType, read_zone_file};
 
 /// What a zone file says of a zone.
 #[derive(Debug)]

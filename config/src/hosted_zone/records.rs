@@ -85,7 +85,10 @@ impl RecordSetSpec {
     ///
     /// # Errors
     /// Every problem of it.
-    pub fn read(&self, zone: &ZoneName) -> Result<(DnsName, WrittenType, Option<WrittenSet>), Problems> {
+    pub fn read(
+        &self,
+        zone: &ZoneName,
+    ) -> Result<(DnsName, WrittenType, Option<WrittenSet>), Problems> {
         let mut problems = Problems::default();
         let name = problems.take("/name", "bad_name", zone.within(&self.name));
         let rtype = problems.take("/type", "bad_type", self.r#type.parse::<WrittenType>());
@@ -115,9 +118,7 @@ impl RecordSetSpec {
 pub(crate) fn fits(zone: &ZoneName, name: &DnsName, rtype: WrittenType) -> Result<(), String> {
     let is_own = name == zone.dns();
     match rtype {
-        _ if !name.is_at_or_below(zone.dns()) => {
-            Err(format!("{name} is not in the zone {zone}"))
-        }
+        _ if !name.is_at_or_below(zone.dns()) => Err(format!("{name} is not in the zone {zone}")),
         WrittenType::Of(RecordType::SOA) => {
             Err("the SOA is made by itself; its times are in the zone's `soa`".to_owned())
         }

@@ -87,7 +87,10 @@ fn spec(name: &str, rtype: &str, data: &[&str]) -> RecordSetSpec {
 fn a_set_is_read_with_every_problem() {
     let name: ZoneName = "example.com".parse().unwrap();
     let (owner, rtype, set) = spec("www", "mx", &["10 b", "5 a.", "10 b."]).read(&name).unwrap();
-    assert_eq!((owner.to_string(), rtype), ("www.example.com".into(), WrittenType::Of(RecordType::MX)));
+    assert_eq!(
+        (owner.to_string(), rtype),
+        ("www.example.com".into(), WrittenType::Of(RecordType::MX))
+    );
     let set = set.unwrap();
     assert_eq!(set.spec(&owner).data, ["5 a.", "10 b."], "the same record twice is one");
     assert!(spec("www", "MX", &[]).read(&name).unwrap().2.is_none(), "no data is no set");

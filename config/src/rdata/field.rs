@@ -68,12 +68,9 @@ pub(super) fn of(rtype: RecordType) -> Option<Fields> {
             ("the digest type", U8),
             ("the digest", Hex),
         ],
-        RecordType::TLSA => &[
-            ("the usage", U8),
-            ("the selector", U8),
-            ("the matching type", U8),
-            ("the data", Hex),
-        ],
+        RecordType::TLSA => {
+            &[("the usage", U8), ("the selector", U8), ("the matching type", U8), ("the data", Hex)]
+        }
         RecordType::SSHFP => &[("the algorithm", U8), ("the type", U8), ("the fingerprint", Hex)],
         RecordType::NAPTR => &[
             ("the order", U16),

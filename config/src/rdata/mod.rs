@@ -105,7 +105,11 @@ fn print_own(rtype: RecordType, wire: &[u8]) -> Option<String> {
 fn generic(rtype: RecordType, length: &Token, hex: &[Token]) -> Result<Vec<u8>, String> {
     let wire = field::from_hex(&hex.iter().map(|word| word.text.as_str()).collect::<String>())?;
     if length.text.parse() != Ok(wire.len()) {
-        return Err(format!("`{}` is said to be the length, but it is {}", length.text, wire.len()));
+        return Err(format!(
+            "`{}` is said to be the length, but it is {}",
+            length.text,
+            wire.len()
+        ));
     }
     check(rtype, &wire)?;
     Ok(wire)

@@ -51,7 +51,8 @@ pub(super) fn read(words: &[Token], wire: &mut Vec<u8>) -> Result<(), String> {
     }
     check(&parameters)?;
     for (key, value) in parameters {
-        let length = u16::try_from(value.len()).map_err(|_| format!("{} is too long", name(key)))?;
+        let length =
+            u16::try_from(value.len()).map_err(|_| format!("{} is too long", name(key)))?;
         wire.extend(key.to_be_bytes());
         wire.extend(length.to_be_bytes());
         wire.extend(value);

@@ -17,40 +17,69 @@ fn every_type_is_read_and_written() {
         ("PTR", r"a\.b.example.", r"a\.b.example."),
         ("DNAME", r"sp\032ace.example.", r"sp\032ace.example."),
         ("MX", "10 mail.example.com.", "10 mail.example.com."),
-        ("TXT", r#""v=spf1 -all" plain "with \"quotes\" and \\""#, 
-            r#""v=spf1 -all" "plain" "with \"quotes\" and \\""#),
+        (
+            "TXT",
+            r#""v=spf1 -all" plain "with \"quotes\" and \\""#,
+            r#""v=spf1 -all" "plain" "with \"quotes\" and \\""#,
+        ),
         ("TXT", r#""""#, r#""""#),
         ("TXT", r"caf\195\169", r#""caf\195\169""#),
         ("TXT", "café", r#""caf\195\169""#),
         ("SRV", "10 5 5060 sip.example.com.", "10 5 5060 sip.example.com."),
-        ("CAA", r#"128 ISSUE "letsencrypt.org; accounturi=x""#,
-            r#"128 issue "letsencrypt.org; accounturi=x""#),
-        ("SOA", "ns1.example. h.example. 7 4h 1h 2w 5m", "ns1.example. h.example. 7 14400 3600 1209600 300"),
-        ("DS", "60485 5 1 2BB183AF5F22588179A53B0A 98631FAD1A292118",
-            "60485 5 1 2bb183af5f22588179a53b0a98631fad1a292118"),
+        (
+            "CAA",
+            r#"128 ISSUE "letsencrypt.org; accounturi=x""#,
+            r#"128 issue "letsencrypt.org; accounturi=x""#,
+        ),
+        (
+            "SOA",
+            "ns1.example. h.example. 7 4h 1h 2w 5m",
+            "ns1.example. h.example. 7 14400 3600 1209600 300",
+        ),
+        (
+            "DS",
+            "60485 5 1 2BB183AF5F22588179A53B0A 98631FAD1A292118",
+            "60485 5 1 2bb183af5f22588179a53b0a98631fad1a292118",
+        ),
         ("TLSA", "3 1 1 0a0B", "3 1 1 0a0b"),
         ("SSHFP", "4 2 ff", "4 2 ff"),
-        ("NAPTR", r#"100 10 "u" "E2U+sip" "!^.*$!sip:info@example.com!" ."#,
-            r#"100 10 "u" "E2U+sip" "!^.*$!sip:info@example.com!" ."#),
+        (
+            "NAPTR",
+            r#"100 10 "u" "E2U+sip" "!^.*$!sip:info@example.com!" ."#,
+            r#"100 10 "u" "E2U+sip" "!^.*$!sip:info@example.com!" ."#,
+        ),
         ("HTTPS", "1 .", "1 ."),
         ("HTTPS", "1 . port=8443 ALPN=h2,h3", "1 . alpn=h2,h3 port=8443"),
-        ("SVCB", r#"16 foo.example.org. alpn="h2,h3-19" mandatory=ipv4hint,alpn ipv4hint=192.0.2.1"#,
-            "16 foo.example.org. mandatory=alpn,ipv4hint alpn=h2,h3-19 ipv4hint=192.0.2.1"),
+        (
+            "SVCB",
+            r#"16 foo.example.org. alpn="h2,h3-19" mandatory=ipv4hint,alpn ipv4hint=192.0.2.1"#,
+            "16 foo.example.org. mandatory=alpn,ipv4hint alpn=h2,h3-19 ipv4hint=192.0.2.1",
+        ),
         // RFC 9460 appendix D.2: an alpn with a comma and a backslash in its name.
-        ("SVCB", r#"16 foo.example.org. alpn="f\\\\oo\\,bar,h2""#,
-            r#"16 foo.example.org. alpn="f\\\\oo\\,bar,h2""#),
+        (
+            "SVCB",
+            r#"16 foo.example.org. alpn="f\\\\oo\\,bar,h2""#,
+            r#"16 foo.example.org. alpn="f\\\\oo\\,bar,h2""#,
+        ),
         ("SVCB", r#"1 foo. key667="hello\210qoo""#, r#"1 foo. key667="hello\210qoo""#),
         ("SVCB", "1 foo. key667=hello", r#"1 foo. key667="hello""#),
-        ("SVCB", r#"1 foo. ipv6hint="2001:db8::1,2001:db8::53:1""#,
-            "1 foo. ipv6hint=2001:db8::1,2001:db8::53:1"),
-        ("SVCB", "1 foo. alpn=h2 no-default-alpn ech=AQID dohpath=/dns-query{?dns}",
-            r#"1 foo. alpn=h2 no-default-alpn ech=AQID dohpath="/dns-query{?dns}""#),
+        (
+            "SVCB",
+            r#"1 foo. ipv6hint="2001:db8::1,2001:db8::53:1""#,
+            "1 foo. ipv6hint=2001:db8::1,2001:db8::53:1",
+        ),
+        (
+            "SVCB",
+            "1 foo. alpn=h2 no-default-alpn ech=AQID dohpath=/dns-query{?dns}",
+            r#"1 foo. alpn=h2 no-default-alpn ech=AQID dohpath="/dns-query{?dns}""#,
+        ),
         ("TYPE65280", r"\# 3 0A 0b0c", r"\# 3 0a0b0c"),
         ("TYPE65280", r"\# 0", r"\# 0"),
         ("A", r"\# 4 c0000201", "192.0.2.1"),
     ] {
         let rtype = rtype(name);
-        let wire = parse_line(rtype, written).unwrap_or_else(|why| panic!("{name} {written}: {why}"));
+        let wire =
+            parse_line(rtype, written).unwrap_or_else(|why| panic!("{name} {written}: {why}"));
         assert_eq!(print(rtype, &wire), printed, "{name} {written}");
         assert_eq!(parse_line(rtype, printed).unwrap(), wire, "{name} {printed}");
         assert_eq!(check(rtype, &wire), Ok(()));

@@ -24,9 +24,7 @@ pub use self::{
         ProxyProtocol, RateSpec, RetriesSpec, TimeoutsSpec, UpstreamProtocol, UpstreamSpec,
         UpstreamTlsSpec,
     },
-    zone::{
-        SecondarySpec, SoaSpec, TsigKeySpec, TtlSpec, ZoneManifest, ZoneSpec,
-    },
+    zone::{SecondarySpec, SoaSpec, TsigKeySpec, TtlSpec, ZoneManifest, ZoneSpec},
 };
 use crate::{Memory, RestartPolicy, Span};
 

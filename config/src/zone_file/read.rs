@@ -22,12 +22,12 @@ pub fn read(
     let mut reader = Reader { origin: origin.clone(), owner: None, ttl: None };
     let mut problems = Problems::default();
     for line in (Lines { text, at: 0 }) {
-        if let Err(why) = line.words.and_then(|words| {
-            match reader.entry(words, line.is_indented, line.at)? {
+        if let Err(why) =
+            line.words.and_then(|words| match reader.entry(words, line.is_indented, line.at)? {
                 Some(entry) => found(entry),
                 None => Ok(()),
-            }
-        }) {
+            })
+        {
             let place = Some(Place { line: line.at, column: 1 });
             problems.push(Problem { place, ..Problem::new("", "bad_record", why) });
         }

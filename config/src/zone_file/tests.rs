@@ -77,7 +77,10 @@ fn without_a_default_the_ttl_is_that_of_the_record_before() {
         ],
     );
     // The last line needs no end, and lines may end as on Windows.
-    check("a A 192.0.2.1\r\n  TXT x", &["1 a.example.com - A 192.0.2.1", "2 a.example.com - TXT \"x\""]);
+    check(
+        "a A 192.0.2.1\r\n  TXT x",
+        &["1 a.example.com - A 192.0.2.1", "2 a.example.com - TXT \"x\""],
+    );
     check("", &[]);
     check("( ; nothing\n)\n", &[]);
 }
@@ -161,8 +164,10 @@ fn entry() -> impl Strategy<Value = Entry> {
         name(label.clone()).prop_map(|n| (WrittenType::Of(RecordType::CNAME), n.wire().to_vec())),
         name(label.clone()).prop_map(|n| (WrittenType::Alias, n.wire().to_vec())),
         any::<[u8; 4]>().prop_map(|a| (WrittenType::Of(RecordType::A), a.to_vec())),
-        proptest::collection::vec(any::<u8>(), 0..30)
-            .prop_map(|text| (WrittenType::Of(RecordType::TXT), [vec![text.len() as u8], text].concat())),
+        proptest::collection::vec(any::<u8>(), 0..30).prop_map(|text| (
+            WrittenType::Of(RecordType::TXT),
+            [vec![text.len() as u8], text].concat()
+        )),
         proptest::collection::vec(any::<u8>(), 0..30)
             .prop_map(|bytes| (WrittenType::Of(RecordType(65_280)), bytes)),
     ];

@@ -99,10 +99,12 @@ pub(crate) async fn patch(call: Call) -> Answer {
                     problems.push(Problem::new(format!("/{i}"), "duplicate", message));
                 }
             }
-            Err(found) => problems.0.extend(found.0.into_iter().map(|problem| Problem {
-                pointer: format!("/{i}{}", problem.pointer),
-                ..problem
-            })),
+            Err(found) => {
+                problems.0.extend(found.0.into_iter().map(|problem| Problem {
+                    pointer: format!("/{i}{}", problem.pointer),
+                    ..problem
+                }))
+            }
         }
     }
     let changes: Vec<_> = problems.or_value(changes)?.into_values().collect();
@@ -133,12 +135,7 @@ pub(crate) async fn read(State(state): State<ApiState>, Path(path): SetPath) -> 
     answer(&state, &zone, &name, rtype).await
 }
 
-async fn answer(
-    state: &ApiState,
-    zone: &ZoneName,
-    name: &DnsName,
-    rtype: WrittenType,
-) -> Answer {
+async fn answer(state: &ApiState, zone: &ZoneName, name: &DnsName, rtype: WrittenType) -> Answer {
     let world = state.world();
     let shown = |set: SetShown| set.resource(name);
     if let Some(stored) = state.store.record_set(zone, name, rtype).await? {
@@ -317,7 +314,10 @@ impl<'a> Seen<'a> {
     }
 
     /// The sets from a name on. One that is an alias comes before the addresses that it leads to.
-    fn sets_from(&self, first: &DnsName) -> impl Iterator<Item = (&'a DnsName, SetShown)> + use<'a> {
+    fn sets_from(
+        &self,
+        first: &DnsName,
+    ) -> impl Iterator<Item = (&'a DnsName, SetShown)> + use<'a> {
         let Self { meant, served } = *self;
         let written = meant.map(|meant| &meant.custom);
         let shown = served.or(written).map(|zone| zone.iter_from(first));
@@ -360,9 +360,8 @@ impl<'a> Seen<'a> {
             set.data().map(move |data| (name, Some(set.ttl()), rtype, data))
         });
         let aliases = self.meant.filter(|_| served.is_none()).into_iter().flat_map(|m| &m.aliases);
-        let aliases = aliases.map(|(name, alias)| {
-            (name, Some(alias.ttl), WrittenType::Alias, alias.target.wire())
-        });
+        let aliases = aliases
+            .map(|(name, alias)| (name, Some(alias.ttl), WrittenType::Alias, alias.target.wire()));
         let ttl = self.meant.map_or(0, |meant| meant.zone.ttl.records);
         write_zone_file(&own, ttl, records.chain(aliases))
     }

@@ -2,9 +2,7 @@
 
 use axum::extract::State;
 use serde_json::Value;
-use weir_config::{
-    HostedZone, Hostname, Problem, Problems, SEALED_PREFIX, ZoneManifest, ZoneSpec,
-};
+use weir_config::{HostedZone, Hostname, Problem, Problems, SEALED_PREFIX, ZoneManifest, ZoneSpec};
 
 use super::{
     ApiState,

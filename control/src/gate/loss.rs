@@ -55,10 +55,9 @@ impl Loss {
                     Self { names: names as u64, endpoints: lost(&|_| true), records: 0 }
                 }
                 Some(_) if sleeps(view.candidate, name) => Self::default(),
-                Some(app) => Self {
-                    endpoints: lost(&|id| should_serve(id, app, view)),
-                    ..Self::default()
-                },
+                Some(app) => {
+                    Self { endpoints: lost(&|id| should_serve(id, app, view)), ..Self::default() }
+                }
             },
         }
     }

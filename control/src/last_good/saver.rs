@@ -35,8 +35,7 @@ pub(crate) async fn keep(
 ) {
     let (newest, former) = (dir.file(NEWEST), dir.file(FORMER));
     let zones = Some(ZoneFiles::new(&dir));
-    let mut saver =
-        Saver { newest, former, trial, saved: 0, zones, again: None, failing: false };
+    let mut saver = Saver { newest, former, trial, saved: 0, zones, again: None, failing: false };
     loop {
         let mut stopped = tokio::select! {
             _ = snapshots.newer_than(saver.saved) => false,

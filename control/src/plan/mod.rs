@@ -147,7 +147,8 @@ fn in_scope<'a>(
             let served = observed.served.apps().map(|route| &route.app);
             let running = observed.instances.keys().map(|id| &id.app);
             let apps = desired.apps.keys().chain(served).chain(running);
-            let zones = observed.served.zones().filter_map(|zone| zone.name().to_string().parse().ok());
+            let zones =
+                observed.served.zones().filter_map(|zone| zone.name().to_string().parse().ok());
             let zones = desired.zones.keys().cloned().chain(zones).map(Subject::Zone);
             Cow::Owned(shards.chain(apps.cloned().map(Subject::App)).chain(zones).collect())
         }

@@ -36,6 +36,9 @@ pub(super) fn plan_zone(
         return is_gone;
     };
     let Some(dirty) = observed.zones.dirty(name) else { return false };
+    if served.is_some() && dirty.is_nothing() {
+        return false;
+    }
     let making = Making::new(meant, &observed.zones);
     let mut zone = match (&served, dirty) {
         (Some(served), Dirty::Names(names)) => {
@@ -96,7 +99,8 @@ impl<'a> Making<'a> {
         let port = zones.https_port.map(|port| format!(" port={port}")).unwrap_or_default();
         // What the proxy offers, beside HTTP/1.1 that everybody expects (RFC 9460 section 7.1).
         let https = rdata::parse_line(RecordType::HTTPS, &format!("1 . alpn=h2{port}")).ok();
-        let https = https.and_then(|data| RecordSet::new(RecordType::HTTPS, zone.ttl.auto, [data]).ok());
+        let https =
+            https.and_then(|data| RecordSet::new(RecordType::HTTPS, zone.ttl.auto, [data]).ok());
         let names = zone.nameservers.iter().map(DnsName::wire);
         let nameservers = RecordSet::new(RecordType::NS, zone.ttl.nameservers, names).ok();
         Self { meant, zones, own, https, nameservers }

@@ -35,8 +35,8 @@ fn unreachable_server(zone: &DesiredZone, served: &Zone) -> Option<String> {
     let own = zone.zone.nameservers.iter();
     let mut own = own.filter(|server| server.is_at_or_below(zone.zone.name.dns()));
     let has = |server, rtype| served.get(server, rtype).is_some();
-    let server = own
-        .find(|server| !has(server, RecordType::A) && !has(server, RecordType::AAAA))?;
+    let server =
+        own.find(|server| !has(server, RecordType::A) && !has(server, RecordType::AAAA))?;
     Some(format!(
         "the nameserver {server} has no address, so nobody finds it; write the public addresses of \
          this Weir in `addresses`, or A and AAAA records of {server}"

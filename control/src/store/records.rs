@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use weir_config::{
-    DesiredZone, DnsName, HostedZone, Hostname, MAX_NAMES, Problem, Problems, RecordType, WrittenSet,
-    WrittenType, ZoneName,
+    DesiredZone, DnsName, HostedZone, Hostname, MAX_NAMES, Problem, Problems, RecordType,
+    WrittenSet, WrittenType, ZoneName,
 };
 
 use super::{
@@ -119,7 +119,8 @@ impl Store {
             let former = effective.iter().map(|(_, f, c)| spec(&c.name, &f.as_ref()?.set));
             let latter = effective.iter().map(|(_, _, c)| spec(&c.name, c.set.as_ref()?));
             let (before, after) = (shown(former.collect()), shown(latter.collect()));
-            let change = Change { target: stored.target(), revision: Some(revision), before, after };
+            let change =
+                Change { target: stored.target(), revision: Some(revision), before, after };
             let operation = Some(begin(writing, cause, change).await?);
             Ok(ChangedRecords { operation, revision })
         });
@@ -172,7 +173,8 @@ impl Store {
             record_change(writing, revision, Kind::Zone, zone).await?;
             let count = |names: u64| redacted(&serde_json::json!({ "names": names }));
             let (before, after) = (count(stored.extra.names), count(names));
-            let change = Change { target: stored.target(), revision: Some(revision), before, after };
+            let change =
+                Change { target: stored.target(), revision: Some(revision), before, after };
             let operation = Some(begin(writing, cause, change).await?);
             Ok(ChangedRecords { operation, revision })
         });

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use weir_config::{
-    Desired, DesiredZone, DnsName, HostedZone, Problem, Problems, SEALED_PREFIX, Secondary, TsigKey, ZoneKey, ZoneName,
-    ZoneSpec, tsig_secret,
+    Desired, DesiredZone, DnsName, HostedZone, Problem, Problems, SEALED_PREFIX, Secondary,
+    TsigKey, ZoneKey, ZoneName, ZoneSpec, tsig_secret,
 };
 use zeroize::Zeroizing;
 
@@ -118,12 +118,7 @@ pub(crate) fn reseal(
     Ok((count, unreadable))
 }
 
-fn seal(
-    keyring: &Keyring,
-    zone: &ZoneName,
-    key: &str,
-    secret: &[u8],
-) -> Result<String, SealError> {
+fn seal(keyring: &Keyring, zone: &ZoneName, key: &str, secret: &[u8]) -> Result<String, SealError> {
     let name = canonical(key);
     let Sealed { key, text } = keyring.seal(&["tsig", zone, &name], secret)?;
     Ok(format!("{SEALED_PREFIX}{key}:{text}"))

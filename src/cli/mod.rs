@@ -25,6 +25,7 @@ mod operation;
 mod outcome;
 mod output;
 mod progress;
+mod record;
 mod rolling_update;
 mod secret;
 mod sleep;
@@ -33,6 +34,7 @@ mod sse;
 mod steps;
 mod table;
 mod upgrade;
+mod zone;
 
 use std::{io, process::ExitCode};
 
@@ -60,6 +62,9 @@ pub(crate) enum Command {
     Secret(secret::Secret),
     Host(host::Host),
     Shard(host::Shard),
+    Zone(zone::Zone),
+    #[command(visible_alias = "records")]
+    Record(record::Record),
     Explain(explain::Explain),
     Incident(incident::Incident),
     Notifier(notifier::Notifier),
@@ -105,6 +110,8 @@ impl Command {
             Self::Secret(command) => command.run().await,
             Self::Host(command) => command.run().await,
             Self::Shard(command) => command.run().await,
+            Self::Zone(command) => command.run().await,
+            Self::Record(command) => command.run().await,
             Self::Explain(command) => command.run().await,
             Self::Incident(command) => command.run().await,
             Self::Notifier(command) => command.run().await,

@@ -157,7 +157,7 @@ async fn begin<'a>(
         "health": {"type": "http", "path": "/healthz", "interval": "200ms"},
         "placement": {"region": REGION},
         "http": "serve",
-        "timeouts": {"connect": "1s", "read": "2s"},
+        "timeouts": {"connect": "1s", "read": "10s"},
     });
     let mut operator = Operator::new(server, hosts, book, app, spec);
     operator.deploy().await?;

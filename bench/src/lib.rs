@@ -5,6 +5,7 @@
 
 mod churn;
 mod control;
+mod dns;
 mod herd;
 mod ledger;
 mod load;
@@ -47,7 +48,7 @@ struct Options {
     rounds: Rounds,
 }
 
-/// In the order in which they run: the last four move this program off the first core.
+/// In the order in which they run: the last of them move this program off the first core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Measurement {
     /// The look-up of a host name
@@ -68,10 +69,14 @@ enum Measurement {
     Commits,
     /// From a change to the first request that meets it, in the data plane alone
     Churn,
+    /// From a change of a zone to the answers that show it
+    DnsChange,
     /// Processor time for a request
     Proxy,
     /// Memory for names and connections
     Memory,
+    /// Processor time for a question to the DNS
+    Dns,
     /// What apps cost that sleep, and a look at all of them
     Objects,
 }
@@ -123,6 +128,8 @@ impl Measurement {
                 runtime.block_on(churn::peers(report, options))
             }
             Self::Proxy => runtime.block_on(proxy::measure(report, options)),
+            Self::DnsChange => runtime.block_on(dns::measure_change(report)),
+            Self::Dns => dns::measure(report, options),
             Self::Objects => runtime.block_on(control::objects(report)),
             Self::Memory => runtime.block_on(memory::measure(report, options)),
         }

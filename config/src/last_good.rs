@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Activity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint, EndpointId, HostPath,
-    Moment, Pool, Reach, RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy, Zone,
+    Moment, Pool, Reach, RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy,
     hash::stable_hash,
 };
 
-/// A [`Snapshot`] without its counters. It holds private keys: write it for its owner's eyes only.
+/// A [`Snapshot`] without its counters and without its zones, which are kept apart. It holds private keys: write it for its owner's eyes only.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LastGood {
     /// The boot of the machine that it was served in: after another one, instances have other
@@ -27,8 +27,6 @@ pub struct LastGood {
     certificates: Vec<Certificate>,
     shards: BTreeMap<ShardName, SavedPool>,
     apps: Vec<SavedRoute>,
-    #[serde(default)]
-    zones: Vec<Arc<Zone>>,
     #[serde(default)]
     http_challenges: BTreeMap<Arc<str>, Arc<str>>,
 }
@@ -79,7 +77,6 @@ impl LastGood {
                 .map(|(name, pool)| (name.clone(), SavedPool::of(pool)))
                 .collect(),
             apps: snapshot.apps().map(|route| SavedRoute::of(route)).collect(),
-            zones: snapshot.zones().cloned().collect(),
             http_challenges: snapshot.http_challenges.clone().into_iter().collect(),
         }
     }
@@ -104,9 +101,6 @@ impl LastGood {
                 route.state = RouteState::Starting;
             }
             snapshot.insert(route);
-        }
-        for zone in self.zones {
-            snapshot.insert_zone(zone);
         }
         snapshot.http_challenges = self.http_challenges.into_iter().collect();
         snapshot

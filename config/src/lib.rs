@@ -16,6 +16,7 @@ mod document;
 mod hash;
 mod host;
 mod host_table;
+mod hosted_zone;
 mod instance;
 mod last_good;
 mod manifest;
@@ -27,6 +28,8 @@ mod pool;
 mod problem;
 mod proxy_settings;
 mod publish;
+pub mod rdata;
+mod resolver;
 mod secret;
 mod settings;
 mod shard;
@@ -34,6 +37,7 @@ mod snapshot;
 mod spec;
 mod traffic;
 mod units;
+mod zone_file;
 
 pub use activity::{
     Activity, Answers, AppActivity, EndpointActivity, EndpointLease, HISTOGRAM_BOUNDS_SECONDS,
@@ -54,6 +58,10 @@ pub use document::{Document, parse_documents};
 pub use host::{
     CLASS_LABEL, Capacity, DEVICE_LABEL, Disconnect, Engine, Host, Placement, Ssh, has_labels,
 };
+pub use hosted_zone::{
+    Alias, DesiredZone, HostedZone, ImportedZone, MAX_NAMES, RecordSetSpec, SEALED_PREFIX, Serials,
+    SoaTimes, Ttls, WrittenSet, ZoneKey, ZoneName, ZoneSecondary, tsig_secret,
+};
 pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, Reach, SleepLevel};
 pub use last_good::LastGood;
 pub use manifest::Manifest;
@@ -70,6 +78,7 @@ pub use pool::{Backends, Balance, Choice, Endpoint, HashKey, Pool};
 pub use problem::{Place, Problem, Problems};
 pub use proxy_settings::{ProxySettings, ProxySpec};
 pub use publish::{Admission, Decision, Publisher, Snapshots, StaleGeneration, channel};
+pub use resolver::{Found, Lookup, Resolver};
 pub use secret::{MAX_SECRET, Secret, Secrets};
 pub use settings::{LogFormat, Settings, SettingsSpec, TailnetSpec};
 pub use shard::{Member, Shard};
@@ -78,11 +87,15 @@ pub use spec::{
     AppManifest, AppSpec, BalanceSpec, CapacitySpec, ClientAuthSpec, DisconnectSpec, EngineSshSpec,
     EngineTlsSpec, HashAlgorithm, HealthSpec, HostManifest, HostSpec, LimitsSpec, MemberSpec,
     OutlierSpec, PlacementSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec,
-    RetriesSpec, RolloutSpec, ShardManifest, ShardSpec, SleepSpec, Strategy, TimeoutsSpec,
-    UpstreamProtocol, UpstreamSpec, UpstreamTlsSpec,
+    RetriesSpec, RolloutSpec, SecondarySpec, ShardManifest, ShardSpec, SleepSpec, SoaSpec,
+    Strategy, TimeoutsSpec, TsigKeySpec, TtlSpec, UpstreamProtocol, UpstreamSpec, UpstreamTlsSpec,
+    ZoneManifest, ZoneSpec,
 };
 pub use traffic::{
     Authorities, ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream,
     UpstreamTls,
 };
 pub use units::{Memory, Span};
+pub use zone_file::{
+    Entry, MAX_SECONDS, WrittenType, read as read_zone_file, write as write_zone_file,
+};

@@ -15,6 +15,7 @@ pub struct SettingsSpec {
     pub base_domain: Option<String>,
     pub http: Option<String>,
     pub https: Option<String>,
+    pub dns: Option<String>,
     pub admin: Option<String>,
     pub docker: Option<String>,
     pub devices: Option<String>,
@@ -67,6 +68,8 @@ pub struct Settings {
     pub base_domain: Hostname,
     pub http: SocketAddr,
     pub https: SocketAddr,
+    /// Where DNS is answered over UDP and TCP; `None` for nowhere.
+    pub dns: Option<SocketAddr>,
     /// The admin API and `/metrics`.
     pub admin: SocketAddr,
     /// The Docker Engine's socket.
@@ -116,6 +119,7 @@ impl SettingsSpec {
             base_domain: self.base_domain.or(weaker.base_domain),
             http: self.http.or(weaker.http),
             https: self.https.or(weaker.https),
+            dns: self.dns.or(weaker.dns),
             admin: self.admin.or(weaker.admin),
             docker: self.docker.or(weaker.docker),
             devices: self.devices.or(weaker.devices),
@@ -158,6 +162,7 @@ impl SettingsSpec {
         let https = address("https", self.https, "0.0.0.0:443");
         let admin = address("admin", self.admin, "127.0.0.1:8600");
         let devices = self.devices.map(|written| address("devices", Some(written), DEVICES));
+        let dns = self.dns.map(|dns| address("dns", Some(dns), "0.0.0.0:53"));
         let threads = self
             .threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
@@ -186,6 +191,7 @@ impl SettingsSpec {
             base_domain,
             http,
             https,
+            dns: dns.flatten(),
             admin,
             docker,
             devices: devices.flatten(),

@@ -15,10 +15,13 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use weir_config::{Activity, Certificate, Desired, Host, Hostname, Moment, Publisher, Snapshots};
+use weir_config::{
+    Activity, Certificate, Desired, Host, Hostname, Moment, Publisher, Resolver, Snapshots,
+};
 use weir_deploy::Provider;
 
 use crate::{
+    aliases,
     api::{self, ApiState},
     authority::{self, DeviceAuthority},
     conductor,
@@ -42,6 +45,7 @@ use crate::{
     store::{Store, StoreError},
     token,
     vault::{Vault, VaultError},
+    zones::Zones,
 };
 
 /// Control while it does not run: before, and between two runs. Hints find their way to whichever
@@ -74,6 +78,8 @@ pub struct Options {
     pub well: Arc<AtomicBool>,
     /// Where devices come in, if they may.
     pub devices: Option<DeviceOptions>,
+    /// Who looks up the targets of ALIAS records.
+    pub resolver: Box<dyn Resolver>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +139,7 @@ impl Control {
         let store = open_store(&options.dir, &options.base_domain, has_traffic).await?;
         token::ensure_admin(&options.dir, &store).await?;
         let vault = Vault::open(options.dir.key_file(), store.clone()).await?;
-        let desired = store.desired().await?;
+        let desired = vault.desired().await?;
         let cluster = store.cluster_id().to_owned();
         let connect = move |host: &Host| provider(host, &cluster);
         Ok(Opened { options, store, vault, desired, connect: Connect(Box::new(connect)) })
@@ -150,15 +156,26 @@ impl Control {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, ControlError> {
         let Opened { options, store, vault, desired, connect } = opened;
-        let Options { dir, base_domain, certificates, admin, metrics, https_port, .. } = options;
-        let Options { https, well, devices, .. } = options;
+        let Options {
+            dir,
+            base_domain,
+            certificates,
+            admin,
+            metrics,
+            https_port,
+            https,
+            well,
+            resolver,
+            devices,
+        } = options;
         let open_incidents = incidents::gauge();
         metrics.register(Box::new(open_incidents.clone())).map_err(ControlError::Metrics)?;
         let (events, received) = mpsc::channel(EVENT_QUEUE);
         self.hints.lead_to(&events);
 
         let served = self.snapshots.current();
-        let observed = Observed::new(served, certificates.clone(), Moment::now());
+        let mut observed = Observed::new(served, certificates.clone(), Moment::now());
+        observed.zones = Zones::new(&base_domain, https_port);
         let (worlds, world) =
             watch::channel(Arc::new(World::new(desired.clone(), observed.clone())));
         let dir = Arc::new(dir);
@@ -193,11 +210,12 @@ impl Control {
         let saver = tokio::spawn(saver);
         let mut tasks = JoinSet::new();
         tasks.spawn(recorder::record(store.clone(), decisions, events.clone()));
-        tasks.spawn(feed::follow(store.clone(), desired.revision, events.clone()));
+        tasks.spawn(feed::follow(store.clone(), vault.clone(), desired.clone(), events.clone()));
         let incidents_changed = Arc::new(Notify::new());
         let (followed, resolved) = (world.clone(), incidents_changed.clone());
         tasks.spawn(incidents::follow(store.clone(), followed, resolved, open_incidents));
         tasks.spawn(notifications::deliver(store.clone(), vault.clone()));
+        tasks.spawn(aliases::follow(resolver.into(), world.clone(), events.clone()));
         let (noticed, events_noticed) = mpsc::channel(history::QUEUE);
         let (lines, lines_noticed) = mpsc::channel(history::QUEUE);
         let (dates, transitions) = watch::channel(Transitions::default());

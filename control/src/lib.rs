@@ -6,6 +6,7 @@
 
 mod action;
 mod agenda;
+mod aliases;
 pub mod api;
 mod authority;
 mod conductor;
@@ -56,6 +57,7 @@ mod time;
 mod token;
 mod transition;
 mod vault;
+mod zones;
 
 pub use authority::{AuthorityError, wildcard};
 pub use control::{Control, ControlError, Opened, Options};

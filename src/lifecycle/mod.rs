@@ -45,7 +45,7 @@ pub(crate) use sockets::{Inherited, Sockets};
 use successor::Successor;
 use watchdog::Watchdog;
 
-use crate::tickets::TicketFile;
+use crate::{dns::Dns, tickets::TicketFile};
 
 /// What lasts as long as the process.
 pub(crate) struct Process {
@@ -57,6 +57,8 @@ pub(crate) struct Process {
     pub(crate) devices: Devices,
     pub(crate) metrics: ProxyMetrics,
     pub(crate) data_plane: DataPlane,
+    /// `None` if it answers nowhere.
+    pub(crate) dns: Option<Dns>,
     pub(crate) watchdog: Watchdog,
 }
 
@@ -194,10 +196,14 @@ impl Process {
         let admin = tokio::net::TcpListener::from_std(self.sockets.admin.try_clone()?)?;
         let metrics = prometheus::Registry::new();
         metrics.register(Box::new(self.metrics.clone()))?;
+        if let Some(dns) = &self.dns {
+            metrics.register(Box::new(dns.metrics()))?;
+        }
         let https = self.sockets.https.local_addr()?;
         let https_port = https.port();
         let https = self.settings.proxy.from_here(https);
         let well = self.watchdog.well();
+        let resolver = Box::new(weir_dns::StubResolver::default());
         let devices = self.arrivals()?;
         let options = Options {
             dir,
@@ -208,6 +214,7 @@ impl Process {
             https_port,
             https,
             well,
+            resolver,
             devices,
         };
         let (docker, devices) = (PathBuf::clone(&self.settings.docker), self.devices.clone());
@@ -256,7 +263,7 @@ impl Process {
 
     /// What is left to do after a successor serves.
     async fn hand_over(
-        self,
+        mut self,
         successor: Successor,
         control: Control,
         mut asker: Asker,
@@ -266,6 +273,9 @@ impl Process {
         let (process, version) = (successor.process, &successor.version);
         asker.say(Progress::Done(format!("process {process} serves: Weir {version}"))).await;
         drop(asker);
+        if let Some(dns) = self.dns.take() {
+            dns.stop().await;
+        }
         let generation = self.snapshots.current().generation;
         let publisher = control.into_publisher();
         let activity = self.activity.clone();
@@ -283,7 +293,8 @@ impl Process {
 
     /// Ends when nothing is in flight, at the deadline, or when told again.
     async fn drain(self, accepting: bool, told_again: impl Future<Output = ()>) {
-        let Self { settings, sockets, activity, mut data_plane, .. } = self;
+        // Questions are answered to the end.
+        let Self { settings, sockets, activity, mut data_plane, dns, .. } = self;
         tracing::info!("draining");
         // As long as anyone has a socket open, it takes connections; one that nobody accepts from
         // would keep its clients waiting.
@@ -292,6 +303,7 @@ impl Process {
             () = data_plane.drain(accepting, &activity, settings.shutdown_grace) => {}
             () = told_again => tracing::warn!("told to stop while draining: ending at once"),
         }
+        drop(dns);
     }
 }
 

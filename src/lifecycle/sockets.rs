@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     env,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     os::{
         fd::OwnedFd,
         unix::net::{UnixListener, UnixStream},
@@ -18,12 +18,14 @@ use listenfd::ListenFd;
 use rustix::net::{AddressFamily, SocketType};
 use weir_config::Settings;
 
-use crate::ports;
+use crate::{dns::DnsSockets, ports};
 
 /// What was handed to this process.
 #[derive(Debug, Default)]
 pub(crate) struct Inherited {
     listeners: BTreeMap<String, TcpListener>,
+    /// Those for DNS over UDP.
+    dns: Vec<UdpSocket>,
     operator: Option<UnixListener>,
     /// Leads to the process that this one follows, if it does.
     pub(crate) predecessor: Option<UnixStream>,
@@ -33,6 +35,7 @@ pub(crate) struct Inherited {
 const FIRST: i32 = 3;
 const NAMES: &str = "LISTEN_FDNAMES";
 const DEVICES: &str = "devices";
+const DNS: &str = "dns";
 const OPERATOR: &str = "operator";
 const PREDECESSOR: &str = "predecessor";
 
@@ -58,7 +61,11 @@ impl Inherited {
 
     fn add(&mut self, name: &str, i: usize, handed: &mut ListenFd) -> anyhow::Result<()> {
         let former = match name {
-            "http" | "https" | "admin" | DEVICES => {
+            DNS if let Ok(Some(socket)) = handed.take_udp_socket(i) => {
+                self.dns.push(socket);
+                false
+            }
+            "http" | "https" | "admin" | DNS | DEVICES => {
                 let listener = handed.take_tcp_listener(i)?.context("it was taken already")?;
                 self.listeners.insert(name.to_owned(), listener).is_some()
             }
@@ -73,7 +80,8 @@ impl Inherited {
                 std::mem::replace(&mut self.predecessor, channel).is_some()
             }
             _ => bail!(
-                "name it `http`, `https`, `admin` or `devices` (FileDescriptorName= in its .socket)"
+                "name it `http`, `https`, `dns`, `admin` or `devices` (FileDescriptorName= in its \
+                 .socket)"
             ),
         };
         if former { Err(anyhow!("there is another one of that name")) } else { Ok(()) }
@@ -85,6 +93,7 @@ impl Inherited {
 pub(crate) struct Sockets {
     pub(crate) http: TcpListener,
     pub(crate) https: TcpListener,
+    pub(crate) dns: Option<DnsSockets>,
     pub(crate) admin: TcpListener,
     /// None when no devices may come.
     pub(crate) devices: Option<TcpListener>,
@@ -96,6 +105,8 @@ impl Sockets {
     /// What was inherited, and for the rest what the settings say. The operator's is inherited
     /// only: it is in the state directory, which is not ours yet.
     pub(crate) fn gather(inherited: &mut Inherited, settings: &Settings) -> anyhow::Result<Self> {
+        let dns_over_tcp = inherited.listeners.remove(DNS);
+        let dns_over_udp = std::mem::take(&mut inherited.dns);
         let mut listener = |name: &str, address: SocketAddr| {
             let Some(listener) = inherited.listeners.remove(name) else {
                 return ports::bind(name, address);
@@ -107,9 +118,17 @@ impl Sockets {
             }
             Ok(listener)
         };
+        let dns = match settings.dns {
+            Some(address) => {
+                let handed = DnsSockets::inherited(dns_over_tcp, dns_over_udp);
+                Some(handed.map_or_else(|| DnsSockets::bind(address, settings.threads), Ok)?)
+            }
+            None => None,
+        };
         Ok(Self {
             http: listener("http", settings.http)?,
             https: listener("https", settings.https)?,
+            dns,
             admin: listener("admin", settings.admin)?,
             devices: settings.devices.map(|at| listener(DEVICES, at)).transpose()?,
             operator: inherited.operator.take(),
@@ -124,6 +143,9 @@ impl Sockets {
             ("admin", self.admin.try_clone()?.into()),
             (PREDECESSOR, channel.into()),
         ];
+        if let Some(dns) = &self.dns {
+            handed.extend(dns.descriptors()?.into_iter().map(|socket| (DNS, socket)));
+        }
         if let Some(devices) = &self.devices {
             handed.push((DEVICES, devices.try_clone()?.into()));
         }

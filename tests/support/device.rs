@@ -8,10 +8,9 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
-use super::{
-    Weir,
-    hosts::{Host, Reach},
-};
+use weir_test_host::{Host, Reach};
+
+use super::{Weir, image};
 
 /// When it is dropped, nothing of it is left.
 pub struct Device {
@@ -25,7 +24,8 @@ impl Device {
     pub fn start_all<const N: usize>(names: [&str; N]) -> [Self; N] {
         let program = program();
         assert!(program.exists(), "{}", program.display());
-        Host::start_all(names.map(|name| (name, Reach::Agent))).map(|machine| Self {
+        let machines = names.map(|name| (name, Reach::Agent));
+        Host::start_all(machines, &image()).map(|machine| Self {
             agent: Mutex::default(),
             machine,
             state: tempfile::tempdir().unwrap(),

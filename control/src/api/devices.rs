@@ -7,7 +7,9 @@ use axum::{
     Json,
     extract::{Path, State},
 };
-use weir_config::{DEVICE_LABEL, Host, HostManifest, HostName, HostSpec, Problem, Problems, Span, decode};
+use weir_config::{
+    DEVICE_LABEL, Host, HostManifest, HostName, HostSpec, Problem, Problems, Span, decode,
+};
 
 use super::{
     ApiState,

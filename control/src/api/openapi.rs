@@ -5,7 +5,7 @@ use utoipa::OpenApi;
 
 use super::{
     apps, deployment_logs, deployments, devices, events, explain, hosts, incidents, instances,
-    logs, notifiers, operations, secrets, shards, snapshot, watches, wire,
+    logs, notifiers, operations, records, secrets, shards, snapshot, watches, wire, zones,
 };
 
 #[derive(OpenApi)]
@@ -78,6 +78,17 @@ use super::{
         notifiers::test,
         snapshot::read,
         snapshot::confirm,
+        zones::list,
+        zones::read,
+        zones::put,
+        zones::delete,
+        records::list,
+        records::patch,
+        records::read,
+        records::put,
+        records::delete,
+        records::export,
+        records::import,
     ),
     components(schemas(wire::ProblemDetails))
 )]

@@ -196,7 +196,7 @@ impl App {
         data_plane: &Handle,
     ) -> anyhow::Result<Self> {
         let activity = Arc::new(Activity::default());
-        let certificates = weir_control::wildcard(&dir, &settings.base_domain)?;
+        let certificates = weir_control::certificates(&dir, &settings.base_domain)?;
         let served = match &mut predecessor {
             Some(predecessor) => predecessor.snapshot(&activity),
             None => dir.last_good(&activity),

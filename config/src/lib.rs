@@ -7,6 +7,7 @@
 
 mod activity;
 mod app;
+mod certificates;
 mod client_key;
 mod clock;
 mod decode;
@@ -16,6 +17,7 @@ mod hash;
 mod host;
 mod host_table;
 mod instance;
+mod issuer;
 mod last_good;
 mod manifest;
 mod name;
@@ -42,6 +44,7 @@ pub use app::{
     App, Gates, HealthCheck, PortMapping, Probe, Resources, RestartPolicy, Rollout, SleepPolicy,
     Source, Volume,
 };
+pub use certificates::{Certificate, Certificates};
 pub use client_key::ClientKey;
 pub use clock::Moment;
 pub use decode::decode;
@@ -51,11 +54,12 @@ pub use deployment::{
 pub use document::{Document, parse_documents};
 pub use host::{Capacity, Disconnect, Engine, Host, Placement, Ssh, has_labels};
 pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
+pub use issuer::{EabSpec, IssuerManifest, IssuerSpec};
 pub use last_good::LastGood;
 pub use manifest::Manifest;
 pub use name::{
-    AppName, HostName, HostPath, Hostname, MemberName, NotifierName, RESERVED_NAMES, SecretName,
-    ShardName,
+    AppName, HostName, HostPath, Hostname, IssuerName, MemberName, NotifierName, RESERVED_NAMES,
+    SecretName, ShardName,
 };
 pub use networks::Networks;
 pub use notifier::{
@@ -69,7 +73,7 @@ pub use publish::{Admission, Decision, Publisher, Snapshots, StaleGeneration, ch
 pub use secret::{MAX_SECRET, Secret, Secrets};
 pub use settings::{LogFormat, Settings, SettingsSpec};
 pub use shard::{Member, Shard};
-pub use snapshot::{AppRoute, Certificate, RouteState, Snapshot};
+pub use snapshot::{AppRoute, RouteState, Snapshot};
 pub use spec::{
     AppManifest, AppSpec, BalanceSpec, CapacitySpec, ClientAuthSpec, DisconnectSpec, EngineSshSpec,
     EngineTlsSpec, HashAlgorithm, HealthSpec, HostManifest, HostSpec, LimitsSpec, MemberSpec,

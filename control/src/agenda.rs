@@ -20,6 +20,8 @@ const SECOND_TRIES: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Agenda {
     everything: bool,
+    /// What is served of no subject has changed.
+    nobody: bool,
     next_resync: Moment,
     /// Those that something has happened to.
     touched: BTreeSet<Subject>,
@@ -53,6 +55,11 @@ impl Agenda {
 
     pub(crate) fn touch_everything(&mut self) {
         self.everything = true;
+    }
+
+    /// Has a turn taken for what is served and of no subject.
+    pub(crate) fn touch_nobody(&mut self) {
+        self.nobody = true;
     }
 
     /// Has a subject planned again once an action has ended.
@@ -97,7 +104,7 @@ impl Agenda {
     /// Whom to plan now; `None` if there is nobody.
     pub(crate) fn take(&mut self, now: Moment) -> Option<Scope> {
         if self.everything || self.next_resync <= now {
-            self.everything = false;
+            (self.everything, self.nobody) = (false, false);
             self.next_resync = now + RESYNC;
             self.touched.clear();
             return Some(Scope::Everything);
@@ -109,8 +116,8 @@ impl Agenda {
             self.due_at.remove(&subject);
             self.touched.insert(subject);
         }
-        let touched = std::mem::take(&mut self.touched);
-        (!touched.is_empty()).then_some(Scope::Some(touched))
+        let (touched, nobody) = (std::mem::take(&mut self.touched), std::mem::take(&mut self.nobody));
+        (nobody || !touched.is_empty()).then_some(Scope::Some(touched))
     }
 }
 

@@ -20,7 +20,8 @@ use weir_deploy::Provider;
 
 use crate::{
     api::{self, ApiState},
-    authority,
+    authority::{self, AuthorityError, wildcard},
+    certificates::{Cache, Keeper, Surroundings},
     engines::{Connect, Engines},
     event::{DesiredChange, Event},
     executor::Executor,
@@ -57,7 +58,6 @@ pub struct Control {
 pub struct Options {
     pub dir: StateDir,
     pub base_domain: Hostname,
-    pub certificates: Arc<[Certificate]>,
     /// Where the admin API listens.
     pub admin: TcpListener,
     /// What `/metrics` tells.
@@ -78,6 +78,8 @@ pub enum ControlError {
     Store(#[from] StoreError),
     #[error("the secrets in the state directory: {0}")]
     Vault(#[from] VaultError),
+    #[error("the local certificate authority: {0}")]
+    Authority(#[from] AuthorityError),
     #[error("{file}: {error}")]
     File { file: PathBuf, error: io::Error },
     #[error("the admin API stopped: {0}")]
@@ -96,6 +98,8 @@ pub struct Opened {
     store: Store,
     vault: Vault,
     desired: Desired,
+    /// For the base domain, of Weir's own authority.
+    local: Arc<Certificate>,
     connect: Connect,
 }
 
@@ -128,9 +132,10 @@ impl Control {
         token::ensure_admin(&options.dir, &store).await?;
         let vault = Vault::open(options.dir.key_file(), store.clone()).await?;
         let desired = store.desired().await?;
+        let local = Arc::new(wildcard(&options.dir, &options.base_domain)?);
         let cluster = store.cluster_id().to_owned();
         let connect = move |host: &Host| Arc::new(provider(host, &cluster)) as Arc<dyn Provider>;
-        Ok(Opened { options, store, vault, desired, connect: Connect(Box::new(connect)) })
+        Ok(Opened { options, store, vault, desired, local, connect: Connect(Box::new(connect)) })
     }
 
     /// Observes, plans and executes until `shutdown` ends. Then nothing is changed any more, in the
@@ -143,16 +148,15 @@ impl Control {
         opened: Opened,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, ControlError> {
-        let Opened { options, store, vault, desired, connect } = opened;
-        let Options { dir, base_domain, certificates, admin, metrics, https_port, https, well } =
-            options;
+        let Opened { options, store, vault, desired, local, connect } = opened;
+        let Options { dir, base_domain, admin, metrics, https_port, https, well } = options;
         let open_incidents = incidents::gauge();
         metrics.register(Box::new(open_incidents.clone())).map_err(ControlError::Metrics)?;
         let (events, received) = mpsc::channel(EVENT_QUEUE);
         self.hints.lead_to(&events);
 
         let served = self.snapshots.current();
-        let observed = Observed::new(served, certificates.clone(), Moment::now());
+        let observed = Observed::new(served, Moment::now());
         let (worlds, world) =
             watch::channel(Arc::new(World::new(desired.clone(), observed.clone())));
         let dir = Arc::new(dir);
@@ -205,8 +209,19 @@ impl Control {
         if let Err(error) = api::write_url(&dir, address) {
             tracing::warn!(%error, "the command line will need --url");
         }
+        let (keeper, commands) = mpsc::channel(KEEPER_QUEUE);
+        let around = Surroundings {
+            store: store.clone(),
+            keys: vault.keys().clone(),
+            cache: Cache::of(&dir),
+            snapshots: self.snapshots.clone(),
+            base_domain: base_domain.clone(),
+            events: events.clone(),
+            accounts: tokio::sync::Mutex::default(),
+        };
+        tasks.spawn(Keeper::new(around, local.clone()).keep(world.clone(), commands));
         let base = base_domain.clone();
-        tasks.spawn(authority::keep_renewed(dir.clone(), base, certificates, events.clone()));
+        tasks.spawn(authority::keep_renewed(dir.clone(), base, local, keeper.clone()));
 
         let state = ApiState {
             store: store.clone(),
@@ -215,6 +230,7 @@ impl Control {
             transitions,
             activity: self.activity.clone(),
             events,
+            keeper,
             providers,
             base_domain,
             metrics,
@@ -252,6 +268,8 @@ impl Control {
     }
 }
 
+/// What is asked of the keeper of certificates waits in turn.
+const KEEPER_QUEUE: usize = 16;
 /// How long actions may go on when control is told to end. What is abandoned is found as it is by
 /// who comes next, as after a crash.
 const LAST_ACTIONS: Duration = Duration::from_secs(2);

@@ -4,12 +4,12 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::oneshot;
 use weir_config::{
-    AppName, Certificate, Desired, DesiredApp, EndpointId, Host, HostName, InstanceId, Moment,
+    AppName, Desired, DesiredApp, EndpointId, Host, HostName, InstanceId, Moment,
     Shard, ShardName, SleepLevel,
 };
 use weir_deploy::{Container, EngineInfo, Listing, ProviderError};
 
-use crate::{action::Action, failure::ActionError, subject::Subject, transition::Stage};
+use crate::{action::Action, certificates::CertificateState, failure::ActionError, subject::Subject, transition::Stage};
 
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -68,7 +68,8 @@ pub(crate) enum Event {
     NotRecorded(AppName),
     /// An operator says that a loss that is held is right.
     SnapshotConfirmed,
-    CertificatesRenewed(Arc<[Certificate]>),
+    /// What is kept of certificates, or what authorities are to be answered, has changed.
+    Certificates(Box<CertificateState>),
     /// The proxy could not connect to an endpoint that should be ready.
     ConnectFailed(EndpointId),
 }

@@ -4,10 +4,12 @@
 //! follows is a snapshot for the data plane and actions for a host's engine. The admin API writes
 //! to the store and reads copies of the world; the loop never waits for it.
 
+mod acme;
 mod action;
 mod agenda;
 pub mod api;
 mod authority;
+mod certificates;
 mod control;
 mod engine;
 mod engines;
@@ -54,7 +56,8 @@ mod token;
 mod transition;
 mod vault;
 
-pub use authority::{AuthorityError, wildcard};
+pub use authority::AuthorityError;
+pub use certificates::certificates;
 pub use control::{Control, ControlError, Opened, Options};
 pub use hints::Hints;
 pub use rehearsal::rehearse;

@@ -8,7 +8,7 @@ mod levels;
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use weir_config::{
-    Activity, Answers, AppName, Certificate, DeploymentState, Desired, DesiredApp, EndpointId,
+    Activity, Answers, AppName, DeploymentState, Desired, DesiredApp, EndpointId,
     Host, HostName, InstanceId, Member, MemberOf, Moment, RouteState, ShardName, SleepLevel,
     Snapshot, Source,
 };
@@ -17,6 +17,7 @@ use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError}
 use crate::{
     action::{Action, StopReason},
     agenda::Agenda,
+    certificates::CertificateState,
     event::Event,
     failure::{ActionError, Failure, FailureReason},
     health::Health,
@@ -35,7 +36,7 @@ pub(crate) struct Observed {
     pub(crate) instances: imbl::OrdMap<InstanceId, Instance>,
     pub(crate) members: Members,
     pub(crate) apps: imbl::OrdMap<AppName, AppState>,
-    pub(crate) certificates: Arc<[Certificate]>,
+    pub(crate) certificates: CertificateState,
     /// What the data plane serves now.
     pub(crate) served: Arc<Snapshot>,
 }
@@ -67,11 +68,7 @@ pub(crate) struct AppState {
 
 impl Observed {
     /// What is known at the start: the snapshot that was served last, and nothing of any host.
-    pub(crate) fn new(
-        served: Arc<Snapshot>,
-        certificates: Arc<[Certificate]>,
-        now: Moment,
-    ) -> Self {
+    pub(crate) fn new(served: Arc<Snapshot>, now: Moment) -> Self {
         let mut apps = imbl::OrdMap::new();
         for route in served.apps() {
             let asleep = match route.state {
@@ -83,6 +80,9 @@ impl Observed {
         }
         let hosts = imbl::OrdMap::unit(HostName::local(), HostSeen::new(true, now));
         let (instances, members) = (imbl::OrdMap::new(), Members::default());
+        // Until more is known, what is shown to clients stays.
+        let certificates =
+            CertificateState { served: served.certificates.clone(), ..CertificateState::default() };
         Self { hosts, instances, members, apps, certificates, served }
     }
 
@@ -168,9 +168,9 @@ impl Observed {
                     state.is_recording = false;
                 }
             }
-            Event::CertificatesRenewed(certificates) => {
-                self.certificates = certificates;
-                agenda.touch_everything();
+            Event::Certificates(state) => {
+                self.certificates = *state;
+                agenda.touch_nobody();
             }
             Event::ConnectFailed(_)
             | Event::Desired(_)

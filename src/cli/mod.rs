@@ -2,6 +2,7 @@
 
 mod apply;
 mod audit;
+mod cert;
 mod change;
 mod check;
 mod client;
@@ -52,6 +53,7 @@ pub(crate) enum Command {
     Events(events::Events),
     Operation(operation::Operation),
     Audit(audit::Audit),
+    Cert(cert::Cert),
     Sleep(sleep::Sleep),
     Wake(sleep::Wake),
     Delete(delete::Delete),
@@ -98,6 +100,7 @@ impl Command {
             Self::Events(command) => command.run().await,
             Self::Operation(command) => command.run().await,
             Self::Audit(command) => command.run().await,
+            Self::Cert(command) => command.run().await,
             Self::Sleep(command) => command.run().await,
             Self::Wake(command) => command.run().await,
             Self::Delete(command) => command.run().await,

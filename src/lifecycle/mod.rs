@@ -188,7 +188,6 @@ impl Process {
 
     async fn open(&self, control: &Control, dir: StateDir) -> anyhow::Result<Opened> {
         let base_domain = self.settings.base_domain.clone();
-        let certificates = weir_control::wildcard(&dir, &base_domain)?;
         let admin = tokio::net::TcpListener::from_std(self.sockets.admin.try_clone()?)?;
         let metrics = prometheus::Registry::new();
         metrics.register(Box::new(self.metrics.clone()))?;
@@ -196,8 +195,7 @@ impl Process {
         let https_port = https.port();
         let https = self.settings.proxy.from_here(https);
         let well = self.watchdog.well();
-        let options =
-            Options { dir, base_domain, certificates, admin, metrics, https_port, https, well };
+        let options = Options { dir, base_domain, admin, metrics, https_port, https, well };
         let docker = PathBuf::clone(&self.settings.docker);
         Ok(control.open(options, move |host, cluster| Docker::of(host, &docker, cluster)).await?)
     }
@@ -230,13 +228,13 @@ impl Process {
         let (process, version) = (successor.process, &successor.version);
         asker.say(Progress::Done(format!("process {process} serves: Weir {version}"))).await;
         drop(asker);
-        let generation = self.snapshots.current().generation;
+        let served = self.snapshots.current();
         let publisher = control.into_publisher();
         let activity = self.activity.clone();
         tokio::select! {
             // The first one is for the service, which is another process now.
             () = self.drain(false, async { signals.stop().await; signals.stop().await }) => {}
-            () = successor.follow(generation, publisher, activity) => {}
+            () = successor.follow(&served, publisher, activity) => {}
         }
     }
 

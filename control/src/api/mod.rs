@@ -3,6 +3,7 @@
 mod apps;
 mod auth;
 mod call;
+mod certificates;
 mod deployment_logs;
 mod deployments;
 mod events;
@@ -11,6 +12,7 @@ mod hosts;
 mod idempotency;
 mod incidents;
 mod instances;
+mod issuers;
 mod logs;
 mod notifiers;
 mod openapi;
@@ -38,6 +40,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use weir_config::{Activity, Hostname};
 
 use crate::{
+    certificates::Command,
     control::ControlError,
     engines::Providers,
     event::Event,
@@ -62,6 +65,8 @@ pub(crate) struct ApiState {
     pub(crate) transitions: watch::Receiver<Transitions>,
     pub(crate) activity: Arc<Activity>,
     pub(crate) events: mpsc::Sender<Event>,
+    /// Of certificates.
+    pub(crate) keeper: mpsc::Sender<Command>,
     pub(crate) providers: Providers,
     pub(crate) base_domain: Hostname,
     pub(crate) metrics: prometheus::Registry,
@@ -125,6 +130,17 @@ pub(crate) fn router(state: ApiState) -> Router {
             get(notifiers::read).put(notifiers::put).delete(notifiers::delete),
         )
         .route("/v1/notifiers/{name}/actions/test", post(notifiers::test))
+        .route("/v1/certificates", get(certificates::list).post(certificates::upload))
+        .route(
+            "/v1/certificates/{name}",
+            get(certificates::read).delete(certificates::delete),
+        )
+        .route("/v1/certificates/{name}/actions/renew", post(certificates::renew))
+        .route("/v1/issuers", get(issuers::list))
+        .route(
+            "/v1/issuers/{name}",
+            get(issuers::read).put(issuers::put).delete(issuers::delete),
+        )
         .route("/v1/snapshot", get(snapshot::read))
         .route("/v1/snapshot/actions/confirm", post(snapshot::confirm))
         .route("/v1/watch", get(watches::watch))

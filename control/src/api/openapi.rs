@@ -4,7 +4,7 @@ use axum::Json;
 use utoipa::OpenApi;
 
 use super::{
-    apps, deployment_logs, deployments, events, explain, hosts, incidents, instances, logs,
+    apps, certificates, deployment_logs, deployments, events, explain, hosts, incidents, instances, issuers, logs,
     notifiers, operations, secrets, shards, snapshot, watches, wire,
 };
 
@@ -68,6 +68,15 @@ use super::{
         notifiers::put,
         notifiers::delete,
         notifiers::test,
+        certificates::list,
+        certificates::read,
+        certificates::upload,
+        certificates::renew,
+        certificates::delete,
+        issuers::list,
+        issuers::read,
+        issuers::put,
+        issuers::delete,
         snapshot::read,
         snapshot::confirm,
     ),

@@ -20,6 +20,7 @@ use super::{
     wire::{KeyRotation, List, ProblemDetails, SecretResource, SecretValue},
 };
 use crate::{
+    certificates::Command,
     store::{Kind, SecretRecord, StoreError},
     time::rfc3339,
     vault::VaultError,
@@ -101,6 +102,10 @@ pub(crate) async fn rotate_key(call: Call) -> Answer {
         VaultError::Store(error) => ApiProblem::from(error),
         VaultError::Seal(_) | VaultError::File(_) => ApiProblem::internal(&error),
     })?;
+    // What is kept of certificates for the next start is sealed anew too.
+    if call.state.keeper.send(Command::KeysRotated).await.is_err() {
+        return Err(ApiProblem::unavailable("the process is about to end"));
+    }
     let unreadable = rotated.unreadable.into_iter().collect();
     let rotation = KeyRotation { key: rotated.key, resealed: rotated.resealed, unreadable };
     Ok(Json(rotation).into_response())

@@ -6,6 +6,12 @@ use weir_config::{
     AppSpec, Cause, DeploymentState, Ending, HostSpec, NotifierSpec, Problem, Severity, ShardSpec,
 };
 
+mod certificates;
+
+pub use certificates::{
+    CertificateResource, CertificateUpload, IssuerResource, IssuerStatus,
+};
+
 /// An object as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Resource<Spec, Status> {

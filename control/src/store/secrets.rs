@@ -138,6 +138,13 @@ impl Store {
 
     /// Whether anything is sealed, with any key.
     pub(crate) async fn has_sealed(&self) -> Result<bool, StoreError> {
+        for (table, ..) in Self::SEALED {
+            let select = format!("SELECT 1 FROM {table} WHERE key_id IS NOT NULL LIMIT 1");
+            let row = sqlx::query(sqlx::AssertSqlSafe(select)).fetch_optional(&self.readers);
+            if row.await?.is_some() {
+                return Ok(true);
+            }
+        }
         let row = sqlx::query("SELECT 1 FROM secrets LIMIT 1").fetch_optional(&self.readers);
         Ok(row.await?.is_some())
     }
@@ -170,10 +177,21 @@ impl Store {
                 .await?;
                 resealed.count += 1;
             }
+            for (table, key, of) in Self::SEALED {
+                reseal_table(writing, keyring, (table, key, of), &mut resealed).await?;
+            }
             Ok(resealed)
         });
         resealed.await
     }
+
+    /// Tables that hold one sealed value in a row: their key, and what the value is sealed as.
+    const SEALED: [(&str, &str, &str); 4] = [
+        ("certificates", "name", "certificate"),
+        ("issuers", "name", "eab"),
+        ("acme_accounts", "issuer", "acme-account"),
+        ("acme_orders", "name", "acme-order"),
+    ];
 }
 
 impl SealedSecret {
@@ -193,6 +211,35 @@ impl SealedSecret {
         let text = str::from_utf8(&value).map_err(|_| SealError::Broken)?;
         Secret::new(Zeroizing::new(text.to_owned())).map_err(|_| SealError::Broken)
     }
+}
+
+async fn reseal_table(
+    writing: &mut SqliteConnection,
+    keyring: &Keyring,
+    (table, key, of): (&str, &str, &str),
+    resealed: &mut Resealed,
+) -> Result<(), StoreError> {
+    let select = format!("SELECT {key} AS name, key_id, sealed FROM {table} WHERE key_id <> $1");
+    let rows = sqlx::query(sqlx::AssertSqlSafe(select)).bind(keyring.newest());
+    for row in &rows.fetch_all(&mut *writing).await? {
+        let name: String = row.try_get("name")?;
+        let sealed = Sealed { key: row.try_get("key_id")?, text: row.try_get("sealed")? };
+        let Ok(value) = keyring.open(&[of, &name], &sealed) else {
+            resealed.unreadable.insert(format!("{of}/{name}"));
+            resealed.former_keys.insert(sealed.key);
+            continue;
+        };
+        let sealed = keyring.seal(&[of, &name], &value)?;
+        let update = format!("UPDATE {table} SET key_id = $2, sealed = $3 WHERE {key} = $1");
+        sqlx::query(sqlx::AssertSqlSafe(update))
+            .bind(&name)
+            .bind(&sealed.key)
+            .bind(&sealed.text)
+            .execute(&mut *writing)
+            .await?;
+        resealed.count += 1;
+    }
+    Ok(())
 }
 
 fn seal(

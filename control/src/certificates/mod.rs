@@ -1,0 +1,116 @@
+//! Certificates: what is kept, what is wanted, and what is shown to clients.
+//!
+//! One task, the [`keeper`], has all of them. It follows the world for what is wanted, has orders
+//! made by [`acme`](crate::acme), and gives the loop what is to be served as one value.
+
+mod cache;
+mod keeper;
+mod read;
+mod table;
+mod wanted;
+
+use std::sync::Arc;
+
+use weir_config::{Certificate, Certificates, Hostname, IssuerName};
+
+pub use self::cache::certificates;
+pub(crate) use self::{
+    cache::Cache,
+    keeper::{CertificateError, Command, Keeper, Surroundings},
+    read::{BadCertificate, check_key, parse, read},
+    table::Table,
+};
+use crate::acme::Failures;
+
+/// What the keeper has, as the loop sees it. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CertificateState {
+    /// What is to be shown to clients.
+    pub(crate) served: Arc<Certificates>,
+    /// By the first of its names.
+    pub(crate) kept: imbl::OrdMap<Hostname, Arc<Kept>>,
+    /// What authorities are to be answered over HTTP, by token.
+    pub(crate) http_challenges: imbl::OrdMap<Arc<str>, Arc<str>>,
+    /// The values of TXT records that authorities are to find, by the name whose
+    /// `_acme-challenge` they are at (RFC 8555, 8.4).
+    pub(crate) dns_challenges: imbl::OrdMap<Hostname, Arc<[String]>>,
+    pub(crate) issuers: imbl::OrdMap<IssuerName, Arc<IssuerSeen>>,
+}
+
+/// An authority, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct IssuerSeen {
+    /// As whom it knows us: what a CAA record may name (RFC 8657).
+    pub(crate) account: Option<String>,
+    /// Why the last order of it failed, unless another has not since.
+    pub(crate) error: Option<String>,
+}
+
+/// A certificate that is there, is wanted, or both.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Kept {
+    pub(crate) names: Box<[Hostname]>,
+    pub(crate) source: Source,
+    pub(crate) certificate: Option<Arc<Certificate>>,
+    pub(crate) issuer: Option<IssuerName>,
+    /// How it is to be ordered; `None` if it is not.
+    pub(crate) wanted: Option<Proof>,
+    /// In seconds since 1970; of one that was ordered.
+    pub(crate) renew_at: Option<i64>,
+    /// Somebody has asked for a new one.
+    pub(crate) is_forced: bool,
+    pub(crate) is_being_ordered: bool,
+    pub(crate) failures: Failures,
+}
+
+impl Kept {
+    pub(crate) fn new(
+        names: Box<[Hostname]>,
+        source: Source,
+        certificate: Option<Arc<Certificate>>,
+    ) -> Self {
+        Self {
+            names,
+            source,
+            certificate,
+            issuer: None,
+            wanted: None,
+            renew_at: None,
+            is_forced: false,
+            is_being_ordered: false,
+            failures: Failures::default(),
+        }
+    }
+}
+
+/// Where a certificate is from; the later, the rather it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// Weir's own authority.
+    Local,
+    Acme,
+    Upload,
+}
+
+impl Source {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Acme => "acme",
+            Self::Upload => "upload",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Local, Self::Acme, Self::Upload].into_iter().find(|s| s.as_str() == text)
+    }
+}
+
+/// How an authority is shown that a name is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// It asks our proxy on port 80.
+    Http,
+    /// It asks our name server.
+    Dns,
+}

@@ -6,6 +6,7 @@ mod lifecycle;
 mod logging;
 mod paths;
 mod ports;
+mod resolver;
 mod serve;
 mod tickets;
 

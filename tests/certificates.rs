@@ -17,7 +17,7 @@ use std::{
 use reqwest::Certificate;
 use serde_json::{Value, json};
 use support::{
-    Weir,
+    BASE, Weir,
     faulty_ca::{Fault, FaultyCa},
     pebble::{Pebble, every_name_is_here},
     unique,
@@ -308,4 +308,59 @@ async fn an_authority_that_is_slow_is_waited_for_and_its_window_is_kept_to() {
     })
     .await;
     assert!((3000..=3600).contains(&renewed), "{renewed}");
+}
+
+#[tokio::test]
+async fn a_domain_says_which_records_it_needs() {
+    let weir = Weir::start().await;
+    let upstream = Upstream::start().await;
+    let (app, host) = (unique("shop"), format!("{}.example.test", unique("www")));
+    weir.put_ready(&app, spec(&host, &upstream)).await;
+    let checked = weir.cli(&["domain", "check", &host, "-o", "json"]);
+    assert_eq!(checked.status.code(), Some(3), "{checked:?}");
+    let shown: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    // A machine that asks no name server cannot know.
+    assert!(["missing", "unknown"].contains(&shown["state"].as_str().unwrap()), "{shown:#}");
+    assert_eq!(shown["needed"][0][0], format!("{host}. CNAME {app}.{BASE}."));
+    assert_eq!((&shown["app"], &shown["certificate"]), (&json!(app), &json!("pending")));
+    assert!(shown["checked_at"].is_string(), "{shown:#}");
+    // What is below the base domain needs nothing.
+    let (_, all) = weir.api("GET", "/v1/domains", None).await;
+    assert_eq!(all["items"].as_array().unwrap().len(), 1, "{all:#}");
+    let (status, _) = weir.api("GET", &format!("/v1/domains/{app}.{BASE}"), None).await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test]
+async fn a_certificate_of_one_s_own_is_checked_and_shown_until_it_is_deleted() {
+    let weir = Weir::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let (chain, key) = (dir.path().join("chain.pem"), dir.path().join("key.pem"));
+    let host = format!("{}.example.test", unique("own"));
+    let own_key = rcgen::KeyPair::generate().unwrap();
+    let own = rcgen::CertificateParams::new([host.clone()]).unwrap().self_signed(&own_key).unwrap();
+    fs::write(&chain, own.pem()).unwrap();
+    fs::write(&key, rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    let upload = || {
+        let files = [chain.display().to_string(), key.display().to_string()];
+        weir.cli(&["cert", "upload", "--chain", &files[0], "--key", &files[1]])
+    };
+    let refused = upload();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(2) && said.contains("key"), "{refused:?}");
+
+    fs::write(&key, own_key.serialize_pem()).unwrap();
+    let taken = upload();
+    assert!(taken.status.success(), "{taken:?}");
+    let upstream = Upstream::start().await;
+    weir.put_ready(&unique("shop"), spec(&host, &upstream)).await;
+    assert_eq!(seen_at(&weir, &own.pem(), &host).await, own.der().to_vec());
+    // Weir's own is shown where there is no other, and cannot be deleted.
+    assert!(weir.cli(&["cert", "delete", &host]).status.success());
+    wait_for("it to be shown no more", async || {
+        let shown = client(&weir, &own.pem(), &host).get(url(&weir, &host)).send().await;
+        shown.is_err().then_some(())
+    })
+    .await;
+    assert_eq!(weir.cli(&["cert", "delete", BASE]).status.code(), Some(2));
 }

@@ -11,7 +11,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Activity, AppName, AppRoute, Backends, Balance, Endpoint, EndpointId, HostPath, Moment, Pool, RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy, hash::stable_hash,
+    Activity, AppName, AppRoute, Backends, Balance, Endpoint, EndpointId, HostPath, Moment, Pool,
+    RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy, Zone, hash::stable_hash,
 };
 
 /// A [`Snapshot`] without its counters and its certificates, which have a place of their own.
@@ -24,6 +25,10 @@ pub struct LastGood {
     revision: u64,
     shards: BTreeMap<ShardName, SavedPool>,
     apps: Vec<SavedRoute>,
+    #[serde(default)]
+    zones: Vec<Arc<Zone>>,
+    #[serde(default)]
+    http_challenges: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,6 +67,8 @@ impl LastGood {
                 .map(|(name, pool)| (name.clone(), SavedPool::of(pool)))
                 .collect(),
             apps: snapshot.apps().map(|route| SavedRoute::of(route)).collect(),
+            zones: snapshot.zones().cloned().collect(),
+            http_challenges: snapshot.http_challenges.clone().into_iter().collect(),
         }
     }
 
@@ -85,6 +92,10 @@ impl LastGood {
             }
             snapshot.insert(route);
         }
+        for zone in self.zones {
+            snapshot.insert_zone(zone);
+        }
+        snapshot.http_challenges = self.http_challenges.into_iter().collect();
         snapshot
     }
 }

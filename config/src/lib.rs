@@ -12,6 +12,7 @@ mod client_key;
 mod clock;
 mod decode;
 mod deployment;
+pub mod dns;
 mod document;
 mod hash;
 mod host;
@@ -51,6 +52,7 @@ pub use decode::decode;
 pub use deployment::{
     Cause, Contention, Deployment, DeploymentState, Desired, DesiredApp, Ending, Template,
 };
+pub use dns::{DnsName, RecordSet, RecordType, Secondary, TsigAlgorithm, TsigKey, Zone};
 pub use document::{Document, parse_documents};
 pub use host::{Capacity, Disconnect, Engine, Host, Placement, Ssh, has_labels};
 pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};

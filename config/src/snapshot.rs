@@ -5,8 +5,11 @@ use std::{sync::Arc, time::Duration};
 use imbl::ordmap::DiffItem;
 
 use crate::{
-    AppActivity, AppName, Backends, Certificates, ClientAuth, HostPath, Hostname, Pool, ShardName, SleepLevel,
-    SleepPolicy, TrafficPolicy, hash::stable_hash, host_table::HostTable,
+    AppActivity, AppName, Backends, Certificates, ClientAuth, DnsName, HostPath, Hostname, Pool,
+    ShardName, SleepLevel, SleepPolicy, TrafficPolicy, Zone,
+    dns::{NameMap, suffixes},
+    hash::stable_hash,
+    host_table::HostTable,
 };
 
 /// What is served from one moment to the next. Cloning is cheap and shares structure: a change
@@ -18,9 +21,10 @@ pub struct Snapshot {
     /// The revision of the store that it was planned from.
     pub revision: u64,
     pub certificates: Arc<Certificates>,
-    /// What a certificate authority is answered that asks for a token on the HTTP port (RFC 8555,
-    /// 8.3).
+    /// What a certificate authority is answered over HTTP (RFC 8555 section 8.3): by token, the key
+    /// authorization.
     pub http_challenges: imbl::OrdMap<Arc<str>, Arc<str>>,
+    zones: NameMap<Arc<Zone>>,
     apps: imbl::OrdMap<AppName, Arc<AppRoute>>,
     shards: imbl::OrdMap<ShardName, Arc<Pool>>,
     hosts: HostTable<HostRoutes>,
@@ -125,6 +129,30 @@ impl Snapshot {
 
     pub fn shards(&self) -> impl Iterator<Item = (&ShardName, &Arc<Pool>)> {
         self.shards.iter()
+    }
+
+    /// The zone that a name is in: of those that it is at or below, the one with the longest name.
+    /// `wire` is lower-cased and uncompressed, as [`DnsName::wire`] gives it.
+    pub fn zone_of(&self, wire: &[u8]) -> Option<&Arc<Zone>> {
+        suffixes(wire).find_map(|suffix| self.zones.get(suffix))
+    }
+
+    pub fn zone(&self, name: &DnsName) -> Option<&Arc<Zone>> {
+        self.zones.get(name)
+    }
+
+    /// In no order.
+    pub fn zones(&self) -> impl ExactSizeIterator<Item = &Arc<Zone>> {
+        self.zones.values()
+    }
+
+    /// Puts a zone in the place of its former self.
+    pub fn insert_zone(&mut self, zone: Arc<Zone>) {
+        self.zones.insert(zone.name().clone(), zone);
+    }
+
+    pub fn remove_zone(&mut self, name: &DnsName) {
+        self.zones.remove(name);
     }
 
     pub fn host_count(&self) -> usize {

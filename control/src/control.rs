@@ -22,6 +22,7 @@ use crate::{
     api::{self, ApiState},
     authority::{self, AuthorityError, wildcard},
     certificates::{Cache, Keeper, Surroundings},
+    domains::{self, Asker, Domains, Resolver},
     engines::{Connect, Engines},
     event::{DesiredChange, Event},
     executor::Executor,
@@ -67,6 +68,8 @@ pub struct Options {
     /// Where the proxy takes HTTPS from this machine, if it does: there it is seen whether an app
     /// is reached as its users reach it.
     pub https: Option<SocketAddr>,
+    /// Asks the DNS for the domains of apps.
+    pub resolver: Box<dyn Resolver>,
     /// False while a part of the process seems to stand still: then nothing that is served is
     /// taken for good.
     pub well: Arc<AtomicBool>,
@@ -149,7 +152,7 @@ impl Control {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, ControlError> {
         let Opened { options, store, vault, desired, local, connect } = opened;
-        let Options { dir, base_domain, admin, metrics, https_port, https, well } = options;
+        let Options { dir, base_domain, admin, metrics, https_port, https, resolver, well } = options;
         let open_incidents = incidents::gauge();
         metrics.register(Box::new(open_incidents.clone())).map_err(ControlError::Metrics)?;
         let (events, received) = mpsc::channel(EVENT_QUEUE);
@@ -222,6 +225,11 @@ impl Control {
         tasks.spawn(Keeper::new(around, local.clone()).keep(world.clone(), commands));
         let base = base_domain.clone();
         tasks.spawn(authority::keep_renewed(dir.clone(), base, local, keeper.clone()));
+        let (domain_checks, checks) = mpsc::channel(KEEPER_QUEUE);
+        let (told, domains) = watch::channel(Domains::new());
+        let (asker, base) = (Asker(resolver.into()), base_domain.clone());
+        let followed = world.clone();
+        tasks.spawn(domains::watch(asker, base, followed, checks, told, keeper.clone()));
 
         let state = ApiState {
             store: store.clone(),
@@ -231,6 +239,8 @@ impl Control {
             activity: self.activity.clone(),
             events,
             keeper,
+            domains,
+            domain_checks,
             providers,
             base_domain,
             metrics,

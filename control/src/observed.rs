@@ -81,8 +81,11 @@ impl Observed {
         let hosts = imbl::OrdMap::unit(HostName::local(), HostSeen::new(true, now));
         let (instances, members) = (imbl::OrdMap::new(), Members::default());
         // Until more is known, what is shown to clients stays.
-        let certificates =
-            CertificateState { served: served.certificates.clone(), ..CertificateState::default() };
+        let certificates = CertificateState {
+            served: served.certificates.clone(),
+            http_challenges: served.http_challenges.clone(),
+            ..CertificateState::default()
+        };
         Self { hosts, instances, members, apps, certificates, served }
     }
 

@@ -13,6 +13,7 @@ mod deploy;
 mod deployment_log;
 mod deployments;
 mod events;
+mod domain;
 mod explain;
 mod get;
 mod host;
@@ -61,6 +62,7 @@ pub(crate) enum Command {
     Secret(secret::Secret),
     Host(host::Host),
     Shard(host::Shard),
+    Domain(domain::Domain),
     Explain(explain::Explain),
     Incident(incident::Incident),
     Notifier(notifier::Notifier),
@@ -107,6 +109,7 @@ impl Command {
             Self::Secret(command) => command.run().await,
             Self::Host(command) => command.run().await,
             Self::Shard(command) => command.run().await,
+            Self::Domain(command) => command.run().await,
             Self::Explain(command) => command.run().await,
             Self::Incident(command) => command.run().await,
             Self::Notifier(command) => command.run().await,

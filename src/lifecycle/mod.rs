@@ -45,7 +45,7 @@ pub(crate) use sockets::{Inherited, Sockets};
 use successor::Successor;
 use watchdog::Watchdog;
 
-use crate::tickets::TicketFile;
+use crate::{resolver::SystemResolver, tickets::TicketFile};
 
 /// What lasts as long as the process.
 pub(crate) struct Process {
@@ -195,7 +195,9 @@ impl Process {
         let https_port = https.port();
         let https = self.settings.proxy.from_here(https);
         let well = self.watchdog.well();
-        let options = Options { dir, base_domain, admin, metrics, https_port, https, well };
+        let resolver = Box::new(SystemResolver);
+        let options =
+            Options { dir, base_domain, admin, metrics, https_port, https, resolver, well };
         let docker = PathBuf::clone(&self.settings.docker);
         Ok(control.open(options, move |host, cluster| Docker::of(host, &docker, cluster)).await?)
     }

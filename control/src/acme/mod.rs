@@ -8,7 +8,7 @@ mod order;
 mod renewal;
 mod schedule;
 
-use weir_config::Hostname;
+use weir_config::DnsName;
 
 pub(crate) use self::{
     account::Issuer,
@@ -22,8 +22,8 @@ pub(crate) use self::{
 pub(crate) struct Challenges {
     /// Token and answer, over HTTP.
     pub(crate) http: Vec<(std::sync::Arc<str>, std::sync::Arc<str>)>,
-    /// Name and value, by DNS.
-    pub(crate) dns: Vec<(Hostname, String)>,
+    /// Name and value of a TXT record, by DNS.
+    pub(crate) dns: Vec<(DnsName, String)>,
 }
 
 /// What has come of a try.

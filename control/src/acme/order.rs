@@ -15,7 +15,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
 };
-use weir_config::{Certificate, Hostname, Snapshot};
+use weir_config::{Certificate, DnsName, Hostname, RecordType, Snapshot};
 use zeroize::Zeroizing;
 
 use super::{Challenges, Ended, Failure, Issued, Issuer, client::Client, renewal};
@@ -201,8 +201,8 @@ impl Order {
                     all.http.push((challenge.token.as_str().into(), answer.as_str().into()));
                 }
                 Proof::Dns => {
-                    let host: Hostname = host.parse().map_err(Stop::Refused)?;
-                    all.dns.push((host, answer.dns_value()));
+                    let name = format!("_acme-challenge.{host}").parse().map_err(Stop::Refused)?;
+                    all.dns.push((name, answer.dns_value()));
                 }
             }
         }
@@ -248,9 +248,16 @@ impl Order {
 }
 
 fn serves(snapshot: &Snapshot, challenges: &Challenges) -> bool {
-    challenges.http.iter().all(|(token, answer)| {
-        snapshot.http_challenges.get(token).is_some_and(|served| served == answer)
-    })
+    let has_text = |name: &DnsName, value: &str| {
+        let texts = snapshot.zone_of(name.wire()).and_then(|zone| zone.get(name, RecordType::TXT));
+        // One string of at most 255 bytes, after its length (RFC 1035, 3.3.14).
+        let is_value = |text: &[u8]| text.get(1..) == Some(value.as_bytes());
+        texts.is_some_and(|texts| texts.data().any(is_value))
+    };
+    challenges.dns.iter().all(|(name, value)| has_text(name, value))
+        && challenges.http.iter().all(|(token, answer)| {
+            snapshot.http_challenges.get(token).is_some_and(|served| served == answer)
+        })
 }
 
 /// What the authority has found, in its own words.

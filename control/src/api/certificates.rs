@@ -122,22 +122,32 @@ fn is_there(kept: &Kept) -> bool {
     kept.certificate.as_ref().is_some_and(|certificate| certificate.valid.1 > now)
 }
 
-fn shown(name: &Hostname, kept: &Kept) -> CertificateResource {
-    let seconds = |seconds: i64| rfc3339(seconds.saturating_mul(1000));
-    let valid = kept.certificate.as_ref().map(|certificate| certificate.valid);
-    let state = match (valid, is_there(kept), kept.failures.count) {
+/// The state of the one that is kept for a name, in a word.
+pub(super) fn state_of(world: &World, name: &Hostname) -> String {
+    let shown = world.observed.certificates.served.find(name).and_then(|c| c.names.first());
+    let kept = shown.and_then(|first| find(world, first)).or_else(|| find(world, name));
+    kept.map_or("none", state).to_owned()
+}
+
+fn state(kept: &Kept) -> &'static str {
+    match (&kept.certificate, is_there(kept), kept.failures.count) {
         (_, true, 0) => "valid",
         (Some(_), false, 0) => "ended",
         (None, _, 0) => "pending",
         _ => "failed",
-    };
+    }
+}
+
+fn shown(name: &Hostname, kept: &Kept) -> CertificateResource {
+    let seconds = |seconds: i64| rfc3339(seconds.saturating_mul(1000));
+    let valid = kept.certificate.as_ref().map(|certificate| certificate.valid);
     let has_failed = kept.failures.count > 0;
     CertificateResource {
         kind: "Certificate".to_owned(),
         name: name.to_string(),
         names: kept.names.iter().map(ToString::to_string).collect(),
         source: kept.source.as_str().to_owned(),
-        state: state.to_owned(),
+        state: state(kept).to_owned(),
         issuer: kept.issuer.as_ref().map(ToString::to_string),
         proof: kept.wanted.map(|proof| match proof {
             Proof::Http => "http-01".to_owned(),

@@ -6,6 +6,7 @@ mod call;
 mod certificates;
 mod deployment_logs;
 mod deployments;
+mod domains;
 mod events;
 mod explain;
 mod hosts;
@@ -42,6 +43,7 @@ use weir_config::{Activity, Hostname};
 use crate::{
     certificates::Command,
     control::ControlError,
+    domains::Domains,
     engines::Providers,
     event::Event,
     history::Transitions,
@@ -67,6 +69,9 @@ pub(crate) struct ApiState {
     pub(crate) events: mpsc::Sender<Event>,
     /// Of certificates.
     pub(crate) keeper: mpsc::Sender<Command>,
+    pub(crate) domains: watch::Receiver<Domains>,
+    /// Those that somebody wants to know of now.
+    pub(crate) domain_checks: mpsc::Sender<Hostname>,
     pub(crate) providers: Providers,
     pub(crate) base_domain: Hostname,
     pub(crate) metrics: prometheus::Registry,
@@ -136,6 +141,9 @@ pub(crate) fn router(state: ApiState) -> Router {
             get(certificates::read).delete(certificates::delete),
         )
         .route("/v1/certificates/{name}/actions/renew", post(certificates::renew))
+        .route("/v1/domains", get(domains::list))
+        .route("/v1/domains/{name}", get(domains::read))
+        .route("/v1/domains/{name}/actions/check", post(domains::check))
         .route("/v1/issuers", get(issuers::list))
         .route(
             "/v1/issuers/{name}",

@@ -4,7 +4,7 @@ use axum::Json;
 use utoipa::OpenApi;
 
 use super::{
-    apps, certificates, deployment_logs, deployments, events, explain, hosts, incidents, instances, issuers, logs,
+    apps, certificates, deployment_logs, deployments, domains, events, explain, hosts, incidents, instances, issuers, logs,
     notifiers, operations, secrets, shards, snapshot, watches, wire,
 };
 
@@ -73,6 +73,9 @@ use super::{
         certificates::upload,
         certificates::renew,
         certificates::delete,
+        domains::list,
+        domains::read,
+        domains::check,
         issuers::list,
         issuers::read,
         issuers::put,

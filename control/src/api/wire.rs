@@ -9,7 +9,7 @@ use weir_config::{
 mod certificates;
 
 pub use certificates::{
-    CertificateResource, CertificateUpload, IssuerResource, IssuerStatus,
+    CertificateResource, CertificateUpload, DomainResource, IssuerResource, IssuerStatus,
 };
 
 /// An object as the API shows it.

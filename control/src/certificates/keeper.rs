@@ -17,7 +17,7 @@ use tokio::{
     task::{self, JoinSet},
     time::{Instant, sleep, sleep_until},
 };
-use weir_config::{Certificate, Hostname, IssuerName, Snapshots};
+use weir_config::{Certificate, DnsName, Hostname, IssuerName, Snapshots};
 
 pub(crate) use self::commands::{CertificateError, Command};
 use self::suggestions::Suggestions;
@@ -68,8 +68,8 @@ pub(crate) struct Keeper {
     ordered: HashMap<task::Id, (Hostname, IssuerName)>,
     suggestions: Suggestions,
     told: (mpsc::Sender<(Hostname, Challenges)>, mpsc::Receiver<(Hostname, Challenges)>),
-    /// What was wanted is of this revision of the store.
-    revision: Option<u64>,
+    /// What was wanted is of this revision of the store and so many zones served.
+    wanted_as_of: Option<(u64, usize)>,
     is_changed: bool,
 }
 
@@ -88,7 +88,7 @@ impl Keeper {
             ordered: HashMap::new(),
             suggestions: Suggestions::default(),
             told: mpsc::channel(QUEUE),
-            revision: None,
+            wanted_as_of: None,
             is_changed: true,
         }
     }
@@ -106,9 +106,11 @@ impl Keeper {
         let mut looked = Instant::now();
         loop {
             let world = worlds.borrow_and_update().clone();
-            let is_stale = self.revision != Some(world.desired.revision);
-            if is_stale && (self.revision.is_none() || looked.elapsed() >= PACE) {
+            let as_of = (world.desired.revision, world.observed.served.zones().len());
+            let is_stale = self.wanted_as_of != Some(as_of);
+            if is_stale && (self.wanted_as_of.is_none() || looked.elapsed() >= PACE) {
                 self.want(&world).await;
+                self.wanted_as_of = Some(as_of);
                 looked = Instant::now();
             }
             self.begin_due();
@@ -116,8 +118,7 @@ impl Keeper {
             if std::mem::take(&mut self.is_changed) && !self.tell().await {
                 return;
             }
-            let stale = self.revision != Some(world.desired.revision);
-            let look = if stale { looked + PACE } else { self.next_look() };
+            let look = if self.wanted_as_of != Some(as_of) { looked + PACE } else { self.next_look() };
             tokio::select! {
                 changed = worlds.changed() => if changed.is_err() { return },
                 Some(command) = commands.recv() => self.obey(command).await,
@@ -142,15 +143,15 @@ impl Keeper {
 
     async fn tell(&self) -> bool {
         let http = self.challenges.values().flat_map(|challenges| &challenges.http);
-        let mut dns = BTreeMap::<Hostname, Vec<String>>::new();
-        for (host, value) in self.challenges.values().flat_map(|challenges| &challenges.dns) {
-            dns.entry(host.clone()).or_default().push(value.clone());
+        let mut dns_challenges = imbl::OrdMap::<DnsName, imbl::OrdSet<String>>::new();
+        for (name, value) in self.challenges.values().flat_map(|challenges| &challenges.dns) {
+            dns_challenges.entry(name.clone()).or_default().insert(value.clone());
         }
         let state = CertificateState {
             served: self.table.served().clone(),
             kept: self.table.kept().clone(),
             http_challenges: http.cloned().collect(),
-            dns_challenges: dns.into_iter().map(|(h, values)| (h, Arc::from(values))).collect(),
+            dns_challenges,
             issuers: self.seen.clone(),
         };
         self.around.events.send(Event::Certificates(Box::new(state))).await.is_ok()

@@ -11,7 +11,7 @@ mod wanted;
 
 use std::sync::Arc;
 
-use weir_config::{Certificate, Certificates, Hostname, IssuerName};
+use weir_config::{Certificate, Certificates, DnsName, Hostname, IssuerName};
 
 pub use self::cache::certificates;
 pub(crate) use self::{
@@ -31,9 +31,8 @@ pub(crate) struct CertificateState {
     pub(crate) kept: imbl::OrdMap<Hostname, Arc<Kept>>,
     /// What authorities are to be answered over HTTP, by token.
     pub(crate) http_challenges: imbl::OrdMap<Arc<str>, Arc<str>>,
-    /// The values of TXT records that authorities are to find, by the name whose
-    /// `_acme-challenge` they are at (RFC 8555, 8.4).
-    pub(crate) dns_challenges: imbl::OrdMap<Hostname, Arc<[String]>>,
+    /// What TXT records authorities are to find (RFC 8555, 8.4).
+    pub(crate) dns_challenges: imbl::OrdMap<DnsName, imbl::OrdSet<String>>,
     pub(crate) issuers: imbl::OrdMap<IssuerName, Arc<IssuerSeen>>,
 }
 

@@ -83,3 +83,26 @@ pub struct IssuerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
 }
+
+/// A host name of an app outside the base domain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DomainResource {
+    /// Always `Domain`.
+    pub kind: String,
+    pub name: String,
+    pub app: String,
+    /// `ready`, `wrong` (it leads elsewhere too, or nobody may issue for it), `missing` (it leads
+    /// nowhere or elsewhere) or `unknown`.
+    pub state: String,
+    /// A sentence.
+    pub message: String,
+    /// What to write, in the form of a zone file: any one of these groups of records.
+    pub needed: Vec<Vec<String>>,
+    /// What is seen now.
+    pub seen: Vec<String>,
+    /// The state of its certificate, or `none`.
+    pub certificate: String,
+    /// When the DNS was asked; RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_at: Option<String>,
+}

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{Keeper, now};
 use crate::{
-    certificates::{BadCertificate, Source, read, read::chain_pem},
+    certificates::{BadCertificate, Kept, Source, read, read::chain_pem},
     store::{NewCertificate, StoreError},
 };
 
@@ -23,6 +23,8 @@ pub(crate) enum Command {
     /// Order a new one now.
     Renew { name: Hostname, reply: oneshot::Sender<Result<(), CertificateError>> },
     Delete { name: Hostname, reply: oneshot::Sender<Result<(), CertificateError>> },
+    /// The name leads here now: what failed before may be tried at once.
+    Ready(Hostname),
     /// The store has other issuers than before.
     IssuersChanged,
     /// The store's rows are sealed anew.
@@ -56,6 +58,12 @@ impl Keeper {
             }
             Command::Renew { name, reply } => _ = reply.send(self.renew(&name)),
             Command::Delete { name, reply } => _ = reply.send(self.delete(&name).await),
+            Command::Ready(name) => {
+                let has_failed = |kept: &Arc<Kept>| kept.failures.count > 0 && !kept.failures.is_limited;
+                if self.table.kept().get(&name).is_some_and(has_failed) {
+                    self.change(&name, |kept| kept.failures.next_at = 0);
+                }
+            }
             Command::LocalRenewed(local) => {
                 self.table.set_local(local);
                 self.is_changed = true;
@@ -88,7 +96,7 @@ impl Keeper {
             renew_at: None,
         };
         self.put(&new, certificate).await?;
-        self.revision = None;
+        self.wanted_as_of = None;
         Ok(name)
     }
 
@@ -117,7 +125,7 @@ impl Keeper {
         }
         self.forget(name).await?;
         // It may be wanted still, and then it is ordered anew.
-        self.revision = None;
+        self.wanted_as_of = None;
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use weir_config::Hostname;
+use weir_config::{DnsName, Hostname};
 
 use super::{Keeper, now};
 use crate::{
@@ -14,13 +14,13 @@ use crate::{
 impl Keeper {
     /// Finds out what is wanted, and lets go of what nobody wants any more.
     pub(super) async fn want(&mut self, world: &World) {
-        self.revision = Some(world.desired.revision);
         let kept = self.table.kept();
         let uploads = kept.values().filter(|kept| kept.source == Source::Upload);
         let uploads = uploads.filter_map(|kept| kept.certificate.as_ref());
         let uploaded: HashSet<_> = uploads.flat_map(|certificate| &certificate.names).collect();
         let is_uploaded = |name: &Hostname| uploaded.contains(name);
-        let has_zone = |_: &Hostname| false;
+        let served = &world.observed.served;
+        let has_zone = |name: &Hostname| served.zone_of(DnsName::from(name).wire()).is_some();
         let wanted = wanted(&world.desired, &self.around.base_domain, has_zone, is_uploaded);
         let is_same = |name: &Hostname, kept: &Kept| match wanted.get(name) {
             Some((names, proof)) => kept.wanted == Some(*proof) && kept.names == *names,

@@ -6,7 +6,6 @@ mod lifecycle;
 mod logging;
 mod paths;
 mod ports;
-mod resolver;
 mod serve;
 mod tickets;
 

@@ -54,6 +54,9 @@ pub(crate) struct ServeArgs {
     /// The Docker Engine's socket [default: /var/run/docker.sock]
     #[arg(long, env = "WEIR_DOCKER", value_name = "SOCKET")]
     docker: Option<String>,
+    /// A name server to ask about the domains of apps [default: whom this machine asks]
+    #[arg(long, env = "WEIR_RESOLVER", value_name = "ADDRESS:PORT")]
+    resolver: Option<String>,
     /// Threads that carry requests [default: one for each core]
     #[arg(long, env = "WEIR_THREADS", value_name = "N")]
     threads: Option<usize>,
@@ -132,6 +135,7 @@ impl ServeArgs {
             https: self.https,
             admin: self.admin,
             docker: self.docker,
+            resolver: self.resolver,
             threads: self.threads,
             log_format: self.log_format,
             log_level: self.log_level,

@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-deploy", &["weir-config"]),
     ("weir-control", &["weir-config", "weir-deploy"]),
     ("weir-edge-agent", &["weir-config", "weir-deploy"]),
-    ("weir-bench", &["weir-config", "weir-deploy", "weir-proxy"]),
+    ("weir-bench", &["weir-config", "weir-deploy", "weir-dns", "weir-proxy"]),
     ("weir-test-app", &[]),
     ("weir", &["weir-config", "weir-proxy", "weir-dns", "weir-deploy", "weir-control"]),
 ];
@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const ROOMS: &[(&str, &[&str])] = &[
     // The bench holds the barest proxy that can be made of Pingora, to measure ours beside it.
     ("pingora", &["weir-proxy", "weir-bench"]),
+    ("hickory-proto", &["weir-dns"]),
     ("hickory-server", &["weir-dns"]),
     ("bollard", &["weir-deploy"]),
     ("tailscale", &["weir-deploy"]),

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use support::{
     BASE, Weir,
     faulty_ca::{Fault, FaultyCa},
-    pebble::{Pebble, every_name_is_here},
+    pebble::{Pebble, every_name_is_here, name_server},
     unique,
     upstream::Upstream,
     wait_for,
@@ -218,7 +218,11 @@ async fn what_an_authority_asks_for_when_it_fails_is_kept_to() {
     let page = "<html><head><title>Down</title></head><body>for <i>maintenance</i></body></html>";
     for (fault, wait, said) in [
         (limited.header("Retry-After", "7200"), 7200, "too many of these"),
-        (Fault::page(NEW_ORDER, 503, page).header("Retry-After", "3600"), 3600, "Down for maintenance"),
+        (
+            Fault::page(NEW_ORDER, 503, page).header("Retry-After", "3600"),
+            3600,
+            "Down for maintenance",
+        ),
         (Fault::page(NEW_ORDER, 502, "<h1>Bad Gateway</h1>"), 60, "502 Bad Gateway"),
         (Fault::page("/dir", 500, ""), 60, "500 Internal Server Error"),
         (Fault::problem(NEW_ORDER, 403, "rejectedIdentifier", "not for us"), 60, "not for us"),
@@ -282,9 +286,7 @@ async fn an_authority_that_is_slow_is_waited_for_and_its_window_is_kept_to() {
     let ca = FaultyCa::before(&pebble).await;
     let now = jiff::Timestamp::now();
     let hours = |n: i64| now + jiff::SignedDuration::from_hours(n);
-    let window = |from: i64, to: i64| {
-        json!({"start": hours(from).to_string(), "end": hours(to).to_string()})
-    };
+    let window = |from: i64, to: i64| json!({"start": hours(from).to_string(), "end": hours(to).to_string()});
     *ca.window.lock().unwrap() = Some(window(240, 264));
     put_issuer(&weir, "slow", ca.issuer("slow")).await;
     let slow = json!({"status": "processing", "identifiers": [], "authorizations": [],
@@ -311,24 +313,46 @@ async fn an_authority_that_is_slow_is_waited_for_and_its_window_is_kept_to() {
 }
 
 #[tokio::test]
-async fn a_domain_says_which_records_it_needs() {
-    let weir = Weir::start().await;
+async fn a_domain_says_which_records_it_needs_and_becomes_ready_by_itself() {
+    let (is_written, suffix) = (Arc::new(AtomicBool::new(false)), format!(".{BASE}"));
+    let dns = name_server({
+        let is_written = is_written.clone();
+        move |name| name.ends_with(&suffix) || is_written.load(Relaxed)
+    });
+    let weir = Weir::start_with(&["--resolver", &dns.to_string()]).await;
+    let pebble = Pebble::start(weir.http.port(), dns, &[]).await;
+    put_issuer(&weir, "pebble", pebble.issuer("pebble")).await;
     let upstream = Upstream::start().await;
     let (app, host) = (unique("shop"), format!("{}.example.test", unique("www")));
     weir.put_ready(&app, spec(&host, &upstream)).await;
     let checked = weir.cli(&["domain", "check", &host, "-o", "json"]);
     assert_eq!(checked.status.code(), Some(3), "{checked:?}");
     let shown: Value = serde_json::from_slice(&checked.stdout).unwrap();
-    // A machine that asks no name server cannot know.
-    assert!(["missing", "unknown"].contains(&shown["state"].as_str().unwrap()), "{shown:#}");
-    assert_eq!(shown["needed"][0][0], format!("{host}. CNAME {app}.{BASE}."));
-    assert_eq!((&shown["app"], &shown["certificate"]), (&json!(app), &json!("pending")));
-    assert!(shown["checked_at"].is_string(), "{shown:#}");
+    assert_eq!(shown["state"], "missing", "{shown:#}");
+    let groups = [
+        json!([format!("{host}. CNAME {app}.{BASE}.")]),
+        json!([format!("{host}. A 127.0.0.1")]),
+        json!([format!("{host}. ALIAS {app}.{BASE}.")]),
+    ];
+    assert_eq!(shown["needed"], json!(groups));
     // What is below the base domain needs nothing.
     let (_, all) = weir.api("GET", "/v1/domains", None).await;
     assert_eq!(all["items"].as_array().unwrap().len(), 1, "{all:#}");
     let (status, _) = weir.api("GET", &format!("/v1/domains/{app}.{BASE}"), None).await;
     assert_eq!(status, 404);
+    wait_for("a try in vain", async || {
+        (certificate(&weir, &host).await["state"] == "failed").then_some(())
+    })
+    .await;
+
+    is_written.store(true, Relaxed);
+    wait_for("the domain", async || {
+        let (_, shown) = weir.api("GET", &format!("/v1/domains/{host}"), None).await;
+        (shown["state"] == "ready" && shown["seen"] == json!([format!("{host}. A 127.0.0.1")]))
+            .then_some(())
+    })
+    .await;
+    valid(&weir, &host).await;
 }
 
 #[tokio::test]

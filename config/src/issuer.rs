@@ -112,7 +112,8 @@ impl IssuerManifest {
             problems.push(Problem::new("/spec/eab/key", "bad_secret", message));
         }
         if let Some(pem) = &spec.roots {
-            let read = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
+            let read =
+                CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
             if read.map_or(true, |roots| roots.is_empty()) {
                 let message = "write the authorities' certificates in PEM";
                 problems.push(Problem::new("/spec/roots", "bad_pem", message));

@@ -20,11 +20,11 @@ const SECOND_TRIES: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Agenda {
     everything: bool,
-    /// What is served of no subject has changed.
-    nobody: bool,
     next_resync: Moment,
     /// Those that something has happened to.
     touched: BTreeSet<Subject>,
+    /// Whether there is news of none of them, as of a revision that changes nothing for the loop.
+    has_other_news: bool,
     /// Those that have to be looked at though nothing happens, by when.
     due: BTreeSet<(Moment, Subject)>,
     due_at: BTreeMap<Subject, Moment>,
@@ -57,9 +57,9 @@ impl Agenda {
         self.everything = true;
     }
 
-    /// Has a turn taken for what is served and of no subject.
+    /// Makes a turn due that looks at nobody.
     pub(crate) fn touch_nobody(&mut self) {
-        self.nobody = true;
+        self.has_other_news = true;
     }
 
     /// Has a subject planned again once an action has ended.
@@ -104,9 +104,10 @@ impl Agenda {
     /// Whom to plan now; `None` if there is nobody.
     pub(crate) fn take(&mut self, now: Moment) -> Option<Scope> {
         if self.everything || self.next_resync <= now {
-            (self.everything, self.nobody) = (false, false);
+            self.everything = false;
             self.next_resync = now + RESYNC;
             self.touched.clear();
+            self.has_other_news = false;
             return Some(Scope::Everything);
         }
         while let Some((at, _)) = self.due.first()
@@ -116,8 +117,9 @@ impl Agenda {
             self.due_at.remove(&subject);
             self.touched.insert(subject);
         }
-        let (touched, nobody) = (std::mem::take(&mut self.touched), std::mem::take(&mut self.nobody));
-        (nobody || !touched.is_empty()).then_some(Scope::Some(touched))
+        let touched = std::mem::take(&mut self.touched);
+        let has_news = std::mem::take(&mut self.has_other_news) || !touched.is_empty();
+        has_news.then_some(Scope::Some(touched))
     }
 }
 
@@ -144,6 +146,9 @@ mod tests {
     fn what_was_touched_is_planned_once_and_what_is_due_when_it_is() {
         let now = Moment(1_000_000);
         let mut agenda = agenda(now);
+        assert_eq!(agenda.take(now), None);
+        agenda.touch_nobody();
+        assert_eq!(agenda.take(now), some(&[]), "a turn that looks at nobody");
         assert_eq!(agenda.take(now), None);
         agenda.touch(app("a"));
         agenda.touch(app("a"));

@@ -15,14 +15,17 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use weir_config::{Activity, Certificate, Desired, Host, Hostname, Moment, Publisher, Snapshots};
+use weir_config::{
+    Activity, Certificate, Desired, Host, Hostname, Moment, Publisher, Resolver, Snapshots,
+};
 use weir_deploy::Provider;
 
 use crate::{
     api::{self, ApiState},
     authority::{self, AuthorityError, wildcard},
-    certificates::{Cache, Keeper, Surroundings},
-    domains::{self, Asker, Domains, Resolver},
+    certificates::{Cache, CertificateMetrics, Keeper, Surroundings},
+    conductor,
+    domains::{self, Asker, Domains},
     engines::{Connect, Engines},
     event::{DesiredChange, Event},
     executor::Executor,
@@ -152,7 +155,8 @@ impl Control {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, ControlError> {
         let Opened { options, store, vault, desired, local, connect } = opened;
-        let Options { dir, base_domain, admin, metrics, https_port, https, resolver, well } = options;
+        let Options { dir, base_domain, admin, metrics, https_port, https, resolver, well } =
+            options;
         let open_incidents = incidents::gauge();
         metrics.register(Box::new(open_incidents.clone())).map_err(ControlError::Metrics)?;
         let (events, received) = mpsc::channel(EVENT_QUEUE);
@@ -198,7 +202,7 @@ impl Control {
         let incidents_changed = Arc::new(Notify::new());
         let (followed, resolved) = (world.clone(), incidents_changed.clone());
         tasks.spawn(incidents::follow(store.clone(), followed, resolved, open_incidents));
-        tasks.spawn(notifications::deliver(store.clone()));
+        tasks.spawn(notifications::deliver(store.clone(), vault.clone()));
         let (noticed, events_noticed) = mpsc::channel(history::QUEUE);
         let (lines, lines_noticed) = mpsc::channel(history::QUEUE);
         let (dates, transitions) = watch::channel(Transitions::default());
@@ -207,11 +211,14 @@ impl Control {
         tasks.spawn(history::follow(worlds, store.clone(), seen_by, vault.clone(), told));
         tasks.spawn(history::write(store.clone(), events_noticed, lines_noticed));
         tasks.spawn(history::settle_operations(store.clone(), world.clone()));
+        tasks.spawn(conductor::conduct(store.clone(), world.clone(), events.clone()));
         let address = admin.local_addr().map_err(ControlError::Api)?;
         // Only the command line's convenience: no reason to end with traffic to carry.
         if let Err(error) = api::write_url(&dir, address) {
             tracing::warn!(%error, "the command line will need --url");
         }
+        let certificates = CertificateMetrics::new(world.clone()).map_err(ControlError::Metrics)?;
+        metrics.register(Box::new(certificates.clone())).map_err(ControlError::Metrics)?;
         let (keeper, commands) = mpsc::channel(KEEPER_QUEUE);
         let around = Surroundings {
             store: store.clone(),
@@ -220,6 +227,7 @@ impl Control {
             snapshots: self.snapshots.clone(),
             base_domain: base_domain.clone(),
             events: events.clone(),
+            metrics: certificates,
             accounts: tokio::sync::Mutex::default(),
         };
         tasks.spawn(Keeper::new(around, local.clone()).keep(world.clone(), commands));

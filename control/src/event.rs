@@ -4,12 +4,15 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::oneshot;
 use weir_config::{
-    AppName, Desired, DesiredApp, EndpointId, Host, HostName, InstanceId, Moment,
-    Shard, ShardName, SleepLevel,
+    AppName, Desired, DesiredApp, EndpointId, Host, HostName, InstanceId, Moment, Shard, ShardName,
+    SleepLevel,
 };
 use weir_deploy::{Container, EngineInfo, Listing, ProviderError};
 
-use crate::{action::Action, certificates::CertificateState, failure::ActionError, subject::Subject, transition::Stage};
+use crate::{
+    action::Action, certificates::CertificateState, failure::ActionError, subject::Subject,
+    transition::Stage,
+};
 
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -66,7 +69,7 @@ pub(crate) enum Event {
     },
     /// A transition of this app's deployments was not written, or came too late.
     NotRecorded(AppName),
-    /// An operator says that a loss that is held is right.
+    /// An operator says that a loss that is held is right, and what is in quarantine too.
     SnapshotConfirmed,
     /// What is kept of certificates, or what authorities are to be answered, has changed.
     Certificates(Box<CertificateState>),

@@ -6,9 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use weir_config::{EabSpec, IssuerManifest, IssuerSpec, Span};
-use weir_control::api::wire::{
-    CertificateResource, CertificateUpload, IssuerResource, List,
-};
+use weir_control::api::wire::{CertificateResource, CertificateUpload, IssuerResource, List};
 use zeroize::Zeroizing;
 
 use super::{

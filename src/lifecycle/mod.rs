@@ -36,6 +36,7 @@ use tokio::{
 use weir_config::{Activity, Settings, Snapshots};
 use weir_control::{Control, ControlError, Opened, Options, StateDir};
 use weir_deploy::Docker;
+use weir_dns::StubResolver;
 use weir_proxy::ProxyMetrics;
 
 pub(crate) use drain::{DataPlane, Signals};
@@ -45,7 +46,7 @@ pub(crate) use sockets::{Inherited, Sockets};
 use successor::Successor;
 use watchdog::Watchdog;
 
-use crate::{resolver::SystemResolver, tickets::TicketFile};
+use crate::tickets::TicketFile;
 
 /// What lasts as long as the process.
 pub(crate) struct Process {
@@ -195,7 +196,7 @@ impl Process {
         let https_port = https.port();
         let https = self.settings.proxy.from_here(https);
         let well = self.watchdog.well();
-        let resolver = Box::new(SystemResolver);
+        let resolver = Box::new(StubResolver::new(self.settings.resolver.into_iter().collect()));
         let options =
             Options { dir, base_domain, admin, metrics, https_port, https, resolver, well };
         let docker = PathBuf::clone(&self.settings.docker);

@@ -129,9 +129,14 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// A name server for which every name has this machine's address and no other record, until its
-/// socket's owner ends with the process.
+/// A name server for which every name has this machine's address and no other record.
 pub fn every_name_is_here() -> SocketAddr {
+    name_server(|_| true)
+}
+
+/// A name server that says so of these names only, and of the others that they have no record. It
+/// ends with the process.
+pub fn name_server(is_here: impl Fn(&str) -> bool + Send + 'static) -> SocketAddr {
     const A: [u8; 2] = [0, 1];
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = socket.local_addr().unwrap();
@@ -139,7 +144,7 @@ pub fn every_name_is_here() -> SocketAddr {
         let mut query = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut query) {
             let Some(end) = question_end(&query[..length]) else { continue };
-            let is_a = query[end - 4..end - 2] == A;
+            let is_a = query[end - 4..end - 2] == A && is_here(&name_of(&query));
             let mut answer = query[..end].to_vec();
             // An authoritative answer, with one record or none, and no EDNS (RFC 1035, 4.1.1).
             answer[2..4].copy_from_slice(&[0x84 | (query[2] & 1), 0]);
@@ -151,6 +156,17 @@ pub fn every_name_is_here() -> SocketAddr {
         }
     });
     address
+}
+
+/// The name that a query asks for.
+fn name_of(query: &[u8]) -> String {
+    let (mut at, mut labels) = (12, Vec::new());
+    while query[at] > 0 {
+        let next = at + 1 + usize::from(query[at]);
+        labels.push(String::from_utf8_lossy(&query[at + 1..next]).to_lowercase());
+        at = next;
+    }
+    labels.join(".")
 }
 
 /// Where the first question of a query ends.

@@ -21,8 +21,8 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use weir_config::{
     Activity, AppName, AppRoute, Backends, Balance, Certificate, Certificates, Endpoint,
-    EndpointId, HostName,
-    InstanceId, Moment, NoObserver, Pool, ProxySettings, Publisher, RouteState, Snapshot, channel,
+    EndpointId, HostName, InstanceId, Moment, NoObserver, Pool, ProxySettings, Publisher,
+    RouteState, Snapshot, channel,
 };
 use weir_proxy::{Phase, Proxy, ProxyOptions};
 

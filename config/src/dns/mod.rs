@@ -8,6 +8,7 @@ mod name;
 mod record_set;
 mod record_type;
 mod secondary;
+mod steering;
 #[cfg(test)]
 mod tests;
 mod zone;
@@ -18,5 +19,6 @@ pub use self::{
     record_set::{NotASet, RecordSet},
     record_type::RecordType,
     secondary::{Secondary, TsigAlgorithm, TsigKey},
+    steering::{Choice, Health, Policy, Steering},
     zone::{Node, OutOfZone, Zone},
 };

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{
-    DnsName, RecordType,
+    DnsName, RecordType, Steering,
     hex::{Hex, unhex},
 };
 
@@ -17,8 +17,9 @@ const QUESTION: [u8; 2] = [0xc0, 12];
 const CLASS_IN: u16 = 1;
 /// RFC 2181 section 8.
 const MAX_TTL: u32 = i32::MAX as u32;
-/// So that all of them fit into a message over TCP, with the question and what else belongs to it.
-const MAX_ENCODED: usize = 65_000;
+/// So that all of them fit into a message over TCP, with the question, a signature and what else
+/// belongs to it.
+const MAX_ENCODED: usize = 64_000;
 
 /// The records of one name and type, of class IN. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub struct RecordSet {
     ttl: u32,
     len: u16,
     encoded: Arc<[u8]>,
+    steering: Option<Arc<Steering>>,
 }
 
 /// Why records are not a set.
@@ -38,12 +40,14 @@ pub enum NotASet {
     Meta(RecordType),
     #[error("a name has one {0} record at most")]
     Several(RecordType),
-    #[error("the {0} records do not fit into one message of 65,000 octets")]
+    #[error("the {0} records do not fit into one message: at most 64,000 octets")]
     Large(RecordType),
     #[error("a TTL is at most 2147483647 seconds")]
     Ttl,
     #[error("what is given is not the data of a record of type {0}")]
     Data(RecordType),
+    #[error("there is nothing to choose from, or it is not of one type")]
+    Choices,
 }
 
 impl RecordSet {
@@ -90,7 +94,25 @@ impl RecordSet {
             encoded.extend_from_slice(&(record.len() as u16).to_be_bytes());
             encoded.extend_from_slice(record);
         }
-        Ok(Self { rtype, ttl, len: records.len() as u16, encoded: encoded.into() })
+        let (len, encoded) = (records.len() as u16, encoded.into());
+        Ok(Self { rtype, ttl, len, encoded, steering: None })
+    }
+
+    /// Records that are chosen between when they are asked for. To secondaries, who cannot choose,
+    /// they are all of them together, with the shortest of their TTLs.
+    ///
+    /// # Errors
+    /// [`NotASet::Choices`], or why all together are not a set.
+    pub fn steered(steering: Steering) -> Result<Self, NotASet> {
+        let sets = || steering.choices.iter().map(|choice| &choice.records);
+        let (first, ttl) =
+            sets().next().zip(sets().map(Self::ttl).min()).ok_or(NotASet::Choices)?;
+        let rtype = first.rtype;
+        if sets().any(|set| set.rtype != rtype || set.steering.is_some()) {
+            return Err(NotASet::Choices);
+        }
+        let all = Self::new(rtype, ttl, sets().flat_map(Self::data))?;
+        Ok(Self { steering: Some(Arc::new(steering)), ..all })
     }
 
     /// The same records with another TTL, at most 2147483647 seconds.
@@ -102,7 +124,12 @@ impl RecordSet {
             encoded[at + 6..at + 10].copy_from_slice(&ttl.to_be_bytes());
             at += HEAD + record.len();
         }
-        Self { ttl, encoded: encoded.into(), rtype: self.rtype, len: self.len }
+        Self { ttl, encoded: encoded.into(), ..self.clone() }
+    }
+
+    /// What an answer is chosen from, if it is.
+    pub fn steering(&self) -> Option<&Steering> {
+        self.steering.as_deref()
     }
 
     pub fn rtype(&self) -> RecordType {
@@ -192,20 +219,28 @@ impl fmt::Debug for RecordSet {
 struct Saved {
     rtype: RecordType,
     ttl: u32,
-    /// In hexadecimal digits.
+    /// In hexadecimal digits; none if it is steered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     data: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    steering: Option<Arc<Steering>>,
 }
 
 impl Serialize for RecordSet {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let data = self.data().map(|record| Hex(record).to_string()).collect();
-        Saved { rtype: self.rtype, ttl: self.ttl, data }.serialize(serializer)
+        let digits = |record: &[u8]| Hex(record).to_string();
+        let data = if self.steering.is_some() { vec![] } else { self.data().map(digits).collect() };
+        let (rtype, ttl, steering) = (self.rtype, self.ttl, self.steering.clone());
+        Saved { rtype, ttl, data, steering }.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for RecordSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let saved = Saved::deserialize(deserializer)?;
+        if let Some(steering) = saved.steering {
+            return Self::steered(Arc::unwrap_or_clone(steering)).map_err(de::Error::custom);
+        }
         let data: Option<Vec<_>> = saved.data.iter().map(|text| unhex(text)).collect();
         let data = data.ok_or_else(|| de::Error::custom("expected hexadecimal digits"))?;
         Self::new(saved.rtype, saved.ttl, data).map_err(de::Error::custom)

@@ -137,7 +137,7 @@ fn what_is_no_set_is_refused() {
     assert_eq!(new(RecordType::TXT, 1 << 31, &[b"\0"]), NotASet::Ttl);
     let two: [&[u8]; 2] = [b"\x01a\0", b"\x01b\0"];
     assert_eq!(new(RecordType::CNAME, 0, &two), NotASet::Several(RecordType::CNAME));
-    assert_eq!(new(RecordType::TXT, 0, &[&[0; 65_000]]), NotASet::Large(RecordType::TXT));
+    assert_eq!(new(RecordType::TXT, 0, &[&[0; 64_000]]), NotASet::Large(RecordType::TXT));
 }
 
 #[test]

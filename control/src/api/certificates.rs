@@ -52,8 +52,8 @@ pub(crate) async fn read(
 ) -> Result<Json<CertificateResource>, ApiProblem> {
     let name: Hostname = parse_name(&name)?;
     if let Some(limit) = call.wait.limit()? {
-        let is_settled = |kept: &Kept| !kept.is_being_ordered && is_there(kept)
-            || kept.failures.count > 0;
+        let is_settled =
+            |kept: &Kept| !kept.is_being_ordered && is_there(kept) || kept.failures.count > 0;
         call.state.wait_until(limit, |world| find(world, &name).is_some_and(is_settled)).await;
     }
     let world = call.state.world();
@@ -118,8 +118,7 @@ fn find<'a>(world: &'a World, name: &Hostname) -> Option<&'a Kept> {
 }
 
 fn is_there(kept: &Kept) -> bool {
-    let now = unix_millis() / 1000;
-    kept.certificate.as_ref().is_some_and(|certificate| certificate.valid.1 > now)
+    kept.has_ended(unix_millis() / 1000) == Some(false)
 }
 
 /// The state of the one that is kept for a name, in a word.
@@ -130,12 +129,7 @@ pub(super) fn state_of(world: &World, name: &Hostname) -> String {
 }
 
 fn state(kept: &Kept) -> &'static str {
-    match (&kept.certificate, is_there(kept), kept.failures.count) {
-        (_, true, 0) => "valid",
-        (Some(_), false, 0) => "ended",
-        (None, _, 0) => "pending",
-        _ => "failed",
-    }
+    kept.state(unix_millis() / 1000)
 }
 
 fn shown(name: &Hostname, kept: &Kept) -> CertificateResource {

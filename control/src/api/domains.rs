@@ -64,9 +64,8 @@ pub(crate) async fn check(
     let gone = |_| ApiProblem::unavailable("the process is about to end");
     state.domain_checks.send(host.clone()).await.map_err(gone)?;
     let mut domains = state.domains.clone();
-    let looked = domains.wait_for(|domains| {
-        domains.get(&host).is_none_or(|domain| checked_at(domain) != former)
-    });
+    let looked = domains
+        .wait_for(|domains| domains.get(&host).is_none_or(|domain| checked_at(domain) != former));
     // Who asks the DNS may wait long for it; what was seen before is told then.
     let _ = tokio::time::timeout(super::wait::CATCH_UP * 4, looked).await;
     let domains = state.domains.borrow().clone();

@@ -14,11 +14,7 @@ use super::{
     problem::ApiProblem,
     wire::{IssuerResource, IssuerStatus, List, ProblemDetails},
 };
-use crate::{
-    certificates::Command,
-    store::IssuerRecord,
-    time::rfc3339,
-};
+use crate::{certificates::Command, store::IssuerRecord, time::rfc3339};
 
 const MOST: usize = 20;
 

@@ -4,8 +4,8 @@ use axum::Json;
 use utoipa::OpenApi;
 
 use super::{
-    apps, certificates, deployment_logs, deployments, domains, events, explain, hosts, incidents, instances, issuers, logs,
-    notifiers, operations, secrets, shards, snapshot, watches, wire,
+    apps, certificates, deployment_logs, deployments, domains, events, explain, hosts, incidents,
+    instances, issuers, logs, notifiers, operations, secrets, shards, snapshot, watches, wire,
 };
 
 #[derive(OpenApi)]
@@ -41,11 +41,13 @@ use super::{
         shards::read,
         shards::put,
         shards::delete,
+        shards::deploy,
         instances::instances,
         events::list,
         events::of_app,
         operations::list,
         operations::read,
+        operations::cancel,
         operations::audit,
         watches::watch,
         hosts::list,
@@ -67,6 +69,7 @@ use super::{
         notifiers::read,
         notifiers::put,
         notifiers::delete,
+        notifiers::preview,
         notifiers::test,
         certificates::list,
         certificates::read,

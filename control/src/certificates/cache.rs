@@ -107,9 +107,9 @@ impl Cache {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
             self.write(latter)?;
         }
-        let gone = former.map(file_name).filter(|former| {
-            latter.is_none_or(|latter| file_name(latter) != *former)
-        });
+        let gone = former
+            .map(file_name)
+            .filter(|former| latter.is_none_or(|latter| file_name(latter) != *former));
         match gone.map(|file| fs::remove_file(self.folder.join(file))) {
             Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

@@ -21,7 +21,7 @@ use weir_config::{Certificate, DnsName, Hostname, IssuerName, Snapshots};
 
 pub(crate) use self::commands::{CertificateError, Command};
 use self::suggestions::Suggestions;
-use super::{Cache, CertificateState, IssuerSeen, Kept, Source, Table, read};
+use super::{Cache, CertificateMetrics, CertificateState, IssuerSeen, Kept, Source, Table, read};
 use crate::{
     acme::{Budget, Challenges, Ended, Issuer},
     event::Event,
@@ -39,6 +39,7 @@ pub(crate) struct Surroundings {
     pub(crate) snapshots: Snapshots,
     pub(crate) base_domain: Hostname,
     pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) metrics: CertificateMetrics,
     /// Held while an account is looked for or made: there is one with each authority.
     pub(crate) accounts: tokio::sync::Mutex<()>,
 }
@@ -118,7 +119,8 @@ impl Keeper {
             if std::mem::take(&mut self.is_changed) && !self.tell().await {
                 return;
             }
-            let look = if self.wanted_as_of != Some(as_of) { looked + PACE } else { self.next_look() };
+            let look =
+                if self.wanted_as_of != Some(as_of) { looked + PACE } else { self.next_look() };
             tokio::select! {
                 changed = worlds.changed() => if changed.is_err() { return },
                 Some(command) = commands.recv() => self.obey(command).await,

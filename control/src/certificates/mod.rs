@@ -5,6 +5,7 @@
 
 mod cache;
 mod keeper;
+mod metrics;
 mod read;
 mod table;
 mod wanted;
@@ -17,6 +18,7 @@ pub use self::cache::certificates;
 pub(crate) use self::{
     cache::Cache,
     keeper::{CertificateError, Command, Keeper, Surroundings},
+    metrics::CertificateMetrics,
     read::{BadCertificate, check_key, parse, read},
     table::Table,
 };
@@ -63,6 +65,24 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// The words that [`Self::state`] gives.
+    pub(crate) const STATES: [&str; 4] = ["valid", "pending", "failed", "ended"];
+
+    /// How it is, in a word; `now` is in seconds since 1970.
+    pub(crate) fn state(&self, now: i64) -> &'static str {
+        match (self.has_ended(now), self.failures.count) {
+            (Some(false), 0) => "valid",
+            (Some(true), 0) => "ended",
+            (None, 0) => "pending",
+            _ => "failed",
+        }
+    }
+
+    /// `None` if there is none.
+    pub(crate) fn has_ended(&self, now: i64) -> Option<bool> {
+        self.certificate.as_ref().map(|certificate| certificate.valid.1 <= now)
+    }
+
     pub(crate) fn new(
         names: Box<[Hostname]>,
         source: Source,

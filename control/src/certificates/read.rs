@@ -43,7 +43,9 @@ pub(crate) enum BadCertificate {
     MustStaple,
     #[error("it has ended, on {0}")]
     Ended(String),
-    #[error("its chain does not hold: {0}; the certificate comes first, then who signed it, and so on")]
+    #[error(
+        "its chain does not hold: {0}; the certificate comes first, then who signed it, and so on"
+    )]
     Chain(String),
 }
 
@@ -170,11 +172,15 @@ mod tests {
 
     const NOW: i64 = 1_800_000_000;
 
-    fn authority(signed_by: Option<&CertifiedIssuer<'static, KeyPair>>) -> CertifiedIssuer<'static, KeyPair> {
+    fn authority(
+        signed_by: Option<&CertifiedIssuer<'static, KeyPair>>,
+    ) -> CertifiedIssuer<'static, KeyPair> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
-        params.distinguished_name.push(rcgen::DnType::CommonName, format!("{:?}", key.public_key_raw()[..8].to_vec()));
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, format!("{:?}", key.public_key_raw()[..8].to_vec()));
         match signed_by {
             None => CertifiedIssuer::self_signed(params, key).unwrap(),
             Some(issuer) => CertifiedIssuer::signed_by(params, key, issuer).unwrap(),
@@ -213,7 +219,8 @@ mod tests {
         let between = authority(Some(&root));
         let plain = leaf(&between, &["a.test"], |_| {});
         let with = |chain: &[&str], key: &str| read(&chain.concat(), key, NOW).unwrap_err();
-        let whole = |leaf: &(String, String)| with(&[&leaf.0, &between.pem(), &root.pem()], &leaf.1);
+        let whole =
+            |leaf: &(String, String)| with(&[&leaf.0, &between.pem(), &root.pem()], &leaf.1);
 
         assert!(matches!(with(&["garbage"], &plain.1), BadCertificate::Pem(_)));
         assert!(matches!(with(&[&plain.0], "garbage"), BadCertificate::Pem(_)));

@@ -1,6 +1,9 @@
 //! All certificates, and which of them is shown for each name.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use weir_config::{Certificate, Certificates, Hostname};
 
@@ -12,6 +15,8 @@ pub(crate) struct Table {
     base: Hostname,
     local: Arc<Certificate>,
     kept: imbl::OrdMap<Hostname, Arc<Kept>>,
+    /// Which of them are for a name.
+    of_name: HashMap<Hostname, Vec<Hostname>>,
     served: Arc<Certificates>,
     /// Certificates of authorities, which many chains share.
     authorities: HashSet<Arc<[u8]>>,
@@ -22,7 +27,7 @@ impl Table {
     pub(crate) fn new(base: Hostname, local: Arc<Certificate>) -> Self {
         let served = Arc::new(Certificates::from_iter([local.clone()]));
         let (kept, authorities) = (imbl::OrdMap::new(), HashSet::new());
-        Self { base, local, kept, served, authorities }
+        Self { base, local, kept, of_name: HashMap::new(), served, authorities }
     }
 
     pub(crate) fn kept(&self) -> &imbl::OrdMap<Hostname, Arc<Kept>> {
@@ -55,13 +60,13 @@ impl Table {
         let latter = kept.certificate.clone();
         self.kept.insert(name.clone(), Arc::new(kept));
         if !is_same {
-            self.show_all_anew(former.iter().chain(&latter));
+            self.replace(name, former.as_deref(), latter.as_deref());
         }
     }
 
     pub(crate) fn remove(&mut self, name: &Hostname) {
         let former = self.kept.remove(name).and_then(|former| former.certificate.clone());
-        self.show_all_anew(former.iter());
+        self.replace(name, former.as_deref(), None);
     }
 
     /// The same certificate, with those of its chain that others have too shared with them.
@@ -75,37 +80,53 @@ impl Table {
         Arc::new(certificate)
     }
 
-    fn show_all_anew<'a>(&mut self, certificates: impl Iterator<Item = &'a Arc<Certificate>>) {
-        let names: HashSet<_> = certificates.flat_map(|c| c.names.iter().cloned()).collect();
+    /// Notes that the one kept as `kept` is another one now.
+    fn replace(
+        &mut self,
+        kept: &Hostname,
+        former: Option<&Certificate>,
+        latter: Option<&Certificate>,
+    ) {
+        for name in former.iter().flat_map(|former| &former.names) {
+            if let Some(of_name) = self.of_name.get_mut(name) {
+                of_name.retain(|other| other != kept);
+            }
+        }
+        for name in latter.iter().flat_map(|latter| &latter.names) {
+            self.of_name.entry(name.clone()).or_default().push(kept.clone());
+        }
+        let names: HashSet<_> =
+            former.iter().chain(&latter).flat_map(|c| c.names.iter().cloned()).collect();
         self.show_anew(&names.into_iter().collect::<Vec<_>>());
     }
 
     /// Finds out what is shown for these names now.
     fn show_anew(&mut self, names: &[Hostname]) {
-        let served = Arc::make_mut(&mut self.served);
         for name in names {
-            match best(&self.kept, &self.local, name) {
+            let best = self.best(name);
+            let served = Arc::make_mut(&mut self.served);
+            match best {
                 Some(certificate) => served.insert(name, certificate),
                 None => served.remove(name),
             }
+            if self.of_name.get(name).is_some_and(Vec::is_empty) {
+                self.of_name.remove(name);
+            }
         }
-        if let Some(fallback) = best(&self.kept, &self.local, &self.base) {
-            served.set_fallback(fallback);
+        if let Some(fallback) = self.best(&self.base) {
+            Arc::make_mut(&mut self.served).set_fallback(fallback);
         }
     }
-}
 
-/// Of those for a name the one from the best source, and of several the one that ends last.
-fn best(
-    kept: &imbl::OrdMap<Hostname, Arc<Kept>>,
-    local: &Arc<Certificate>,
-    name: &Hostname,
-) -> Option<Arc<Certificate>> {
-    let all = kept.values().filter_map(|kept| Some((kept.source, kept.certificate.as_ref()?)));
-    let all = all.chain([(Source::Local, local)]);
-    let of_name = all.filter(|(_, certificate)| certificate.names.contains(name));
-    let best = of_name.max_by_key(|(source, certificate)| (*source, certificate.valid.1));
-    best.map(|(_, certificate)| certificate.clone())
+    /// Of those for a name the one from the best source, and of several the one that ends last.
+    fn best(&self, name: &Hostname) -> Option<Arc<Certificate>> {
+        let kept = self.of_name.get(name).into_iter().flatten().filter_map(|k| self.kept.get(k));
+        let all = kept.filter_map(|kept| Some((kept.source, kept.certificate.as_ref()?)));
+        let local = Some((Source::Local, &self.local));
+        let all = all.chain(local.filter(|(_, local)| local.names.contains(name)));
+        let best = all.max_by_key(|(source, certificate)| (*source, certificate.valid.1));
+        best.map(|(_, certificate)| certificate.clone())
+    }
 }
 
 #[cfg(test)]
@@ -144,7 +165,8 @@ mod tests {
         let ordered = put(&mut table, Source::Acme, certificate(&["apps.test", "*.apps.test"], 50));
         check(&table, "shop.apps.test", Some(&ordered));
         assert!(Arc::ptr_eq(table.served().fallback().unwrap(), &ordered));
-        let uploaded = put(&mut table, Source::Upload, certificate(&["shop.apps.test", "a.test"], 20));
+        let uploaded =
+            put(&mut table, Source::Upload, certificate(&["shop.apps.test", "a.test"], 20));
         check(&table, "shop.apps.test", Some(&uploaded));
         check(&table, "blog.apps.test", Some(&ordered));
         table.remove(&uploaded.names[0]);
@@ -178,7 +200,8 @@ mod tests {
     #[test]
     fn chains_share_their_authorities() {
         let mut table = table();
-        let [a, b] = ["a.test", "b.test"].map(|name| put(&mut table, Source::Acme, certificate(&[name], 50)));
+        let [a, b] = ["a.test", "b.test"]
+            .map(|name| put(&mut table, Source::Acme, certificate(&[name], 50)));
         assert!(Arc::ptr_eq(&a.chain[1], &b.chain[1]) && !Arc::ptr_eq(&a.chain[0], &b.chain[0]));
     }
 }

@@ -163,7 +163,13 @@ mod tests {
             ("192.0.2.1 192.0.2.9", "192.0.2.1", vec![], DomainState::Wrong, "remove"),
             ("192.0.2.1", "192.0.2.1 2001:db8::1", vec![], DomainState::Ready, "leads here"),
             ("192.0.2.1", "192.0.2.1", vec![caa(";")], DomainState::Wrong, "forbids"),
-            ("192.0.2.1", "192.0.2.1", vec![caa("CA.test; x=1")], DomainState::Ready, "only ca.test"),
+            (
+                "192.0.2.1",
+                "192.0.2.1",
+                vec![caa("CA.test; x=1")],
+                DomainState::Ready,
+                "only ca.test",
+            ),
             ("!no server", "192.0.2.1", vec![], DomainState::Unknown, "no server"),
             ("192.0.2.1", "", vec![], DomainState::Unknown, "base domain"),
         ] {

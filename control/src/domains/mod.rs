@@ -3,27 +3,14 @@
 mod judge;
 mod watcher;
 
-use std::{fmt, net::IpAddr, pin::Pin, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
-use weir_config::{DnsName, RecordType};
+use weir_config::{DnsName, RecordType, Resolver};
 
 pub(crate) use self::{
     judge::{DomainState, Judged, Looked, judge},
     watcher::{Domain, Domains, watch},
 };
-
-/// Asks the DNS what everybody is told.
-pub trait Resolver: fmt::Debug + Send + Sync + 'static {
-    /// The records of a type at a name, as they go over the wire; where the name is an alias, those
-    /// that it leads to. A name that has none is no error.
-    ///
-    /// # Errors
-    /// When nobody answers, in words.
-    fn lookup<'a>(&'a self, name: &'a DnsName, rtype: RecordType) -> Lookup<'a>;
-}
-
-/// What a look-up comes to.
-pub type Lookup<'a> = Pin<Box<dyn Future<Output = Result<Vec<Box<[u8]>>, String>> + Send + 'a>>;
 
 /// The one that the whole of control asks.
 #[derive(Clone, Debug)]
@@ -34,10 +21,9 @@ impl Asker {
     pub(crate) async fn addresses(&self, name: &DnsName) -> Result<Vec<IpAddr>, String> {
         let (v4, v6) =
             tokio::join!(self.0.lookup(name, RecordType::A), self.0.lookup(name, RecordType::AAAA));
-        let v4 = v4?.into_iter().filter_map(|data| Some(IpAddr::from(<[u8; 4]>::try_from(&*data).ok()?)));
-        let v6 =
-            v6?.into_iter().filter_map(|data| Some(IpAddr::from(<[u8; 16]>::try_from(&*data).ok()?)));
-        let mut all: Vec<_> = v4.chain(v6).collect();
+        let v4 = v4?.data.into_iter().filter_map(|data| <[u8; 4]>::try_from(&*data).ok());
+        let v6 = v6?.data.into_iter().filter_map(|data| <[u8; 16]>::try_from(&*data).ok());
+        let mut all: Vec<_> = v4.map(IpAddr::from).chain(v6.map(IpAddr::from)).collect();
         all.sort_unstable();
         all.dedup();
         Ok(all)
@@ -48,7 +34,7 @@ impl Asker {
     pub(crate) async fn authorizations(&self, name: &DnsName) -> Result<Vec<Box<[u8]>>, String> {
         let mut at = Some(name.clone());
         while let Some(name) = at.filter(|name| !name.is_root()) {
-            let found = self.0.lookup(&name, RecordType::CAA).await?;
+            let found = self.0.lookup(&name, RecordType::CAA).await?.data;
             if !found.is_empty() {
                 return Ok(found);
             }

@@ -1,11 +1,7 @@
 //! Asks the DNS for the domains of apps now and then: soon while they are not as they should be, so
 //! that one becomes ready without anybody's doing.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -73,11 +69,12 @@ pub(crate) async fn watch(
         }
         watcher.begin_due();
         told.send_replace(watcher.domains.clone());
+        let next = watcher.next();
         tokio::select! {
             changed = worlds.changed() => if changed.is_err() { return },
             Some(host) = checks.recv() => watcher.check_now(&host),
             Some(Ok((host, looked))) = watcher.asked.join_next() => watcher.take(&host, looked).await,
-            () = sleep_until(watcher.next()) => {}
+            () = sleep_until(next) => {}
         }
     }
 }
@@ -89,7 +86,9 @@ impl Watcher {
         for app in desired.apps.values().map(|app| &app.app) {
             let target = Hostname::of_app(&app.name, &self.base);
             for host in app.hostnames.iter().map(|hostname| &hostname.host) {
-                let is_below = host.strip_suffix(&*self.base).is_some_and(|r| r.is_empty() || r.ends_with('.'));
+                let is_below = host
+                    .strip_suffix(&*self.base)
+                    .is_some_and(|r| r.is_empty() || r.ends_with('.'));
                 if is_below || host.starts_with("*.") {
                     continue;
                 }
@@ -159,10 +158,7 @@ impl Watcher {
 
 async fn look(asker: &Asker, host: &Hostname, target: &Hostname) -> Looked {
     let (name, target) = (DnsName::from(host), DnsName::from(target));
-    let (leads_to, here, authorizations) = tokio::join!(
-        asker.addresses(&name),
-        asker.addresses(&target),
-        asker.authorizations(&name)
-    );
+    let (leads_to, here, authorizations) =
+        tokio::join!(asker.addresses(&name), asker.addresses(&target), asker.authorizations(&name));
     Looked { leads_to, here, authorizations, at: unix_millis() }
 }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use weir_config::{
-    AppName, AppRoute, Backends, DesiredApp, EndpointId, MemberOf, Pool, RouteState,
-    ShardName, Snapshot,
+    AppName, AppRoute, Backends, DesiredApp, EndpointId, MemberOf, Pool, RouteState, ShardName,
+    Snapshot,
 };
 
 use super::{View, size::MOST_IN_POOL};

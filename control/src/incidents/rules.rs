@@ -219,9 +219,10 @@ fn certificates(world: &World, wall_clock: i64) -> Vec<Trouble> {
             },
         })
     });
-    let failing = seen.kept.iter().filter(|(_, kept)| {
-        kept.failures.count >= FAILURES || kept.failures.is_limited
-    });
+    let failing = seen
+        .kept
+        .iter()
+        .filter(|(_, kept)| kept.failures.count >= FAILURES || kept.failures.is_limited);
     let failing = failing.map(|(name, kept)| Trouble {
         rule: match kept.failures.is_limited {
             true => Rule::CertificateLimited,

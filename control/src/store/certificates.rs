@@ -4,7 +4,9 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use weir_config::{Hostname, IssuerName};
 
 use super::{Store, StoreError, parse_name};
-use crate::{acme::Failures, certificates::Source, key_file::KeyFile, seal::Sealed, time::unix_millis};
+use crate::{
+    acme::Failures, certificates::Source, key_file::KeyFile, seal::Sealed, time::unix_millis,
+};
 
 /// A certificate as it is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,9 +136,10 @@ impl Store {
 
     /// What has failed and not succeeded since, by name.
     pub(crate) async fn acme_failures(&self) -> Result<Vec<(Hostname, Failures)>, StoreError> {
-        let rows = sqlx::query("SELECT name, failures, next_at, message, is_limited FROM acme_failures")
-            .fetch_all(&self.readers)
-            .await?;
+        let rows =
+            sqlx::query("SELECT name, failures, next_at, message, is_limited FROM acme_failures")
+                .fetch_all(&self.readers)
+                .await?;
         let of = |row: &SqliteRow| {
             let failures = Failures {
                 count: row.try_get::<i64, _>("failures")? as u32,

@@ -7,9 +7,9 @@ use weir_config::{App, AppName, Secret, SecretName, Template};
 use zeroize::Zeroizing;
 
 use super::{
-    Cause, Kind, Object, Record, Store, StoreError, Verb, next_revision,
+    Cause, Kind, Object, Operation, Record, Store, StoreError, Target, Verb, next_revision,
     objects::{from_json, select, upsert},
-    operations::{Change, begin},
+    operations::{Change, begin, note_done},
     parse_name, record_change, signed, unsigned,
 };
 use crate::{
@@ -51,10 +51,12 @@ pub(crate) struct WrittenSecrets {
 #[derive(Debug, Default)]
 pub(crate) struct Resealed {
     pub(crate) count: u64,
-    /// Those that could not be opened, as `app/NAME`, and are left as they are.
+    /// Those that could not be opened, as `app/NAME` or `Notifier/name`, and are left as they are.
     pub(crate) unreadable: BTreeSet<String>,
     /// Their keys.
     pub(crate) former_keys: BTreeSet<String>,
+    /// That it was, if anybody asked for it.
+    pub(crate) operation: Option<Operation>,
 }
 
 const SELECT_SEALED: &str = "SELECT app, name, version, key_id, sealed FROM secrets";
@@ -149,8 +151,13 @@ impl Store {
         Ok(row.await?.is_some())
     }
 
-    /// Seals everything with the newest key, in one transaction.
-    pub(crate) async fn reseal(&self, keyring: &Keyring) -> Result<Resealed, StoreError> {
+    /// Seals everything with the newest key, in one transaction, and notes that if anybody asked
+    /// for it.
+    pub(crate) async fn reseal(
+        &self,
+        keyring: &Keyring,
+        cause: Option<Cause<'_>>,
+    ) -> Result<Resealed, StoreError> {
         let resealed = self.write(async |writing| {
             let mut resealed = Resealed::default();
             let select = format!("{SELECT_SEALED} WHERE key_id <> $1");
@@ -177,20 +184,30 @@ impl Store {
                 .await?;
                 resealed.count += 1;
             }
-            for (table, key, of) in Self::SEALED {
-                reseal_table(writing, keyring, (table, key, of), &mut resealed).await?;
+            for table in Self::SEALED {
+                reseal_table(writing, keyring, table, &mut resealed).await?;
+            }
+            if let Some(cause) = cause {
+                let (key, count) = (keyring.newest(), resealed.count);
+                let message = format!("sealed {count} values anew, with the key {key}");
+                let change = Change::none(Target::everything());
+                resealed.operation = Some(note_done(writing, cause, change, message).await?);
             }
             Ok(resealed)
         });
-        resealed.await
+        let resealed = resealed.await?;
+        self.operations_are_new();
+        Ok(resealed)
     }
 
-    /// Tables that hold one sealed value in a row: their key, and what the value is sealed as.
-    const SEALED: [(&str, &str, &str); 4] = [
-        ("certificates", "name", "certificate"),
-        ("issuers", "name", "eab"),
-        ("acme_accounts", "issuer", "acme-account"),
-        ("acme_orders", "name", "acme-order"),
+    /// Tables that hold one sealed value in a row: their key, what the value is sealed as, and what
+    /// it is called.
+    const SEALED: [SealedTable; 5] = [
+        ("notifiers", "name", "notifier", "Notifier"),
+        ("certificates", "name", "certificate", "Certificate"),
+        ("issuers", "name", "eab", "Issuer"),
+        ("acme_accounts", "issuer", "acme-account", "Account"),
+        ("acme_orders", "name", "acme-order", "Order"),
     ];
 }
 
@@ -213,10 +230,12 @@ impl SealedSecret {
     }
 }
 
+type SealedTable = (&'static str, &'static str, &'static str, &'static str);
+
 async fn reseal_table(
     writing: &mut SqliteConnection,
     keyring: &Keyring,
-    (table, key, of): (&str, &str, &str),
+    (table, key, of, kind): SealedTable,
     resealed: &mut Resealed,
 ) -> Result<(), StoreError> {
     let select = format!("SELECT {key} AS name, key_id, sealed FROM {table} WHERE key_id <> $1");
@@ -225,7 +244,7 @@ async fn reseal_table(
         let name: String = row.try_get("name")?;
         let sealed = Sealed { key: row.try_get("key_id")?, text: row.try_get("sealed")? };
         let Ok(value) = keyring.open(&[of, &name], &sealed) else {
-            resealed.unreadable.insert(format!("{of}/{name}"));
+            resealed.unreadable.insert(format!("{kind}/{name}"));
             resealed.former_keys.insert(sealed.key);
             continue;
         };

@@ -18,8 +18,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use weir_config::{
-    Activity, AppActivity, AppName, AppRoute, Backends, Balance, Certificate, Certificates, Endpoint,
-    EndpointActivity, EndpointId, HostName, InstanceId, LogFormat, Moment, Observe, Pool,
+    Activity, AppActivity, AppName, AppRoute, Backends, Balance, Certificate, Certificates,
+    Endpoint, EndpointActivity, EndpointId, HostName, InstanceId, LogFormat, Moment, Observe, Pool,
     ProxySettings, Publisher, RouteState, Snapshot, Timeouts, TrafficPolicy, channel,
 };
 use weir_proxy::{AccessLog, AccessLogGuard, Phase, Proxy, ProxyMetrics, ProxyOptions, Tickets};

@@ -21,8 +21,14 @@ pub(crate) enum Command {
         reply: oneshot::Sender<Result<Hostname, CertificateError>>,
     },
     /// Order a new one now.
-    Renew { name: Hostname, reply: oneshot::Sender<Result<(), CertificateError>> },
-    Delete { name: Hostname, reply: oneshot::Sender<Result<(), CertificateError>> },
+    Renew {
+        name: Hostname,
+        reply: oneshot::Sender<Result<(), CertificateError>>,
+    },
+    Delete {
+        name: Hostname,
+        reply: oneshot::Sender<Result<(), CertificateError>>,
+    },
     /// The name leads here now: what failed before may be tried at once.
     Ready(Hostname),
     /// The store has other issuers than before.
@@ -59,7 +65,8 @@ impl Keeper {
             Command::Renew { name, reply } => _ = reply.send(self.renew(&name)),
             Command::Delete { name, reply } => _ = reply.send(self.delete(&name).await),
             Command::Ready(name) => {
-                let has_failed = |kept: &Arc<Kept>| kept.failures.count > 0 && !kept.failures.is_limited;
+                let has_failed =
+                    |kept: &Arc<Kept>| kept.failures.count > 0 && !kept.failures.is_limited;
                 if self.table.kept().get(&name).is_some_and(has_failed) {
                     self.change(&name, |kept| kept.failures.next_at = 0);
                 }
@@ -80,11 +87,7 @@ impl Keeper {
         }
     }
 
-    async fn upload(
-        &mut self,
-        chain: &str,
-        key_pem: &str,
-    ) -> Result<Hostname, CertificateError> {
+    async fn upload(&mut self, chain: &str, key_pem: &str) -> Result<Hostname, CertificateError> {
         let certificate = read(chain, key_pem, now())?;
         let name = certificate.names[0].clone();
         let new = NewCertificate {

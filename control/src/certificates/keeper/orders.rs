@@ -45,7 +45,7 @@ impl Keeper {
             names: kept.names.clone(),
             proof,
             issuer,
-            former: kept.certificate.clone().filter(|_| kept.source == Source::Acme),
+            former: kept.certificate.clone().filter(|_| kept.issuer.as_ref() == Some(&ordered.1)),
             around: self.around.clone(),
             told: self.told.0.clone(),
         };
@@ -59,12 +59,14 @@ impl Keeper {
         self.challenges.remove(name);
         self.is_changed = true;
         let kept = match result {
-            Ok(issued) => self.take_issued(name, &issuer, issued).await.map_err(|error| Failure {
-                message: error.to_string(),
-                ..Failure::default()
-            }),
+            Ok(issued) => self
+                .take_issued(name, &issuer, issued)
+                .await
+                .map_err(|error| Failure { message: error.to_string(), ..Failure::default() }),
             Err(failure) => Err(failure),
         };
+        let outcome = if kept.is_ok() { "issued" } else { "failed" };
+        self.around.metrics.orders.with_label_values(&[outcome]).inc();
         let error = kept.as_ref().err().map(|failure| failure.message.clone());
         let account = account.or_else(|| self.seen.get(&issuer)?.account.clone());
         self.seen.insert(issuer.clone(), Arc::new(IssuerSeen { account, error }));

@@ -44,7 +44,8 @@ impl Keeper {
             && let Some((_, name)) = self.suggestions.due.pop_first()
         {
             let Some(kept) = self.table.kept().get(&name) else { continue };
-            let issuer = self.issuers.iter().find(|issuer| Some(&issuer.name) == kept.issuer.as_ref());
+            let issuer =
+                self.issuers.iter().find(|issuer| Some(&issuer.name) == kept.issuer.as_ref());
             let (Some(issuer), Some(certificate)) = (issuer.cloned(), kept.certificate.clone())
             else {
                 continue;
@@ -55,7 +56,11 @@ impl Keeper {
         }
     }
 
-    pub(super) async fn take_suggestion(&mut self, name: &Hostname, suggestion: Option<Suggestion>) {
+    pub(super) async fn take_suggestion(
+        &mut self,
+        name: &Hostname,
+        suggestion: Option<Suggestion>,
+    ) {
         // One that has never said anything need not be asked before the next start.
         let Some(Suggestion { window, ask_again }) = suggestion else { return };
         self.suggestions.due.insert((now() + ask_again, name.clone()));

@@ -51,7 +51,8 @@ impl Keeper {
     async fn let_go(&mut self) {
         let now = now();
         let is_over = |kept: &Kept| {
-            let ended = kept.certificate.as_ref().is_none_or(|certificate| certificate.valid.1 < now);
+            let ended =
+                kept.certificate.as_ref().is_none_or(|certificate| certificate.valid.1 < now);
             kept.wanted.is_none() && kept.source == Source::Acme && ended && !kept.is_being_ordered
         };
         let over = self.table.kept().iter().filter(|(_, kept)| is_over(kept));

@@ -5,8 +5,8 @@ mod deployments;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use weir_config::{
-    Activity, App, AppName, Backends, Cause, Certificate, DesiredApp, EndpointId, Host, HostName, InstanceId,
-    Moment, Pool, RouteState, Shard, Snapshot, Source, Template,
+    Activity, App, AppName, Backends, Cause, Certificate, DesiredApp, EndpointId, Host, HostName,
+    InstanceId, Moment, Pool, RouteState, Shard, Snapshot, Source, Template,
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 

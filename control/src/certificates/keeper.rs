@@ -46,6 +46,8 @@ pub(crate) struct Surroundings {
 
 /// Orders under way at a time: each is a few requests and mostly waits.
 const MOST_ORDERS: usize = 16;
+/// In seconds after it has come; one that came first may be replaced at once.
+const SOONEST_RENEWAL: i64 = 3600;
 /// Messages of orders that wait to be taken in.
 const QUEUE: usize = 64;
 /// What is wanted is found out no more often than this.
@@ -273,12 +275,13 @@ impl Keeper {
         self.cache(former.as_ref(), Some(&stored));
         let certificate = self.table.share(certificate);
         self.change(new.name, |kept| {
-            let wanted = kept.wanted;
+            let (wanted, had_one) = (kept.wanted, kept.certificate.is_some());
             *kept = Kept::new(kept.names.clone(), new.source, Some(certificate.clone()));
             if wanted.is_none() || new.source == Source::Upload {
                 kept.names = certificate.names.clone();
             }
             (kept.issuer, kept.renew_at) = (new.issuer.cloned(), new.renew_at);
+            kept.renewed_at = had_one.then(now);
             kept.wanted = wanted.filter(|_| new.source == Source::Acme);
         });
         Ok(())

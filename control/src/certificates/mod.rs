@@ -58,6 +58,8 @@ pub(crate) struct Kept {
     pub(crate) wanted: Option<Proof>,
     /// In seconds since 1970; of one that was ordered.
     pub(crate) renew_at: Option<i64>,
+    /// When it took the place of another, if that was lately.
+    pub(crate) renewed_at: Option<i64>,
     /// Somebody has asked for a new one.
     pub(crate) is_forced: bool,
     pub(crate) is_being_ordered: bool,
@@ -95,6 +97,7 @@ impl Kept {
             issuer: None,
             wanted: None,
             renew_at: None,
+            renewed_at: None,
             is_forced: false,
             is_being_ordered: false,
             failures: Failures::default(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use weir_config::{Hostname, IssuerName};
 
-use super::{CertificateError, Keeper, MOST_ORDERS, now};
+use super::{CertificateError, Keeper, MOST_ORDERS, SOONEST_RENEWAL, now};
 use crate::{
     acme::{self, Budget, Ended, Failure, Issued, Order, renew_at},
     certificates::{IssuerSeen, Source, read},
@@ -13,8 +13,6 @@ use crate::{
 
 /// Below what Let's Encrypt allows an account: 300 orders at once, and then one in 36 seconds.
 const ORDERS: (u32, u32) = (250, 40);
-/// In seconds after it has come.
-const SOONEST_RENEWAL: i64 = 3600;
 
 impl Keeper {
     /// Begins the orders that are due, as many as there may be at a time.

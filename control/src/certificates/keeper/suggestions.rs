@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tokio::task::JoinSet;
 use weir_config::Hostname;
 
-use super::{Keeper, now};
+use super::{Keeper, SOONEST_RENEWAL, now};
 use crate::acme::{self, Suggestion, renew_at};
 
 /// After a start, authorities are asked within this, in seconds,
@@ -71,6 +71,8 @@ impl Keeper {
             return;
         }
         let renew_at = renew_at(certificate.valid, Some(window), rand::random());
+        // An authority that would have each new one replaced at once is mistaken.
+        let renew_at = renew_at.max(kept.renewed_at.map_or(0, |at| at + SOONEST_RENEWAL));
         if let Err(error) = self.around.store.set_renewal(name, renew_at).await {
             return tracing::warn!(%name, %error, "a suggestion of its authority is not noted");
         }

@@ -388,3 +388,42 @@ async fn a_certificate_of_one_s_own_is_checked_and_shown_until_it_is_deleted() {
     .await;
     assert_eq!(weir.cli(&["cert", "delete", BASE]).status.code(), Some(2));
 }
+
+#[tokio::test]
+async fn with_a_zone_of_ours_a_wildcard_covers_every_app_and_only_our_account_may_issue() {
+    let weir = Weir::start_with(&["--dns", "127.0.0.1:0"]).await;
+    let line = weir.log();
+    let line = line.lines().find(|line| line.contains("\"dns listens\"")).unwrap();
+    let event: Value = serde_json::from_str(line).unwrap();
+    let dns = event["address"].as_str().unwrap().parse().unwrap();
+    let pebble = Pebble::start(weir.http.port(), dns, &[]).await;
+    let zone = json!({"kind": "Zone", "name": BASE, "spec": {"addresses": ["127.0.0.1"]}});
+    let (status, said) = weir.api("PUT", &format!("/v1/zones/{BASE}"), Some(zone)).await;
+    assert_eq!(status, 201, "{said:#}");
+    let mut issuer = pebble.issuer("pebble");
+    issuer["spec"]["caa"] = json!("pebble.letsencrypt.org");
+    put_issuer(&weir, "pebble", issuer).await;
+    let shown = valid(&weir, BASE).await;
+    assert_eq!(shown["names"], json!([BASE, format!("*.{BASE}")]));
+    assert_eq!(shown["proof"], "dns-01");
+    // The local authority's certificate gave way without a restart, for apps to come too.
+    let (app, root) = (unique("fresh"), pebble.root().await);
+    weir.put_ready(&app, json!({"upstreams": [Upstream::start().await.address.to_string()]})).await;
+    let host = format!("{app}.{BASE}");
+    let answer = client(&weir, &root, &host).get(url(&weir, &host)).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(pebble.count(ISSUED), 1, "{}", pebble.log());
+    // Nobody else may issue for the zone, and nothing is left of the proof.
+    let (_, issuer) = weir.api("GET", "/v1/issuers/pebble", None).await;
+    let account = issuer["status"]["account"].as_str().unwrap().to_owned();
+    let path = format!("/v1/zones/{BASE}/records");
+    wait_for("the CAA records", async || {
+        let (_, records) = weir.api("GET", &path, None).await;
+        let text = records.to_string();
+        (text.contains(&account) && !text.contains("_acme-challenge")).then_some(())
+    })
+    .await;
+    // With them, a name of the zone is issued still: the account is ours.
+    assert!(weir.cli(&["cert", "renew", BASE]).status.success());
+    wait_for("the renewal", async || (pebble.count(ISSUED) == 2).then_some(())).await;
+}

@@ -32,6 +32,10 @@ pub struct IssuerSpec {
     /// Which of the authority's profiles certificates are ordered by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
+    /// What CAA records call the authority, as `letsencrypt.org`. When all authorities have it, the
+    /// zones that Weir serves allow their accounts to issue and nobody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caa: Option<String>,
     /// What ties the account to one that you have with the authority (external account binding).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eab: Option<EabSpec>,
@@ -104,6 +108,10 @@ impl IssuerManifest {
         if spec.emails.len() > MAX_EMAILS || !spec.emails.iter().all(is_email) {
             let message = "write at most ten addresses, as ops@example.com";
             problems.push(Problem::new("/spec/emails", "bad_email", message));
+        }
+        if spec.caa.as_ref().is_some_and(|caa| caa.parse::<crate::Hostname>().is_err()) {
+            let message = "write what CAA records call it, as letsencrypt.org";
+            problems.push(Problem::new("/spec/caa", "bad_hostname", message));
         }
         let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         let key = spec.eab.as_ref().and_then(|eab| eab.key.as_ref());

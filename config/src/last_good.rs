@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Activity, AppName, AppRoute, Backends, Balance, Endpoint, EndpointId, HostPath, Moment, Pool,
-    RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy, Zone, hash::stable_hash,
+    RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy, hash::stable_hash,
 };
 
-/// A [`Snapshot`] without its counters and its certificates, which have a place of their own.
+/// A [`Snapshot`] without its counters, and without its certificates and its zones, which are kept
+/// apart.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LastGood {
     /// The boot of the machine that it was served in: after another one, instances have other
@@ -25,8 +26,6 @@ pub struct LastGood {
     revision: u64,
     shards: BTreeMap<ShardName, SavedPool>,
     apps: Vec<SavedRoute>,
-    #[serde(default)]
-    zones: Vec<Arc<Zone>>,
     #[serde(default)]
     http_challenges: BTreeMap<Arc<str>, Arc<str>>,
 }
@@ -67,7 +66,6 @@ impl LastGood {
                 .map(|(name, pool)| (name.clone(), SavedPool::of(pool)))
                 .collect(),
             apps: snapshot.apps().map(|route| SavedRoute::of(route)).collect(),
-            zones: snapshot.zones().cloned().collect(),
             http_challenges: snapshot.http_challenges.clone().into_iter().collect(),
         }
     }
@@ -91,9 +89,6 @@ impl LastGood {
                 route.state = RouteState::Starting;
             }
             snapshot.insert(route);
-        }
-        for zone in self.zones {
-            snapshot.insert_zone(zone);
         }
         snapshot.http_challenges = self.http_challenges.into_iter().collect();
         snapshot

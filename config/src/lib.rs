@@ -17,6 +17,7 @@ mod document;
 mod hash;
 mod host;
 mod host_table;
+mod hosted_zone;
 mod instance;
 mod issuer;
 mod last_good;
@@ -29,6 +30,7 @@ mod pool;
 mod problem;
 mod proxy_settings;
 mod publish;
+pub mod rdata;
 mod resolver;
 mod secret;
 mod settings;
@@ -37,6 +39,7 @@ mod snapshot;
 mod spec;
 mod traffic;
 mod units;
+mod zone_file;
 
 pub use activity::{
     Activity, Answers, AppActivity, EndpointActivity, EndpointLease, HISTOGRAM_BOUNDS_SECONDS,
@@ -56,6 +59,10 @@ pub use deployment::{
 pub use dns::{DnsName, RecordSet, RecordType, Secondary, TsigAlgorithm, TsigKey, Zone};
 pub use document::{Document, parse_documents};
 pub use host::{Capacity, Disconnect, Engine, Host, Placement, Ssh, has_labels};
+pub use hosted_zone::{
+    Alias, DesiredZone, HostedZone, ImportedZone, MAX_NAMES, RecordSetSpec, SEALED_PREFIX, Serials,
+    SoaTimes, Ttls, WrittenSet, ZoneKey, ZoneName, ZoneSecondary, tsig_secret,
+};
 pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
 pub use issuer::{EabSpec, IssuerManifest, IssuerSpec};
 pub use last_good::LastGood;
@@ -82,11 +89,15 @@ pub use spec::{
     AppManifest, AppSpec, BalanceSpec, CapacitySpec, ClientAuthSpec, DisconnectSpec, EngineSshSpec,
     EngineTlsSpec, HashAlgorithm, HealthSpec, HostManifest, HostSpec, LimitsSpec, MemberSpec,
     OutlierSpec, PlacementSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec,
-    RetriesSpec, RolloutSpec, ShardManifest, ShardSpec, SleepSpec, Strategy, TimeoutsSpec,
-    UpstreamProtocol, UpstreamSpec, UpstreamTlsSpec,
+    RetriesSpec, RolloutSpec, SecondarySpec, ShardManifest, ShardSpec, SleepSpec, SoaSpec,
+    Strategy, TimeoutsSpec, TsigKeySpec, TtlSpec, UpstreamProtocol, UpstreamSpec, UpstreamTlsSpec,
+    ZoneManifest, ZoneSpec,
 };
 pub use traffic::{
     Authorities, ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream,
     UpstreamTls,
 };
 pub use units::{Memory, Span};
+pub use zone_file::{
+    Entry, MAX_SECONDS, WrittenType, read as read_zone_file, write as write_zone_file,
+};

@@ -15,6 +15,7 @@ pub struct SettingsSpec {
     pub base_domain: Option<String>,
     pub http: Option<String>,
     pub https: Option<String>,
+    pub dns: Option<String>,
     pub admin: Option<String>,
     pub docker: Option<String>,
     pub resolver: Option<String>,
@@ -50,6 +51,8 @@ pub struct Settings {
     pub base_domain: Hostname,
     pub http: SocketAddr,
     pub https: SocketAddr,
+    /// Where DNS is answered over UDP and TCP; `None` for nowhere.
+    pub dns: Option<SocketAddr>,
     /// The admin API and `/metrics`.
     pub admin: SocketAddr,
     /// The Docker Engine's socket.
@@ -95,6 +98,7 @@ impl SettingsSpec {
             base_domain: self.base_domain.or(weaker.base_domain),
             http: self.http.or(weaker.http),
             https: self.https.or(weaker.https),
+            dns: self.dns.or(weaker.dns),
             admin: self.admin.or(weaker.admin),
             docker: self.docker.or(weaker.docker),
             resolver: self.resolver.or(weaker.resolver),
@@ -134,6 +138,7 @@ impl SettingsSpec {
         let http = address("http", self.http, "0.0.0.0:80");
         let https = address("https", self.https, "0.0.0.0:443");
         let admin = address("admin", self.admin, "127.0.0.1:8600");
+        let dns = self.dns.map(|dns| address("dns", Some(dns), "0.0.0.0:53"));
         let resolver = self.resolver.and_then(|written| {
             let parsed = written.parse::<SocketAddr>().map_err(|_| {
                 format!(
@@ -170,6 +175,7 @@ impl SettingsSpec {
             base_domain,
             http,
             https,
+            dns: dns.flatten(),
             admin,
             docker,
             resolver,

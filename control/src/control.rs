@@ -21,6 +21,7 @@ use weir_config::{
 use weir_deploy::Provider;
 
 use crate::{
+    aliases,
     api::{self, ApiState},
     authority::{self, AuthorityError, wildcard},
     certificates::{Cache, CertificateMetrics, Keeper, Surroundings},
@@ -45,6 +46,7 @@ use crate::{
     store::{Store, StoreError},
     token,
     vault::{Vault, VaultError},
+    zones::Zones,
 };
 
 /// Control while it does not run: before, and between two runs. Hints find their way to whichever
@@ -71,7 +73,7 @@ pub struct Options {
     /// Where the proxy takes HTTPS from this machine, if it does: there it is seen whether an app
     /// is reached as its users reach it.
     pub https: Option<SocketAddr>,
-    /// Asks the DNS for the domains of apps.
+    /// Asks the DNS for the domains of apps, and for where ALIAS records lead.
     pub resolver: Box<dyn Resolver>,
     /// False while a part of the process seems to stand still: then nothing that is served is
     /// taken for good.
@@ -137,7 +139,7 @@ impl Control {
         let store = open_store(&options.dir, &options.base_domain, has_traffic).await?;
         token::ensure_admin(&options.dir, &store).await?;
         let vault = Vault::open(options.dir.key_file(), store.clone()).await?;
-        let desired = store.desired().await?;
+        let desired = vault.desired().await?;
         let local = Arc::new(wildcard(&options.dir, &options.base_domain)?);
         let cluster = store.cluster_id().to_owned();
         let connect = move |host: &Host| Arc::new(provider(host, &cluster)) as Arc<dyn Provider>;
@@ -163,7 +165,8 @@ impl Control {
         self.hints.lead_to(&events);
 
         let served = self.snapshots.current();
-        let observed = Observed::new(served, Moment::now());
+        let mut observed = Observed::new(served, Moment::now());
+        observed.zones = Zones::new(&base_domain, https_port);
         let (worlds, world) =
             watch::channel(Arc::new(World::new(desired.clone(), observed.clone())));
         let dir = Arc::new(dir);
@@ -198,11 +201,13 @@ impl Control {
         let saver = tokio::spawn(saver);
         let mut tasks = JoinSet::new();
         tasks.spawn(recorder::record(store.clone(), decisions, events.clone()));
-        tasks.spawn(feed::follow(store.clone(), desired.revision, events.clone()));
+        tasks.spawn(feed::follow(store.clone(), vault.clone(), desired.clone(), events.clone()));
         let incidents_changed = Arc::new(Notify::new());
         let (followed, resolved) = (world.clone(), incidents_changed.clone());
         tasks.spawn(incidents::follow(store.clone(), followed, resolved, open_incidents));
         tasks.spawn(notifications::deliver(store.clone(), vault.clone()));
+        let resolver: Arc<dyn Resolver> = resolver.into();
+        tasks.spawn(aliases::follow(resolver.clone(), world.clone(), events.clone()));
         let (noticed, events_noticed) = mpsc::channel(history::QUEUE);
         let (lines, lines_noticed) = mpsc::channel(history::QUEUE);
         let (dates, transitions) = watch::channel(Transitions::default());
@@ -235,7 +240,7 @@ impl Control {
         tasks.spawn(authority::keep_renewed(dir.clone(), base, local, keeper.clone()));
         let (domain_checks, checks) = mpsc::channel(KEEPER_QUEUE);
         let (told, domains) = watch::channel(Domains::new());
-        let (asker, base) = (Asker(resolver.into()), base_domain.clone());
+        let (asker, base) = (Asker(resolver), base_domain.clone());
         let followed = world.clone();
         tasks.spawn(domains::watch(asker, base, followed, checks, told, keeper.clone()));
 

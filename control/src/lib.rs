@@ -7,6 +7,7 @@
 mod acme;
 mod action;
 mod agenda;
+mod aliases;
 pub mod api;
 mod authority;
 mod certificates;
@@ -58,6 +59,7 @@ mod time;
 mod token;
 mod transition;
 mod vault;
+mod zones;
 
 pub use authority::AuthorityError;
 pub use certificates::certificates;

@@ -26,6 +26,7 @@ use crate::{
     served::serves,
     subject::Subject,
     transition::Stage,
+    zones::{Zones, aliases_of},
 };
 
 /// Everything seen. Cheap to clone, so that the API reads a copy and never waits for the loop.
@@ -36,6 +37,7 @@ pub(crate) struct Observed {
     pub(crate) members: Members,
     pub(crate) apps: imbl::OrdMap<AppName, AppState>,
     pub(crate) certificates: CertificateState,
+    pub(crate) zones: Zones,
     /// What the data plane serves now.
     pub(crate) served: Arc<Snapshot>,
 }
@@ -85,7 +87,7 @@ impl Observed {
             http_challenges: served.http_challenges.clone(),
             ..CertificateState::default()
         };
-        Self { hosts, instances, members, apps, certificates, served }
+        Self { hosts, instances, members, apps, certificates, zones: Zones::default(), served }
     }
 
     pub(crate) fn host(&self, name: &HostName) -> &HostSeen {
@@ -164,13 +166,27 @@ impl Observed {
                     state.public = Some((stage, outcome));
                 }
             }
-            Event::NotRecorded(app) => {
-                agenda.touch_app(&app);
-                if let Some(state) = self.apps.get_mut(&app) {
-                    state.is_recording = false;
+            Event::NotRecorded(subject) => {
+                match &subject {
+                    Subject::App(app) => {
+                        if let Some(state) = self.apps.get_mut(app) {
+                            state.is_recording = false;
+                        }
+                    }
+                    Subject::Zone(zone) => self.zones.take_serials(zone, false),
+                    Subject::Shard(_) => {}
                 }
+                agenda.touch(subject);
+            }
+            Event::Resolved(target, addresses) => {
+                let zones = desired.zones.values();
+                let aliases: Vec<_> = zones.flat_map(|zone| aliases_of(zone, &target)).collect();
+                agenda.touch_zones(self.zones.resolved_anew(target, addresses, &aliases));
             }
             Event::Certificates(state) => {
+                let challenges = state.dns_challenges.clone();
+                agenda.touch_zones(self.zones.challenges_changed(challenges));
+                agenda.touch_zones(self.zones.caa_changed(state.caa()));
                 self.certificates = *state;
                 agenda.touch_nobody();
             }
@@ -187,9 +203,13 @@ impl Observed {
         self.members.forget_gone(activity, |member| serves(served, &member.clone().into()));
     }
 
-    /// Notes that a transition of an app's deployments is on its way to the store.
-    pub(crate) fn recording(&mut self, app: &AppName) {
-        self.apps.entry(app.clone()).or_default().is_recording = true;
+    /// Notes that what was decided of this one is on its way to the store.
+    pub(crate) fn recording(&mut self, subject: &Subject) {
+        match subject {
+            Subject::App(app) => self.apps.entry(app.clone()).or_default().is_recording = true,
+            Subject::Zone(zone) => self.zones.take_serials(zone, true),
+            Subject::Shard(_) => {}
+        }
     }
 
     /// Notes that an action has been handed to the executor.
@@ -233,8 +253,11 @@ impl Observed {
     ) {
         let former = std::mem::replace(&mut self.served, snapshot);
         for subject in changed {
-            let Subject::App(app) = subject else { continue };
-            self.serves_otherwise(app, &former, now);
+            match subject {
+                Subject::App(app) => self.serves_otherwise(app, &former, now),
+                Subject::Zone(zone) => self.zones.is_served(zone),
+                Subject::Shard(_) => {}
+            }
         }
     }
 

@@ -109,6 +109,9 @@ struct SetIssuer {
     /// Which of its profiles to order by
     #[arg(long)]
     profile: Option<String>,
+    /// What CAA records call it, as letsencrypt.org: then your zones allow your accounts only
+    #[arg(long, value_name = "NAME")]
+    caa: Option<String>,
     /// Which account of yours with it this is for
     #[arg(long, value_name = "ID")]
     eab_key_id: Option<String>,
@@ -172,6 +175,7 @@ impl SetIssuer {
             emails: self.email,
             terms_agreed: self.agree_to_terms,
             profile: self.profile,
+            caa: self.caa,
             eab,
             roots: self.roots.as_ref().map(read).transpose()?,
             rank: self.rank,

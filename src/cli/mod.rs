@@ -27,6 +27,7 @@ mod operation;
 mod outcome;
 mod output;
 mod progress;
+mod record;
 mod rolling_update;
 mod secret;
 mod sleep;
@@ -35,6 +36,7 @@ mod sse;
 mod steps;
 mod table;
 mod upgrade;
+mod zone;
 
 use std::{io, process::ExitCode};
 
@@ -64,6 +66,9 @@ pub(crate) enum Command {
     Host(host::Host),
     Shard(host::Shard),
     Domain(domain::Domain),
+    Zone(zone::Zone),
+    #[command(visible_alias = "records")]
+    Record(record::Record),
     Explain(explain::Explain),
     Incident(incident::Incident),
     Notifier(notifier::Notifier),
@@ -111,6 +116,8 @@ impl Command {
             Self::Host(command) => command.run().await,
             Self::Shard(command) => command.run().await,
             Self::Domain(command) => command.run().await,
+            Self::Zone(command) => command.run().await,
+            Self::Record(command) => command.run().await,
             Self::Explain(command) => command.run().await,
             Self::Incident(command) => command.run().await,
             Self::Notifier(command) => command.run().await,

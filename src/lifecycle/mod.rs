@@ -46,7 +46,7 @@ pub(crate) use sockets::{Inherited, Sockets};
 use successor::Successor;
 use watchdog::Watchdog;
 
-use crate::tickets::TicketFile;
+use crate::{dns::Dns, tickets::TicketFile};
 
 /// What lasts as long as the process.
 pub(crate) struct Process {
@@ -56,6 +56,8 @@ pub(crate) struct Process {
     pub(crate) snapshots: Snapshots,
     pub(crate) metrics: ProxyMetrics,
     pub(crate) data_plane: DataPlane,
+    /// `None` if it answers nowhere.
+    pub(crate) dns: Option<Dns>,
     pub(crate) watchdog: Watchdog,
 }
 
@@ -192,6 +194,9 @@ impl Process {
         let admin = tokio::net::TcpListener::from_std(self.sockets.admin.try_clone()?)?;
         let metrics = prometheus::Registry::new();
         metrics.register(Box::new(self.metrics.clone()))?;
+        if let Some(dns) = &self.dns {
+            metrics.register(Box::new(dns.metrics()))?;
+        }
         let https = self.sockets.https.local_addr()?;
         let https_port = https.port();
         let https = self.settings.proxy.from_here(https);
@@ -221,7 +226,7 @@ impl Process {
 
     /// What is left to do after a successor serves.
     async fn hand_over(
-        self,
+        mut self,
         successor: Successor,
         control: Control,
         mut asker: Asker,
@@ -231,6 +236,9 @@ impl Process {
         let (process, version) = (successor.process, &successor.version);
         asker.say(Progress::Done(format!("process {process} serves: Weir {version}"))).await;
         drop(asker);
+        if let Some(dns) = self.dns.take() {
+            dns.stop().await;
+        }
         let served = self.snapshots.current();
         let publisher = control.into_publisher();
         let activity = self.activity.clone();
@@ -248,7 +256,8 @@ impl Process {
 
     /// Ends when nothing is in flight, at the deadline, or when told again.
     async fn drain(self, accepting: bool, told_again: impl Future<Output = ()>) {
-        let Self { settings, sockets, activity, mut data_plane, .. } = self;
+        // Questions are answered to the end.
+        let Self { settings, sockets, activity, mut data_plane, dns, .. } = self;
         tracing::info!("draining");
         // As long as anyone has a socket open, it takes connections; one that nobody accepts from
         // would keep its clients waiting.
@@ -257,6 +266,7 @@ impl Process {
             () = data_plane.drain(accepting, &activity, settings.shutdown_grace) => {}
             () = told_again => tracing::warn!("told to stop while draining: ending at once"),
         }
+        drop(dns);
     }
 }
 

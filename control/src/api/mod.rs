@@ -20,6 +20,7 @@ mod openapi;
 mod operations;
 mod problem;
 mod query;
+mod records;
 mod secrets;
 mod shards;
 mod snapshot;
@@ -27,6 +28,7 @@ mod sse;
 mod wait;
 mod watches;
 pub mod wire;
+mod zones;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -57,6 +59,8 @@ use problem::ApiProblem;
 
 /// A spec is text that somebody wrote; more than this is a mistake.
 const MAX_BODY: usize = 1 << 20;
+/// A zone of a million names, as text.
+const MAX_ZONE_FILE: usize = 256 << 20;
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -146,6 +150,18 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/domains/{name}/actions/check", post(domains::check))
         .route("/v1/issuers", get(issuers::list))
         .route("/v1/issuers/{name}", get(issuers::read).put(issuers::put).delete(issuers::delete))
+        .route("/v1/zones", get(zones::list))
+        .route("/v1/zones/{name}", get(zones::read).put(zones::put).delete(zones::delete))
+        .route("/v1/zones/{name}/records", get(records::list).patch(records::patch))
+        .route(
+            "/v1/zones/{name}/records/{record}/{type}",
+            get(records::read).put(records::put).delete(records::delete),
+        )
+        .route("/v1/zones/{name}/export", get(records::export))
+        .route(
+            "/v1/zones/{name}/actions/import",
+            post(records::import).layer(DefaultBodyLimit::max(MAX_ZONE_FILE)),
+        )
         .route("/v1/snapshot", get(snapshot::read))
         .route("/v1/snapshot/actions/confirm", post(snapshot::confirm))
         .route("/v1/watch", get(watches::watch))

@@ -5,7 +5,8 @@ use utoipa::OpenApi;
 
 use super::{
     apps, certificates, deployment_logs, deployments, domains, events, explain, hosts, incidents,
-    instances, issuers, logs, notifiers, operations, secrets, shards, snapshot, watches, wire,
+    instances, issuers, logs, notifiers, operations, records, secrets, shards, snapshot, watches,
+    wire, zones,
 };
 
 #[derive(OpenApi)]
@@ -85,6 +86,17 @@ use super::{
         issuers::delete,
         snapshot::read,
         snapshot::confirm,
+        zones::list,
+        zones::read,
+        zones::put,
+        zones::delete,
+        records::list,
+        records::patch,
+        records::read,
+        records::put,
+        records::delete,
+        records::export,
+        records::import,
     ),
     components(schemas(wire::ProblemDetails))
 )]

@@ -192,6 +192,7 @@ impl Keeper {
         self.issuers.clear();
         for record in self.around.store.issuers().await? {
             let (name, directory) = (record.name.clone(), &record.spec.directory);
+            let caa = record.spec.caa.clone();
             let account = self.around.store.acme_account(&name, directory).await?;
             let account = account.and_then(|account| account.url);
             let error = match Issuer::new(record, &self.around.keys) {
@@ -204,7 +205,7 @@ impl Keeper {
                     Some(why)
                 }
             };
-            self.seen.insert(name, Arc::new(IssuerSeen { account, error }));
+            self.seen.insert(name, Arc::new(IssuerSeen { account, caa, error }));
         }
         let all: Vec<_> = self.table.kept().keys().cloned().collect();
         all.iter().for_each(|name| self.schedule(name));

@@ -38,11 +38,31 @@ pub(crate) struct CertificateState {
     pub(crate) issuers: imbl::OrdMap<IssuerName, Arc<IssuerSeen>>,
 }
 
+impl CertificateState {
+    /// Who may issue for zones of ours, as CAA records have it (RFC 8659): our accounts, by the ways
+    /// in which they prove what is ours (RFC 8657). Nothing, unless all authorities are known by the
+    /// name that such records call them: else one would be forbidden.
+    pub(crate) fn caa(&self) -> Vec<Box<[u8]>> {
+        let record = |tag: &str, value: String| {
+            Box::from([&[0, tag.len() as u8], tag.as_bytes(), value.as_bytes()].concat())
+        };
+        let of_issuer = |seen: &Arc<IssuerSeen>| {
+            let (ca, account) = (seen.caa.as_ref()?, seen.account.as_ref()?);
+            let of = |methods| format!("{ca}; accounturi={account}; validationmethods={methods}");
+            Some([record("issue", of("dns-01,http-01")), record("issuewild", of("dns-01"))])
+        };
+        let all: Option<Vec<_>> = self.issuers.values().map(of_issuer).collect();
+        all.unwrap_or_default().into_iter().flatten().collect()
+    }
+}
+
 /// An authority, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct IssuerSeen {
     /// As whom it knows us: what a CAA record may name (RFC 8657).
     pub(crate) account: Option<String>,
+    /// What CAA records call it.
+    pub(crate) caa: Option<String>,
     /// Why the last order of it failed, unless another has not since.
     pub(crate) error: Option<String>,
 }

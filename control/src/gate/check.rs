@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use weir_config::{
-    AppName, AppRoute, Backends, DesiredApp, EndpointId, MemberOf, Pool, RouteState, ShardName,
-    Snapshot,
+    AppName, AppRoute, Backends, DesiredApp, EndpointId, MemberOf, Pool, RecordType, RouteState,
+    ShardName, Snapshot, Zone, ZoneName,
 };
 
 use super::{View, size::MOST_IN_POOL};
@@ -25,6 +25,11 @@ pub(super) fn subject(subject: &Subject, view: &View<'_>) -> Option<String> {
         Subject::Shard(name) => match view.candidate.shard(name) {
             Some(offered) => pool(offered, |id| is_of_shard(id, name)),
             None => shard_gone(name, view),
+        },
+        Subject::Zone(name) => match view.candidate.zone(name.dns()) {
+            Some(offered) => zone(name, offered, view),
+            None if view.desired.has_gone_zone(name) => Ok(()),
+            None => Err("it would no longer be served, but nobody has deleted it".to_owned()),
         },
     };
     checked.err()
@@ -130,6 +135,20 @@ fn shard_gone(name: &ShardName, view: &View<'_>) -> Result<(), String> {
         Some(route) => Err(format!("the app {} is still served by it", route.app)),
         None => Ok(()),
     }
+}
+
+fn zone(name: &ZoneName, offered: &Zone, view: &View<'_>) -> Result<(), String> {
+    let Some(wanted) = view.desired.zones.get(name) else {
+        return Err("it would be served, but nobody wants it".to_owned());
+    };
+    let lacks = |rtype| offered.get(name.dns(), rtype).is_none();
+    if let Some(rtype) = [RecordType::SOA, RecordType::NS].into_iter().find(|t| lacks(*t)) {
+        return Err(format!("it would be served without {rtype} records at its name"));
+    }
+    if offered.len() < wanted.custom.len() {
+        return Err("it would not have all records that are written".to_owned());
+    }
+    Ok(())
 }
 
 fn pool(pool: &Pool, is_own: impl Fn(&EndpointId) -> bool) -> Result<(), String> {

@@ -240,7 +240,7 @@ impl World {
         check: Option<PublicCheck>,
     ) {
         if let Some(transition) = transition {
-            self.reconciler.recording(app);
+            self.reconciler.recording(&Subject::App(app.clone()));
             self.soon(Happening::Records(app.clone(), transition), 20);
         }
         let told = |check: &PublicCheck| {
@@ -255,7 +255,7 @@ impl World {
 
     fn record(&mut self, app: &AppName, transition: &Transition) {
         if !self.change(app, transition) && self.store.apps.contains_key(app) {
-            let late = Event::NotRecorded(app.clone());
+            let late = Event::NotRecorded(Subject::App(app.clone()));
             self.reconciler.take(late, &self.activity, self.now);
         }
     }

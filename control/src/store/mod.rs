@@ -26,12 +26,15 @@ mod operations;
 mod outbox;
 mod page;
 mod prune;
+mod record_path;
+mod records;
 mod rolling_updates;
 mod secrets;
 mod shards;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod zones;
 
 use std::{
     path::Path,
@@ -70,9 +73,11 @@ pub(crate) use objects::{Kind, Object, Record, Written};
 pub(crate) use operations::{Operation, OperationFilter, OperationState, Outcome, Target};
 pub(crate) use outbox::{Message, body};
 pub(crate) use page::Page;
+pub(crate) use records::RecordChange;
 pub(crate) use rolling_updates::{RollingUpdate, RollingUpdateSpec, UpdatedApp};
 pub(crate) use secrets::{SealedSecret, SecretRecord, WrittenSecrets};
 pub(crate) use tokens::Token;
+pub(crate) use zones::{ReadZone, Touched};
 
 /// A handle to the database; clones share it.
 #[derive(Clone, Debug)]
@@ -137,6 +142,7 @@ impl Store {
             noted: watch::Sender::new(()),
         };
         store.forget_unanswered().await?;
+        store.renew_serials().await?;
         if row.try_get::<String, _>("base_domain")? != **base_domain {
             store.rename_base_domain().await?;
         }

@@ -3,18 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
-use weir_config::{App, AppName, Secret, SecretName, Template};
+use weir_config::{App, AppName, Secret, SecretName, Template, ZoneName, ZoneSpec};
 use zeroize::Zeroizing;
 
 use super::{
     Cause, Kind, Object, Operation, Record, Store, StoreError, Target, Verb, next_revision,
     objects::{from_json, select, upsert},
     operations::{Change, begin, note_done},
-    parse_name, record_change, signed, unsigned,
+    parse_name, record_change, signed, to_json, unsigned,
 };
 use crate::{
     key_file::KeyFile,
     seal::{Keyring, SealError, Sealed},
+    vault::reseal_zone,
 };
 
 /// The most secrets of one app.
@@ -147,7 +148,10 @@ impl Store {
                 return Ok(true);
             }
         }
-        let row = sqlx::query("SELECT 1 FROM secrets LIMIT 1").fetch_optional(&self.readers);
+        let any = "SELECT key_id FROM secrets
+             UNION ALL SELECT name FROM objects WHERE kind = 'Zone' AND spec LIKE '%\"sealed:%'
+             LIMIT 1";
+        let row = sqlx::query(any).fetch_optional(&self.readers);
         Ok(row.await?.is_some())
     }
 
@@ -187,6 +191,7 @@ impl Store {
             for table in Self::SEALED {
                 reseal_table(writing, keyring, table, &mut resealed).await?;
             }
+            reseal_zones(writing, keyring, &mut resealed).await?;
             if let Some(cause) = cause {
                 let (key, count) = (keyring.newest(), resealed.count);
                 let message = format!("sealed {count} values anew, with the key {key}");
@@ -209,6 +214,33 @@ impl Store {
         ("acme_accounts", "issuer", "acme-account", "Account"),
         ("acme_orders", "name", "acme-order", "Order"),
     ];
+}
+
+/// Seals the keys of zones' secondaries anew. A spec means the same as before, so that no revision
+/// is taken.
+async fn reseal_zones(
+    writing: &mut SqliteConnection,
+    keyring: &Keyring,
+    resealed: &mut Resealed,
+) -> Result<(), StoreError> {
+    let rows = sqlx::query(
+        "SELECT name, spec FROM objects WHERE kind = 'Zone' AND spec LIKE '%\"sealed:%'",
+    );
+    for row in &rows.fetch_all(&mut *writing).await? {
+        let (zone, mut spec): (ZoneName, ZoneSpec) = (parse_name(row)?, from_json(row, "spec")?);
+        let (count, unreadable) = reseal_zone(keyring, &zone, &mut spec)?;
+        for (name, former_key) in unreadable {
+            resealed.unreadable.insert(name);
+            resealed.former_keys.insert(former_key);
+        }
+        resealed.count += count;
+        sqlx::query("UPDATE objects SET spec = $2 WHERE kind = 'Zone' AND name = $1")
+            .bind(&*zone)
+            .bind(to_json(&spec)?)
+            .execute(&mut *writing)
+            .await?;
+    }
+    Ok(())
 }
 
 impl SealedSecret {

@@ -66,8 +66,10 @@ impl Keeper {
         let outcome = if kept.is_ok() { "issued" } else { "failed" };
         self.around.metrics.orders.with_label_values(&[outcome]).inc();
         let error = kept.as_ref().err().map(|failure| failure.message.clone());
-        let account = account.or_else(|| self.seen.get(&issuer)?.account.clone());
-        self.seen.insert(issuer.clone(), Arc::new(IssuerSeen { account, error }));
+        let former = self.seen.get(&issuer).map(|seen| (**seen).clone()).unwrap_or_default();
+        let account = account.or(former.account);
+        let seen = IssuerSeen { account, error, caa: former.caa };
+        self.seen.insert(issuer.clone(), Arc::new(seen));
         if let Err(failure) = kept {
             self.take_failure(name, &issuer, failure).await;
         }

@@ -4,7 +4,6 @@
 #![allow(dead_code, unreachable_pub, clippy::needless_pass_by_value, clippy::unwrap_used)]
 
 pub mod faulty_ca;
-pub mod hosts;
 pub mod load;
 pub mod pebble;
 pub mod relay;

@@ -125,6 +125,23 @@ fn what_the_process_has_lived_with_or_ended_with_in_order_is_no_suspect() {
     assert_eq!(fs::read(life.state.file(ATTEMPTS)).unwrap(), b"");
 }
 
+/// As an app that wakes and falls asleep again and again, and has just done so at each death.
+#[test]
+fn what_the_process_has_lived_with_is_not_on_trial_when_it_comes_again() {
+    let bench = Bench::new();
+    let (awake, asleep) = (bench.snapshot(1, "awake.com"), bench.snapshot(2, "asleep.com"));
+    for _ in 0..3 {
+        let life = bench.begin();
+        assert!(!life.shuns(&awake) && !life.shuns(&asleep));
+        life.serve(&awake);
+        life.serve(&asleep);
+        life.trial.settle(NOW + GOOD_AFTER);
+        life.serve(&awake);
+        life.save(NEWEST, &awake);
+        assert_eq!(fs::read(life.state.file(ATTEMPTS)).unwrap(), b"");
+    }
+}
+
 #[test]
 fn two_deaths_of_different_things_convict_nobody() {
     let bench = Bench::new();

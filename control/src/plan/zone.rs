@@ -36,6 +36,9 @@ pub(super) fn plan_zone(
         return is_gone;
     };
     let Some(dirty) = observed.zones.dirty(name) else { return false };
+    if served.is_some() && dirty.is_nothing() {
+        return false;
+    }
     let making = Making::new(meant, &observed.zones);
     let mut zone = match (&served, dirty) {
         (Some(served), Dirty::Names(names)) => {

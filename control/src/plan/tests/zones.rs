@@ -113,7 +113,6 @@ fn soa_ns_and_the_names_of_apps_are_there_by_themselves() {
     zones.check("www", &[]);
     zones.app("shop", "www.example.com", "");
     zones.check("www", &OWN);
-    zones.check("shop.apps", &OWN);
     // Who may come by HTTP is not told to come by HTTPS.
     zones.app("old", "old.example.com", ", http: serve");
     zones.check("old", &OWN[..2]);

@@ -69,8 +69,8 @@ async fn what_is_written_is_read_and_a_change_is_read_into_what_was_before() {
         .unwrap();
     let zone = bench.zone().await;
     let expected = [
-        r#"odd\.name.x\032y.example.com TXT "a\010b" "\"""#,
         "www.example.com A 192.0.2.7, 192.0.2.8",
+        r#"odd\.name.x\032y.example.com TXT "a\010b" "\"""#,
         "example.com ALIAS other.example",
     ];
     assert_eq!(sets(&zone), expected);
@@ -88,7 +88,7 @@ async fn what_is_written_is_read_and_a_change_is_read_into_what_was_before() {
     let www: DnsName = "www.example.com".parse().unwrap();
     assert_eq!(read.touched, Touched::Names(vec![www.clone(), www]), "only what has changed");
     assert_eq!(sets(&read.zone), sets(&bench.zone().await));
-    assert_eq!(sets(&read.zone)[1], "www.example.com AAAA 2001:db8::1");
+    assert_eq!(sets(&read.zone)[0], "www.example.com AAAA 2001:db8::1");
 
     // Another spec concerns everything, and so does a delegation.
     let seen = read.zone.revision;
@@ -164,7 +164,7 @@ async fn an_import_takes_the_place_of_everything() {
     let zone = bench.put_zone(SPEC).await;
     bench.change(&[change("former", "A", &["192.0.2.1"])]).await.unwrap();
     let former = bench.zone().await;
-    let text = "$TTL 60\n@ SOA ns.x. h.x. 4000000000 1h 1h 1w 1m\n  NS ns.x.\n  MX 5 m\n\
+    let text = "$TTL 60\n@ SOA ns.x. h.x. 3000000000 1h 1h 1w 1m\n  NS ns.x.\n  MX 5 m\n\
                 m A 192.0.2.1\n  A 192.0.2.2\n";
     let file = ImportedZone::read(text, &zone).unwrap();
     assert_eq!(file.left_out.len(), 2);
@@ -176,7 +176,7 @@ async fn an_import_takes_the_place_of_everything() {
     let expected = ["example.com MX 5 m.example.com.", "m.example.com A 192.0.2.1, 192.0.2.2"];
     assert_eq!(sets(&read.zone), expected);
     assert_eq!(bench.names().await, 2);
-    assert_eq!(read.zone.serials.first as u32, 4_000_000_001, "after that of the file");
+    assert_eq!(read.zone.serials.first as u32, 3_000_000_001, "after that of the file");
     // What it had before is removed in time, and what it has now is not.
     sqlx::query("UPDATE loose_contents SET since = 0").execute(&bench.store.writer).await.unwrap();
     bench.store.prune().await.unwrap();

@@ -65,6 +65,9 @@ pub(crate) struct ServeArgs {
     /// Where devices are told to connect to [default: the base domain, at the port of --devices]
     #[arg(long, env = "WEIR_DEVICES_ADDRESS", value_name = "HOST:PORT")]
     devices_address: Option<String>,
+    /// A name server to ask about the domains of apps [default: whom this machine asks]
+    #[arg(long, env = "WEIR_RESOLVER", value_name = "ADDRESS:PORT")]
+    resolver: Option<String>,
     /// Threads that carry requests [default: one for each core]
     #[arg(long, env = "WEIR_THREADS", value_name = "N")]
     threads: Option<usize>,
@@ -147,6 +150,7 @@ impl ServeArgs {
             devices: self.devices,
             devices_address: self.devices_address,
             tailnet: None,
+            resolver: self.resolver,
             threads: self.threads,
             log_format: self.log_format,
             log_level: self.log_level,
@@ -212,7 +216,7 @@ impl App {
     ) -> anyhow::Result<Self> {
         let activity = Arc::new(Activity::default());
         let devices = Devices::new(data_plane.clone());
-        let certificates = weir_control::wildcard(&dir, &settings.base_domain)?;
+        let certificates = weir_control::certificates(&dir, &settings.base_domain)?;
         let served = match &mut predecessor {
             Some(predecessor) => predecessor.snapshot(&activity, dir.zones()),
             None => dir.last_good(&activity),

@@ -178,7 +178,7 @@ mod tests {
     };
 
     fn generation(generation: u64) -> Snapshot {
-        Snapshot::empty(generation, 0, Arc::new([]))
+        Snapshot::empty(generation, 0, Arc::default())
     }
 
     #[tokio::test]

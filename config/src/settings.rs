@@ -21,6 +21,7 @@ pub struct SettingsSpec {
     pub devices: Option<String>,
     pub devices_address: Option<String>,
     pub tailnet: Option<TailnetSpec>,
+    pub resolver: Option<String>,
     pub threads: Option<usize>,
     pub log_format: Option<LogFormat>,
     pub log_level: Option<String>,
@@ -80,6 +81,8 @@ pub struct Settings {
     pub devices_address: Option<String>,
     /// A tailnet that devices come by as well, at the same port.
     pub tailnet: Option<TailnetSpec>,
+    /// Who is asked what the DNS says of domains; `None` for whom this machine asks.
+    pub resolver: Option<SocketAddr>,
     /// Threads that carry requests.
     pub threads: usize,
     pub log_format: LogFormat,
@@ -125,6 +128,7 @@ impl SettingsSpec {
             devices: self.devices.or(weaker.devices),
             devices_address: self.devices_address.or(weaker.devices_address),
             tailnet: self.tailnet.or(weaker.tailnet),
+            resolver: self.resolver.or(weaker.resolver),
             threads: self.threads.or(weaker.threads),
             log_format: self.log_format.or(weaker.log_format),
             log_level: self.log_level.or(weaker.log_level),
@@ -163,6 +167,14 @@ impl SettingsSpec {
         let admin = address("admin", self.admin, "127.0.0.1:8600");
         let devices = self.devices.map(|written| address("devices", Some(written), DEVICES));
         let dns = self.dns.map(|dns| address("dns", Some(dns), "0.0.0.0:53"));
+        let resolver = self.resolver.and_then(|written| {
+            let parsed = written.parse::<SocketAddr>().map_err(|_| {
+                format!(
+                    "`{written}` is no name server's address; write ADDRESS:PORT, as 192.0.2.53:53"
+                )
+            });
+            problems.take("/resolver", "bad_address", parsed)
+        });
         let threads = self
             .threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
@@ -197,6 +209,7 @@ impl SettingsSpec {
             devices: devices.flatten(),
             devices_address: self.devices_address,
             tailnet: self.tailnet,
+            resolver,
             threads,
             log_format: self.log_format.unwrap_or_default(),
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),

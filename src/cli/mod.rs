@@ -2,6 +2,7 @@
 
 mod apply;
 mod audit;
+mod cert;
 mod change;
 mod check;
 mod client;
@@ -12,6 +13,7 @@ mod deploy;
 mod deployment_log;
 mod deployments;
 mod device;
+mod domain;
 mod events;
 mod explain;
 mod get;
@@ -56,6 +58,7 @@ pub(crate) enum Command {
     Events(events::Events),
     Operation(operation::Operation),
     Audit(audit::Audit),
+    Cert(cert::Cert),
     Sleep(sleep::Sleep),
     Wake(sleep::Wake),
     Delete(delete::Delete),
@@ -64,6 +67,7 @@ pub(crate) enum Command {
     Host(host::Host),
     Shard(host::Shard),
     Device(device::Device),
+    Domain(domain::Domain),
     Zone(zone::Zone),
     #[command(visible_alias = "records")]
     Record(record::Record),
@@ -106,6 +110,7 @@ impl Command {
             Self::Events(command) => command.run().await,
             Self::Operation(command) => command.run().await,
             Self::Audit(command) => command.run().await,
+            Self::Cert(command) => command.run().await,
             Self::Sleep(command) => command.run().await,
             Self::Wake(command) => command.run().await,
             Self::Delete(command) => command.run().await,
@@ -113,6 +118,7 @@ impl Command {
             Self::Host(command) => command.run().await,
             Self::Shard(command) => command.run().await,
             Self::Device(command) => command.run().await,
+            Self::Domain(command) => command.run().await,
             Self::Zone(command) => command.run().await,
             Self::Record(command) => command.run().await,
             Self::Explain(command) => command.run().await,

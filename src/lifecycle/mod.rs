@@ -36,6 +36,7 @@ use tokio::{
 use weir_config::{Activity, Host, Settings, Snapshots};
 use weir_control::{Control, ControlError, DeviceOptions, Opened, Options, StateDir};
 use weir_deploy::{Arrivals, Device, Devices, Docker, Provider};
+use weir_dns::StubResolver;
 use weir_proxy::ProxyMetrics;
 
 pub(crate) use drain::{DataPlane, Signals};
@@ -192,7 +193,6 @@ impl Process {
 
     async fn open(&self, control: &Control, dir: StateDir) -> anyhow::Result<Opened> {
         let base_domain = self.settings.base_domain.clone();
-        let certificates = weir_control::wildcard(&dir, &base_domain)?;
         let admin = tokio::net::TcpListener::from_std(self.sockets.admin.try_clone()?)?;
         let metrics = prometheus::Registry::new();
         metrics.register(Box::new(self.metrics.clone()))?;
@@ -203,12 +203,11 @@ impl Process {
         let https_port = https.port();
         let https = self.settings.proxy.from_here(https);
         let well = self.watchdog.well();
-        let resolver = Box::new(weir_dns::StubResolver::default());
+        let resolver = Box::new(StubResolver::new(self.settings.resolver.into_iter().collect()));
         let devices = self.arrivals()?;
         let options = Options {
             dir,
             base_domain,
-            certificates,
             admin,
             metrics,
             https_port,
@@ -276,13 +275,13 @@ impl Process {
         if let Some(dns) = self.dns.take() {
             dns.stop().await;
         }
-        let generation = self.snapshots.current().generation;
+        let served = self.snapshots.current();
         let publisher = control.into_publisher();
         let activity = self.activity.clone();
         tokio::select! {
             // The first one is for the service, which is another process now.
             () = self.drain(false, async { signals.stop().await; signals.stop().await }) => {}
-            () = successor.follow(generation, publisher, activity) => {}
+            () = successor.follow(&served, publisher, activity) => {}
         }
     }
 

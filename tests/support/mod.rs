@@ -4,7 +4,9 @@
 #![allow(dead_code, unreachable_pub, clippy::needless_pass_by_value, clippy::unwrap_used)]
 
 pub mod device;
+pub mod faulty_ca;
 pub mod load;
+pub mod pebble;
 pub mod relay;
 pub mod sink;
 pub mod sse;

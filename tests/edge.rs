@@ -59,7 +59,8 @@ async fn join(weir: &Weir, device: &Device) {
 }
 
 fn on(device: &Device) -> Value {
-    let mut spec = spec(json!({"sleep": {"pause_after": "1h", "min_awake": "0s"}}));
+    let mut spec =
+        spec(json!({"sleep": {"pause_after": "1h", "stop_after": "2h", "min_awake": "1s"}}));
     spec["placement"] = json!({"hosts": {"device": device.machine.name}});
     spec
 }

@@ -120,9 +120,9 @@ enum Happening {
 impl World {
     pub(super) fn new(seed: u64, told: bool) -> Self {
         let now = Moment(1_000_000_000);
-        let served = Snapshot::empty(1, 0, Arc::new([]));
+        let served = Snapshot::empty(1, 0, Arc::default());
         let (publisher, snapshots) = channel(served);
-        let observed = Observed::new(snapshots.current(), Arc::new([]), now);
+        let observed = Observed::new(snapshots.current(), now);
         let kept = (now, snapshots.current());
         let mut world = Self {
             now,
@@ -325,7 +325,7 @@ impl World {
         self.probes.clear();
         self.verdicts.clear();
         let served = self.snapshots.current();
-        let observed = Observed::new(served, Arc::new([]), self.now);
+        let observed = Observed::new(served, self.now);
         self.reconciler = Reconciler::new(observed, Quarantine::default());
         let apps =
             self.store.apps.keys().map(|name| (name.clone(), self.store.meant(name, self.now)));

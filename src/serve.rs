@@ -57,6 +57,9 @@ pub(crate) struct ServeArgs {
     /// The Docker Engine's socket [default: /var/run/docker.sock]
     #[arg(long, env = "WEIR_DOCKER", value_name = "SOCKET")]
     docker: Option<String>,
+    /// A name server to ask about the domains of apps [default: whom this machine asks]
+    #[arg(long, env = "WEIR_RESOLVER", value_name = "ADDRESS:PORT")]
+    resolver: Option<String>,
     /// Threads that carry requests [default: one for each core]
     #[arg(long, env = "WEIR_THREADS", value_name = "N")]
     threads: Option<usize>,
@@ -136,6 +139,7 @@ impl ServeArgs {
             dns: self.dns,
             admin: self.admin,
             docker: self.docker,
+            resolver: self.resolver,
             threads: self.threads,
             log_format: self.log_format,
             log_level: self.log_level,
@@ -200,7 +204,7 @@ impl App {
         data_plane: &Handle,
     ) -> anyhow::Result<Self> {
         let activity = Arc::new(Activity::default());
-        let certificates = weir_control::wildcard(&dir, &settings.base_domain)?;
+        let certificates = weir_control::certificates(&dir, &settings.base_domain)?;
         let served = match &mut predecessor {
             Some(predecessor) => predecessor.snapshot(&activity, dir.zones()),
             None => dir.last_good(&activity),

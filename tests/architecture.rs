@@ -18,8 +18,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-deploy", &["weir-config"]),
     ("weir-control", &["weir-config", "weir-deploy"]),
     ("weir-edge-agent", &["weir-config", "weir-deploy"]),
-    ("weir-bench", &["weir-config", "weir-deploy", "weir-dns", "weir-proxy"]),
+    (
+        "weir-bench",
+        &[
+            "weir-config",
+            "weir-control",
+            "weir-deploy",
+            "weir-dns",
+            "weir-proxy",
+            "weir-test-host",
+        ],
+    ),
     ("weir-test-app", &[]),
+    ("weir-test-host", &[]),
     ("weir", &["weir-config", "weir-proxy", "weir-dns", "weir-deploy", "weir-control"]),
 ];
 

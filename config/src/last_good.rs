@@ -11,11 +11,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Activity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint, EndpointId, HostPath,
-    Moment, Pool, RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy, hash::stable_hash,
+    Activity, AppName, AppRoute, Backends, Balance, Endpoint, EndpointId, HostPath, Moment, Pool,
+    RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy, hash::stable_hash,
 };
 
-/// A [`Snapshot`] without its counters and without its zones, which are kept apart. It holds private keys: write it for its owner's eyes only.
+/// A [`Snapshot`] without its counters, and without its certificates and its zones, which are kept
+/// apart.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LastGood {
     /// The boot of the machine that it was served in: after another one, instances have other
@@ -23,7 +24,6 @@ pub struct LastGood {
     boot: String,
     generation: u64,
     revision: u64,
-    certificates: Vec<Certificate>,
     shards: BTreeMap<ShardName, SavedPool>,
     apps: Vec<SavedRoute>,
     #[serde(default)]
@@ -61,7 +61,6 @@ impl LastGood {
             boot: boot.to_owned(),
             generation: snapshot.generation,
             revision: snapshot.revision,
-            certificates: snapshot.certificates.to_vec(),
             shards: snapshot
                 .shards()
                 .map(|(name, pool)| (name.clone(), SavedPool::of(pool)))
@@ -75,12 +74,11 @@ impl LastGood {
         self.generation
     }
 
-    /// The snapshot, with its counters joined to `activity`. In another boot than `boot`, an app
+    /// The snapshot, with its counters joined to `activity` and without certificates. In another boot than `boot`, an app
     /// whose instances were serving is starting: its requests wait until they have been found.
     pub fn restore(self, activity: &Activity, boot: &str) -> Snapshot {
         let same_boot = self.boot == boot;
-        let mut snapshot =
-            Snapshot::empty(self.generation, self.revision, self.certificates.into());
+        let mut snapshot = Snapshot::empty(self.generation, self.revision, Arc::default());
         for (name, pool) in self.shards {
             snapshot.insert_shard(name, pool.restore(activity));
         }

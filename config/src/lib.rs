@@ -7,6 +7,7 @@
 
 mod activity;
 mod app;
+mod certificates;
 mod client_key;
 mod clock;
 mod decode;
@@ -18,6 +19,7 @@ mod host;
 mod host_table;
 mod hosted_zone;
 mod instance;
+mod issuer;
 mod last_good;
 mod manifest;
 mod name;
@@ -47,6 +49,7 @@ pub use app::{
     App, Gates, HealthCheck, PortMapping, Probe, Resources, RestartPolicy, Rollout, SleepPolicy,
     Source, Volume,
 };
+pub use certificates::{Certificate, Certificates};
 pub use client_key::ClientKey;
 pub use clock::Moment;
 pub use decode::decode;
@@ -61,11 +64,12 @@ pub use hosted_zone::{
     SoaTimes, Ttls, WrittenSet, ZoneKey, ZoneName, ZoneSecondary, tsig_secret,
 };
 pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
+pub use issuer::{EabSpec, IssuerManifest, IssuerSpec};
 pub use last_good::LastGood;
 pub use manifest::Manifest;
 pub use name::{
-    AppName, HostName, HostPath, Hostname, MemberName, NotifierName, RESERVED_NAMES, SecretName,
-    ShardName,
+    AppName, HostName, HostPath, Hostname, IssuerName, MemberName, NotifierName, RESERVED_NAMES,
+    SecretName, ShardName,
 };
 pub use networks::Networks;
 pub use notifier::{
@@ -80,7 +84,7 @@ pub use resolver::{Found, Lookup, Resolver};
 pub use secret::{MAX_SECRET, Secret, Secrets};
 pub use settings::{LogFormat, Settings, SettingsSpec};
 pub use shard::{Member, Shard};
-pub use snapshot::{AppRoute, Certificate, RouteState, Snapshot};
+pub use snapshot::{AppRoute, RouteState, Snapshot};
 pub use spec::{
     AppManifest, AppSpec, BalanceSpec, CapacitySpec, ClientAuthSpec, DisconnectSpec, EngineSshSpec,
     EngineTlsSpec, HashAlgorithm, HealthSpec, HostManifest, HostSpec, LimitsSpec, MemberSpec,

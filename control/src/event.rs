@@ -2,17 +2,16 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use imbl::{OrdMap, OrdSet};
 use tokio::sync::oneshot;
 use weir_config::{
-    AppName, Certificate, Desired, DesiredApp, DesiredZone, DnsName, EndpointId, Host, HostName,
-    InstanceId, Moment, Shard, ShardName, SleepLevel, ZoneName,
+    AppName, Desired, DesiredApp, DesiredZone, DnsName, EndpointId, Host, HostName, InstanceId,
+    Moment, Shard, ShardName, SleepLevel, ZoneName,
 };
 use weir_deploy::{Container, EngineInfo, Listing, ProviderError};
 
 use crate::{
-    action::Action, failure::ActionError, store::Touched, subject::Subject, transition::Stage,
-    zones::Addresses,
+    action::Action, certificates::CertificateState, failure::ActionError, store::Touched,
+    subject::Subject, transition::Stage, zones::Addresses,
 };
 
 #[derive(Debug)]
@@ -72,10 +71,8 @@ pub(crate) enum Event {
     NotRecorded(Subject),
     /// An operator says that a loss that is held is right, and what is in quarantine too.
     SnapshotConfirmed,
-    CertificatesRenewed(Arc<[Certificate]>),
-    /// What TXT records certificate authorities are to find, all of them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "until certificates are asked for"))]
-    ChallengesWanted(OrdMap<DnsName, OrdSet<String>>),
+    /// What is kept of certificates, or what authorities are to be answered, has changed.
+    Certificates(Box<CertificateState>),
     /// What a name that aliases lead to was found to lead to.
     Resolved(DnsName, Addresses),
     /// The proxy could not connect to an endpoint that should be ready.

@@ -10,14 +10,15 @@ mod meant;
 use std::{collections::BTreeSet, sync::Arc};
 
 use weir_config::{
-    Activity, Answers, AppName, Certificate, Desired, EndpointId, HostName, InstanceId, Moment,
-    RouteState, SleepLevel, Snapshot,
+    Activity, Answers, AppName, Desired, EndpointId, HostName, InstanceId, Moment, RouteState,
+    SleepLevel, Snapshot,
 };
 use weir_deploy::Container;
 
 use crate::{
     action::{Action, StopReason},
     agenda::Agenda,
+    certificates::CertificateState,
     event::Event,
     host::HostSeen,
     instance::Instance,
@@ -35,7 +36,7 @@ pub(crate) struct Observed {
     pub(crate) instances: imbl::OrdMap<InstanceId, Instance>,
     pub(crate) members: Members,
     pub(crate) apps: imbl::OrdMap<AppName, AppState>,
-    pub(crate) certificates: Arc<[Certificate]>,
+    pub(crate) certificates: CertificateState,
     pub(crate) zones: Zones,
     /// What the data plane serves now.
     pub(crate) served: Arc<Snapshot>,
@@ -68,11 +69,7 @@ pub(crate) struct AppState {
 
 impl Observed {
     /// What is known at the start: the snapshot that was served last, and nothing of any host.
-    pub(crate) fn new(
-        served: Arc<Snapshot>,
-        certificates: Arc<[Certificate]>,
-        now: Moment,
-    ) -> Self {
+    pub(crate) fn new(served: Arc<Snapshot>, now: Moment) -> Self {
         let mut apps = imbl::OrdMap::new();
         for route in served.apps() {
             let asleep = match route.state {
@@ -84,6 +81,12 @@ impl Observed {
         }
         let hosts = imbl::OrdMap::unit(HostName::local(), HostSeen::new(true, now));
         let (instances, members) = (imbl::OrdMap::new(), Members::default());
+        // Until more is known, what is shown to clients stays.
+        let certificates = CertificateState {
+            served: served.certificates.clone(),
+            http_challenges: served.http_challenges.clone(),
+            ..CertificateState::default()
+        };
         Self { hosts, instances, members, apps, certificates, zones: Zones::default(), served }
     }
 
@@ -175,17 +178,17 @@ impl Observed {
                 }
                 agenda.touch(subject);
             }
-            Event::ChallengesWanted(challenges) => {
-                agenda.touch_zones(self.zones.challenges_changed(challenges));
-            }
             Event::Resolved(target, addresses) => {
                 let zones = desired.zones.values();
                 let aliases: Vec<_> = zones.flat_map(|zone| aliases_of(zone, &target)).collect();
                 agenda.touch_zones(self.zones.resolved_anew(target, addresses, &aliases));
             }
-            Event::CertificatesRenewed(certificates) => {
-                self.certificates = certificates;
-                agenda.touch_everything();
+            Event::Certificates(state) => {
+                let challenges = state.dns_challenges.clone();
+                agenda.touch_zones(self.zones.challenges_changed(challenges));
+                agenda.touch_zones(self.zones.caa_changed(state.caa()));
+                self.certificates = *state;
+                agenda.touch_nobody();
             }
             Event::ConnectFailed(_)
             | Event::Desired(_)

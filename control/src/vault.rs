@@ -84,6 +84,11 @@ impl Vault {
         Ok(vault)
     }
 
+    /// The keys, for what else is sealed with them.
+    pub(crate) fn keys(&self) -> &Arc<KeyFile> {
+        &self.keys
+    }
+
     /// Sets (`Some`) and removes secrets of an app: see [`Store::write_secrets`].
     pub(crate) async fn set(
         &self,

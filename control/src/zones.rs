@@ -24,6 +24,8 @@ pub(crate) struct Zones {
     resolved: OrdMap<DnsName, Addresses>,
     /// What TXT records certificate authorities are to find.
     challenges: OrdMap<DnsName, OrdSet<String>>,
+    /// Who may issue certificates for our zones, as CAA records have it; everybody if there are none.
+    caa: Vec<Box<[u8]>>,
     /// The port that end users reach HTTPS at, if it is not 443.
     pub(crate) https_port: Option<u16>,
 }
@@ -204,6 +206,21 @@ impl Zones {
         let is_other = |name: &&DnsName| former.get(*name) != latter.get(*name);
         let names = former.keys().chain(latter.keys()).filter(is_other);
         names.filter_map(|name| self.touch(name)).collect()
+    }
+
+    /// Notes who may issue certificates for our zones; returns those concerned.
+    pub(crate) fn caa_changed(&mut self, caa: Vec<Box<[u8]>>) -> BTreeSet<ZoneName> {
+        if self.caa == caa {
+            return BTreeSet::new();
+        }
+        self.caa = caa;
+        let tops: Vec<_> = self.zones.keys().cloned().collect();
+        tops.iter().filter_map(|top| self.touch(top)).collect()
+    }
+
+    /// At the top of a zone.
+    pub(crate) fn caa(&self) -> &[Box<[u8]>] {
+        &self.caa
     }
 
     /// Notes what a target of aliases leads to; `aliases` are the names that have its addresses.

@@ -136,3 +136,66 @@ fn answer_to(asked: &Message, bytes: &[u8]) -> Option<Message> {
     let is_same = answer.metadata.id == asked.metadata.id && answer.queries == asked.queries;
     is_same.then_some(answer)
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::{
+        op::MessageType,
+        rr::{RData, Record, rdata::A},
+    };
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What a server answers to a question: over UDP that it is too long.
+    fn answer(question: &[u8], code: ResponseCode, is_udp: bool) -> Vec<u8> {
+        let mut answer = Message::from_vec(question).unwrap();
+        answer.metadata.message_type = MessageType::Response;
+        (answer.metadata.response_code, answer.metadata.truncation) = (code, is_udp);
+        if !is_udp {
+            let (name, data) = (answer.queries[0].name().clone(), RData::A(A::new(192, 0, 2, 1)));
+            answer.answers.push(Record::from_rdata(name, 60, data));
+        }
+        answer.to_vec().unwrap()
+    }
+
+    /// A server that answers everything over TCP only, and before that something else.
+    async fn server() -> SocketAddr {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = udp.local_addr().unwrap();
+        let tcp = TcpListener::bind(address).await.unwrap();
+        tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            while let Ok((length, from)) = udp.recv_from(&mut buffer).await {
+                let mut forged = answer(&buffer[..length], ResponseCode::NXDomain, false);
+                forged[0] ^= 1;
+                udp.send_to(&forged, from).await.unwrap();
+                let honest = answer(&buffer[..length], ResponseCode::NoError, true);
+                udp.send_to(&honest, from).await.unwrap();
+            }
+        });
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = tcp.accept().await {
+                let mut question = vec![0; usize::from(stream.read_u16().await.unwrap())];
+                stream.read_exact(&mut question).await.unwrap();
+                let answer = answer(&question, ResponseCode::NoError, false);
+                stream.write_u16(answer.len() as u16).await.unwrap();
+                stream.write_all(&answer).await.unwrap();
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_comes_by_tcp_a_forged_one_is_not_taken_and_a_silent_server_passed_by() {
+        let closed = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+        let resolver = StubResolver::new(vec![closed, server().await]);
+        let name = "www.example.test".parse().unwrap();
+        let found = resolver.lookup(&name, RecordType::A).await.unwrap();
+        assert_eq!(found, Found { data: vec![Box::from([192, 0, 2, 1])], ttl: 60 });
+        let none = resolver.lookup(&name, RecordType::CAA).await.unwrap();
+        assert!(none.data.is_empty());
+        let silent = StubResolver::new(vec![closed]);
+        assert!(silent.lookup(&name, RecordType::A).await.unwrap_err().starts_with("127.0.0.1:"));
+    }
+}

@@ -36,6 +36,7 @@ use tokio::{
 use weir_config::{Activity, Settings, Snapshots};
 use weir_control::{Control, ControlError, Opened, Options, StateDir};
 use weir_deploy::Docker;
+use weir_dns::StubResolver;
 use weir_proxy::ProxyMetrics;
 
 pub(crate) use drain::{DataPlane, Signals};
@@ -190,7 +191,6 @@ impl Process {
 
     async fn open(&self, control: &Control, dir: StateDir) -> anyhow::Result<Opened> {
         let base_domain = self.settings.base_domain.clone();
-        let certificates = weir_control::wildcard(&dir, &base_domain)?;
         let admin = tokio::net::TcpListener::from_std(self.sockets.admin.try_clone()?)?;
         let metrics = prometheus::Registry::new();
         metrics.register(Box::new(self.metrics.clone()))?;
@@ -201,18 +201,9 @@ impl Process {
         let https_port = https.port();
         let https = self.settings.proxy.from_here(https);
         let well = self.watchdog.well();
-        let resolver = Box::new(weir_dns::StubResolver::default());
-        let options = Options {
-            dir,
-            base_domain,
-            certificates,
-            admin,
-            metrics,
-            https_port,
-            https,
-            well,
-            resolver,
-        };
+        let resolver = Box::new(StubResolver::new(self.settings.resolver.into_iter().collect()));
+        let options =
+            Options { dir, base_domain, admin, metrics, https_port, https, resolver, well };
         let docker = PathBuf::clone(&self.settings.docker);
         Ok(control.open(options, move |host, cluster| Docker::of(host, &docker, cluster)).await?)
     }
@@ -248,13 +239,13 @@ impl Process {
         if let Some(dns) = self.dns.take() {
             dns.stop().await;
         }
-        let generation = self.snapshots.current().generation;
+        let served = self.snapshots.current();
         let publisher = control.into_publisher();
         let activity = self.activity.clone();
         tokio::select! {
             // The first one is for the service, which is another process now.
             () = self.drain(false, async { signals.stop().await; signals.stop().await }) => {}
-            () = successor.follow(generation, publisher, activity) => {}
+            () = successor.follow(&served, publisher, activity) => {}
         }
     }
 

@@ -3,14 +3,17 @@
 mod apps;
 mod auth;
 mod call;
+mod certificates;
 mod deployment_logs;
 mod deployments;
+mod domains;
 mod events;
 mod explain;
 mod hosts;
 mod idempotency;
 mod incidents;
 mod instances;
+mod issuers;
 mod logs;
 mod notifiers;
 mod openapi;
@@ -40,7 +43,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use weir_config::{Activity, Hostname};
 
 use crate::{
+    certificates::Command,
     control::ControlError,
+    domains::Domains,
     engines::Providers,
     event::Event,
     history::Transitions,
@@ -66,6 +71,11 @@ pub(crate) struct ApiState {
     pub(crate) transitions: watch::Receiver<Transitions>,
     pub(crate) activity: Arc<Activity>,
     pub(crate) events: mpsc::Sender<Event>,
+    /// Of certificates.
+    pub(crate) keeper: mpsc::Sender<Command>,
+    pub(crate) domains: watch::Receiver<Domains>,
+    /// Those that somebody wants to know of now.
+    pub(crate) domain_checks: mpsc::Sender<Hostname>,
     pub(crate) providers: Providers,
     pub(crate) base_domain: Hostname,
     pub(crate) metrics: prometheus::Registry,
@@ -132,6 +142,14 @@ pub(crate) fn router(state: ApiState) -> Router {
         )
         .route("/v1/notifiers/{name}/actions/preview", post(notifiers::preview))
         .route("/v1/notifiers/{name}/actions/test", post(notifiers::test))
+        .route("/v1/certificates", get(certificates::list).post(certificates::upload))
+        .route("/v1/certificates/{name}", get(certificates::read).delete(certificates::delete))
+        .route("/v1/certificates/{name}/actions/renew", post(certificates::renew))
+        .route("/v1/domains", get(domains::list))
+        .route("/v1/domains/{name}", get(domains::read))
+        .route("/v1/domains/{name}/actions/check", post(domains::check))
+        .route("/v1/issuers", get(issuers::list))
+        .route("/v1/issuers/{name}", get(issuers::read).put(issuers::put).delete(issuers::delete))
         .route("/v1/zones", get(zones::list))
         .route("/v1/zones/{name}", get(zones::read).put(zones::put).delete(zones::delete))
         .route("/v1/zones/{name}/records", get(records::list).patch(records::patch))

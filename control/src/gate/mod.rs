@@ -317,7 +317,9 @@ fn with_changes(view: &View<'_>, accepted: &BTreeSet<Subject>) -> Option<Arc<Sna
     }
     let is_same = accepted.is_empty()
         && candidate.revision == served.revision
-        && Arc::ptr_eq(&snapshot.certificates, &served.certificates);
+        && Arc::ptr_eq(&snapshot.certificates, &served.certificates)
+        && candidate.http_challenges.ptr_eq(&served.http_challenges);
+    snapshot.http_challenges = candidate.http_challenges.clone();
     snapshot.generation = served.generation + 1;
     snapshot.revision = candidate.revision;
     (!is_same).then(|| Arc::new(snapshot))

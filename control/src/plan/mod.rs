@@ -123,13 +123,15 @@ pub(crate) fn plan(
     }
     let is_same = changed.is_empty()
         && snapshot.revision == desired.revision
-        && Arc::ptr_eq(&snapshot.certificates, &observed.certificates);
+        && Arc::ptr_eq(&snapshot.certificates, &observed.certificates.served)
+        && snapshot.http_challenges.ptr_eq(&observed.certificates.http_challenges);
     if is_same {
         return Plan { snapshot: None, subjects };
     }
     snapshot.generation += 1;
     snapshot.revision = desired.revision;
-    snapshot.certificates = observed.certificates.clone();
+    snapshot.certificates = observed.certificates.served.clone();
+    snapshot.http_challenges = observed.certificates.http_challenges.clone();
     Plan { snapshot: Some((Arc::new(snapshot), changed)), subjects }
 }
 

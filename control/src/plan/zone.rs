@@ -151,6 +151,10 @@ impl<'a> Making<'a> {
         if name == zone.name.dns() {
             sets.extend(self.nameservers.clone());
         }
+        if name == zone.name.dns() && !sets.iter().any(|set| set.rtype() == RecordType::CAA) {
+            let caa = self.zones.caa();
+            sets.extend(RecordSet::new(RecordType::CAA, zone.ttl.auto, caa).ok());
+        }
         let has = |sets: &[RecordSet], rtype| sets.iter().any(|set| set.rtype() == rtype);
         let leads = [RecordType::A, RecordType::AAAA, RecordType::CNAME];
         if let Some(alias) = self.meant.aliases.get(name) {

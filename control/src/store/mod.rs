@@ -5,8 +5,10 @@
 //! takes the next revision in its own transaction, so revisions only grow and have no gap. The SQL
 //! is the common part of SQLite and PostgreSQL.
 
+mod acme;
 mod apps;
 mod cause;
+mod certificates;
 mod deployment_logs;
 mod deployments;
 mod desired;
@@ -55,7 +57,9 @@ use weir_config::Hostname;
 
 use crate::failpoint;
 
+pub(crate) use acme::IssuerRecord;
 pub(crate) use cause::{Cause, Precondition, Verb};
+pub(crate) use certificates::{NewCertificate, StoredCertificate};
 pub(crate) use deployment_logs::{DeploymentId, KnownLog, LogEntry, Note};
 pub(crate) use deployments::DeploymentRecord;
 pub(crate) use desired::Changed;

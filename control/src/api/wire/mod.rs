@@ -1,6 +1,7 @@
 //! What goes over the wire: the API's objects, for both ends.
 
 mod apps;
+mod certificates;
 mod deployments;
 mod history;
 mod hosts;
@@ -17,6 +18,9 @@ use weir_config::{AppSpec, HostSpec, NotifierSpec, Problem, ShardSpec, ZoneSpec}
 pub(crate) use self::secrets::SecretValue;
 pub use self::{
     apps::{AppStatus, Explanation, InstanceResource, LogRecord, SleepRequest, Step},
+    certificates::{
+        CertificateResource, CertificateUpload, DomainResource, IssuerResource, IssuerStatus,
+    },
     deployments::{
         DeployRequest, DeploymentResource, PromoteRequest, RollbackRequest, RolloutPreview,
     },

@@ -10,6 +10,7 @@ use weir_config::{
 
 use super::bench::Bench;
 use crate::{
+    certificates::CertificateState,
     event::{DesiredChange, Event},
     store::Touched,
     subject::Subject,
@@ -183,7 +184,8 @@ fn challenges_stand_beside_what_is_written() {
             let values: OrdSet<_> = values.iter().map(|&value| value.to_owned()).collect();
             wanted.insert(name.parse().unwrap(), values);
         }
-        Event::ChallengesWanted(wanted)
+        let state = CertificateState { dns_challenges: wanted, ..CertificateState::default() };
+        Event::Certificates(Box::new(state))
     };
     zones.bench.tell(wanted(&[
         ("_acme-challenge.example.com", &["a", "b"]),

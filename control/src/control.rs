@@ -152,11 +152,11 @@ impl Control {
         self.hints.lead_to(&events);
 
         let served = self.snapshots.current();
+        let dir = Arc::new(dir);
+        let trial = Arc::new(Trial::open(&dir, &served, Moment::now()));
         let observed = Observed::new(served, certificates.clone(), Moment::now());
         let (worlds, world) =
             watch::channel(Arc::new(World::new(desired.clone(), observed.clone())));
-        let dir = Arc::new(dir);
-        let trial = Arc::new(Trial::open(&dir, Moment::now()));
         let executor = Executor::new(vault.clone(), self.activity.clone(), &events);
         let engines = Engines::new(connect, vault.clone(), &events);
         let providers = engines.providers.clone();

@@ -7,6 +7,7 @@
 
 mod activity;
 mod app;
+mod certificates;
 mod client_key;
 mod clock;
 mod decode;
@@ -16,7 +17,9 @@ mod document;
 mod hash;
 mod host;
 mod host_table;
+mod hosted_zone;
 mod instance;
+mod issuer;
 mod last_good;
 mod manifest;
 mod name;
@@ -27,6 +30,8 @@ mod pool;
 mod problem;
 mod proxy_settings;
 mod publish;
+pub mod rdata;
+mod resolver;
 mod secret;
 mod settings;
 mod shard;
@@ -34,6 +39,7 @@ mod snapshot;
 mod spec;
 mod traffic;
 mod units;
+mod zone_file;
 
 pub use activity::{
     Activity, Answers, AppActivity, EndpointActivity, EndpointLease, HISTOGRAM_BOUNDS_SECONDS,
@@ -43,6 +49,7 @@ pub use app::{
     App, Gates, HealthCheck, PortMapping, Probe, Resources, RestartPolicy, Rollout, SleepPolicy,
     Source, Volume,
 };
+pub use certificates::{Certificate, Certificates};
 pub use client_key::ClientKey;
 pub use clock::Moment;
 pub use decode::decode;
@@ -52,12 +59,17 @@ pub use deployment::{
 pub use dns::{DnsName, RecordSet, RecordType, Secondary, TsigAlgorithm, TsigKey, Zone};
 pub use document::{Document, parse_documents};
 pub use host::{Capacity, Disconnect, Engine, Host, Placement, Ssh, has_labels};
+pub use hosted_zone::{
+    Alias, DesiredZone, HostedZone, ImportedZone, MAX_NAMES, RecordSetSpec, SEALED_PREFIX, Serials,
+    SoaTimes, Ttls, WrittenSet, ZoneKey, ZoneName, ZoneSecondary, tsig_secret,
+};
 pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
+pub use issuer::{EabSpec, IssuerManifest, IssuerSpec};
 pub use last_good::LastGood;
 pub use manifest::Manifest;
 pub use name::{
-    AppName, HostName, HostPath, Hostname, MemberName, NotifierName, RESERVED_NAMES, SecretName,
-    ShardName,
+    AppName, HostName, HostPath, Hostname, IssuerName, MemberName, NotifierName, RESERVED_NAMES,
+    SecretName, ShardName,
 };
 pub use networks::Networks;
 pub use notifier::{
@@ -68,19 +80,24 @@ pub use pool::{Backends, Balance, Choice, Endpoint, HashKey, Pool};
 pub use problem::{Place, Problem, Problems};
 pub use proxy_settings::{ProxySettings, ProxySpec};
 pub use publish::{Admission, Decision, Publisher, Snapshots, StaleGeneration, channel};
+pub use resolver::{Found, Lookup, Resolver};
 pub use secret::{MAX_SECRET, Secret, Secrets};
 pub use settings::{LogFormat, Settings, SettingsSpec};
 pub use shard::{Member, Shard};
-pub use snapshot::{AppRoute, Certificate, RouteState, Snapshot};
+pub use snapshot::{AppRoute, RouteState, Snapshot};
 pub use spec::{
     AppManifest, AppSpec, BalanceSpec, CapacitySpec, ClientAuthSpec, DisconnectSpec, EngineSshSpec,
     EngineTlsSpec, HashAlgorithm, HealthSpec, HostManifest, HostSpec, LimitsSpec, MemberSpec,
     OutlierSpec, PlacementSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec,
-    RetriesSpec, RolloutSpec, ShardManifest, ShardSpec, SleepSpec, Strategy, TimeoutsSpec,
-    UpstreamProtocol, UpstreamSpec, UpstreamTlsSpec,
+    RetriesSpec, RolloutSpec, SecondarySpec, ShardManifest, ShardSpec, SleepSpec, SoaSpec,
+    Strategy, TimeoutsSpec, TsigKeySpec, TtlSpec, UpstreamProtocol, UpstreamSpec, UpstreamTlsSpec,
+    ZoneManifest, ZoneSpec,
 };
 pub use traffic::{
     Authorities, ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream,
     UpstreamTls,
 };
 pub use units::{Memory, Span};
+pub use zone_file::{
+    Entry, MAX_SECONDS, WrittenType, read as read_zone_file, write as write_zone_file,
+};

@@ -24,11 +24,12 @@ use tokio::{
     sync::watch,
 };
 use weir_config::{Activity, Hostname, InstanceId, ProxySettings, Secrets, Snapshot, channel};
-use weir_control::{Control, Options, StateDir, wildcard};
+use weir_control::{Control, Options, StateDir, certificates};
 use weir_deploy::{
     Container, ContainerEvent, ContainerSpec, ContainerState, EngineInfo, ExecOutput, Listing,
     LogLine, Provider, ProviderError, Stats, Stream,
 };
+use weir_dns::StubResolver;
 use weir_proxy::{Phase, Proxy, ProxyOptions};
 
 /// As in `weir`, so that memory is what it is there.
@@ -43,9 +44,9 @@ async fn main() -> anyhow::Result<()> {
     let [dir, domain] = &arguments[..] else { anyhow::bail!("usage: faked STATE_DIR DOMAIN") };
     let base_domain: Hostname = domain.parse().map_err(anyhow::Error::msg)?;
     let dir = StateDir::open(Path::new(dir))?;
-    let certificates = wildcard(&dir, &base_domain)?;
+    let certificates = certificates(&dir, &base_domain)?;
     let activity = Arc::new(Activity::default());
-    let (publisher, snapshots) = channel(Snapshot::empty(0, 0, certificates.clone()));
+    let (publisher, snapshots) = channel(Snapshot::empty(0, 0, certificates));
     let control = Control::new(publisher, snapshots.clone(), activity);
 
     let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
@@ -74,11 +75,11 @@ async fn main() -> anyhow::Result<()> {
     let options = Options {
         dir,
         base_domain,
-        certificates,
         admin: tokio::net::TcpListener::from_std(admin)?,
         metrics: prometheus::Registry::new(),
         https_port: https_address.port(),
         https: Some(https_address),
+        resolver: Box::new(StubResolver::default()),
         well: Arc::new(AtomicBool::new(true)),
     };
     let opened = control.open(options, move |_, _| engine.clone()).await?;

@@ -5,6 +5,7 @@ mod host;
 mod rollout;
 mod shard;
 mod traffic;
+mod zone;
 
 use std::collections::BTreeMap;
 
@@ -23,6 +24,7 @@ pub use self::{
         ProxyProtocol, RateSpec, RetriesSpec, TimeoutsSpec, UpstreamProtocol, UpstreamSpec,
         UpstreamTlsSpec,
     },
+    zone::{SecondarySpec, SoaSpec, TsigKeySpec, TtlSpec, ZoneManifest, ZoneSpec},
 };
 use crate::{Memory, RestartPolicy, Span};
 

@@ -40,7 +40,7 @@ impl Bench {
 
     /// One app at a host name.
     fn snapshot(&self, generation: u64, hostname: &str) -> Snapshot {
-        let mut snapshot = Snapshot::empty(generation, generation, std::sync::Arc::new([]));
+        let mut snapshot = Snapshot::empty(generation, generation, std::sync::Arc::default());
         let app = "shop".parse().unwrap();
         let (wake_timeout, queue) = AppRoute::wait_of(None);
         snapshot.insert(AppRoute {

@@ -105,14 +105,11 @@ impl LastGood {
 }
 
 impl AppRoute {
-    /// Tells one way of serving an app from another, over restarts: all that is kept on disk but
-    /// addresses, which another start of the same instance changes.
+    /// Tells one way of serving an app from another, over restarts: all that its operator decides,
+    /// and nothing of what runs of it, which comes and goes.
     pub fn fingerprint(&self) -> u64 {
-        let mut saved = SavedRoute::of(self);
-        if let SavedState::Serving(pool) = &mut saved.state {
-            pool.forget_addresses();
-        }
-        fingerprint(&saved)
+        let Self { app, hostnames, policy, wake_timeout, queue, .. } = self;
+        fingerprint(&(app, hostnames, policy, wake_timeout, queue))
     }
 }
 

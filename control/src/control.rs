@@ -179,12 +179,12 @@ impl Control {
         self.hints.lead_to(&events);
 
         let served = self.snapshots.current();
+        let dir = Arc::new(dir);
+        let trial = Arc::new(Trial::open(&dir, &served, Moment::now()));
         let mut observed = Observed::new(served, Moment::now());
         observed.zones = Zones::new(&base_domain, https_port);
         let (worlds, world) =
             watch::channel(Arc::new(World::new(desired.clone(), observed.clone())));
-        let dir = Arc::new(dir);
-        let trial = Arc::new(Trial::open(&dir, Moment::now()));
         let executor = Executor::new(vault.clone(), self.activity.clone(), &events);
         let engines = Engines::new(connect, vault.clone(), &events);
         let providers = engines.providers.clone();

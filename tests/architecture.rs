@@ -20,17 +20,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-edge-agent", &["weir-config", "weir-deploy"]),
     (
         "weir-bench",
-        &[
-            "weir-config",
-            "weir-control",
-            "weir-deploy",
-            "weir-dns",
-            "weir-proxy",
-            "weir-test-host",
-        ],
+        &["weir-config", "weir-control", "weir-deploy", "weir-dns", "weir-proxy", "weir-test-host"],
     ),
     ("weir-test-app", &[]),
     ("weir-test-host", &[]),
+    ("weir-test-tailnet", &[]),
     ("weir", &["weir-config", "weir-proxy", "weir-dns", "weir-deploy", "weir-control"]),
 ];
 

@@ -58,12 +58,14 @@ pub use deployment::{
 };
 pub use dns::{DnsName, RecordSet, RecordType, Secondary, TsigAlgorithm, TsigKey, Zone};
 pub use document::{Document, parse_documents};
-pub use host::{Capacity, Disconnect, Engine, Host, Placement, Ssh, has_labels};
+pub use host::{
+    CLASS_LABEL, Capacity, DEVICE_LABEL, Disconnect, Engine, Host, Placement, Ssh, has_labels,
+};
 pub use hosted_zone::{
     Alias, DesiredZone, HostedZone, ImportedZone, MAX_NAMES, RecordSetSpec, SEALED_PREFIX, Serials,
     SoaTimes, Ttls, WrittenSet, ZoneKey, ZoneName, ZoneSecondary, tsig_secret,
 };
-pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
+pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, Reach, SleepLevel};
 pub use issuer::{EabSpec, IssuerManifest, IssuerSpec};
 pub use last_good::LastGood;
 pub use manifest::Manifest;
@@ -82,7 +84,7 @@ pub use proxy_settings::{ProxySettings, ProxySpec};
 pub use publish::{Admission, Decision, Publisher, Snapshots, StaleGeneration, channel};
 pub use resolver::{Found, Lookup, Resolver};
 pub use secret::{MAX_SECRET, Secret, Secrets};
-pub use settings::{LogFormat, Settings, SettingsSpec};
+pub use settings::{LogFormat, Settings, SettingsSpec, TailnetSpec};
 pub use shard::{Member, Shard};
 pub use snapshot::{AppRoute, RouteState, Snapshot};
 pub use spec::{

@@ -115,6 +115,8 @@ impl Run {
             // It wakes the app.
             answers.push(self.get().await);
         }
+        // If it dies before it has noted that it serves again, it sleeps on until somebody asks.
+        self.ask(Method::POST, &at("/actions/wake?wait=5s"), &none, is_ready).await;
         let containers = self.settled(2).await;
         let mut app = self.ask(Method::GET, &at("?wait=5s"), &none, is_ready).await;
         // Nor does it matter how many steps a deployment took that could be skipped: each is a

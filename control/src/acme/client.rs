@@ -59,7 +59,7 @@ impl Client {
 
     async fn ask(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
         let (parts, body) = request.into_parts();
-        let is_signed = parts.method != Method::GET;
+        let is_signed = parts.method == Method::POST;
         let body = body.collect().await.map_err(other)?.to_bytes();
         let sent = self.http.request(parts.method, parts.uri.to_string()).headers(parts.headers);
         let mut answer = sent.body(body).send().await.map_err(other)?;
@@ -76,6 +76,10 @@ impl Client {
             let asked = headers.get(header::RETRY_AFTER).and_then(seconds);
             if asked.is_some() {
                 *self.retry_after.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+            }
+            if !is_signed {
+                // The library takes any answer for a directory.
+                return Err(Error::Other(refusal(status, &body).into()));
             }
             if !is_problem(&headers) {
                 body = problem(status, &body);
@@ -113,6 +117,12 @@ fn is_problem(headers: &HeaderMap) -> bool {
 
 /// In place of an error page, which says something to people only.
 fn problem(status: StatusCode, page: &[u8]) -> Bytes {
+    let detail = refusal(status, page);
+    serde_json::json!({ "detail": detail, "status": status.as_u16() }).to_string().into()
+}
+
+/// What an error page says.
+fn refusal(status: StatusCode, page: &[u8]) -> String {
     let text = String::from_utf8_lossy(page);
     let mut in_tag = false;
     let out_of_tags = |c| {
@@ -123,11 +133,10 @@ fn problem(status: StatusCode, page: &[u8]) -> Bytes {
     let plain: String = text.chars().map(out_of_tags).collect();
     let words: Vec<_> = plain.split_whitespace().collect();
     let said: String = words.join(" ").chars().take(TOLD).collect();
-    let detail = match said.as_str() {
+    match said.as_str() {
         "" => format!("the authority answered {status}"),
         said => format!("the authority answered {status}: {said}"),
-    };
-    serde_json::json!({ "detail": detail, "status": status.as_u16() }).to_string().into()
+    }
 }
 
 /// Of a `Retry-After`, which is seconds or a date (RFC 9110, 10.2.3).

@@ -16,9 +16,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-proxy", &["weir-config"]),
     ("weir-dns", &["weir-config"]),
     ("weir-deploy", &["weir-config"]),
-    ("weir-control", &["weir-config", "weir-deploy"]),
+    ("weir-failover", &["weir-config"]),
+    ("weir-control", &["weir-config", "weir-deploy", "weir-failover"]),
     ("weir-edge-agent", &["weir-config", "weir-deploy"]),
-    ("weir-bench", &["weir-config", "weir-deploy", "weir-proxy"]),
+    ("weir-bench", &["weir-config", "weir-deploy", "weir-failover", "weir-proxy"]),
     ("weir-test-app", &[]),
     ("weir", &["weir-config", "weir-proxy", "weir-dns", "weir-deploy", "weir-control"]),
 ];

@@ -12,6 +12,7 @@ mod clock;
 mod decode;
 mod deployment;
 mod document;
+mod failover;
 mod hash;
 mod host;
 mod host_table;
@@ -49,6 +50,11 @@ pub use deployment::{
     Cause, Contention, Deployment, DeploymentState, Desired, DesiredApp, Ending, Template,
 };
 pub use document::{Document, parse_documents};
+pub use failover::{
+    AllDown, Buckets, DegradedLimits, FailoverLaw, Gate, MAX_TARGETS, Shares, Sharing, Steering,
+    TargetLaw, Ttl, WHOLE,
+};
+pub use hash::Numbers;
 pub use host::{Capacity, Disconnect, Engine, Host, Placement, Ssh, has_labels};
 pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
 pub use last_good::LastGood;

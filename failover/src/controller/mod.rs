@@ -1,0 +1,468 @@
+//! Who gets how much of a name's clients, and how that changes.
+
+mod damping;
+mod returning;
+mod shares;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use weir_config::{AllDown, FailoverLaw, Moment, Shares, Steering, WHOLE};
+
+use self::damping::Damping;
+use crate::{
+    Health, Samples, Source,
+    quality::{Grade, Quality},
+};
+
+/// How long something has to have been quiet until answers may be kept for long again.
+const CALM: Duration = Duration::from_secs(10);
+/// While it is degraded, a target gives up more after each of these.
+const EASE_FOR: Duration = Duration::from_secs(15);
+/// What is left to it, in ten-thousandths.
+const EASING: [u16; 3] = [7500, 5000, 0];
+/// For so long a degraded target has to be fine before it counts as that.
+const CLEAR_FOR: Duration = Duration::from_secs(60);
+/// How long a freeze lasts that nobody asked for.
+const FROZEN_FOR: Duration = Duration::from_secs(2 * 60 * 60);
+/// After so long even a frozen target that is down is left.
+const DEAD: Duration = Duration::from_secs(30);
+
+/// Something that the law has to know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// What the vantages together say of a target has changed.
+    Health { target: usize, health: Health },
+    /// What a target has answered since the last of these.
+    Answers { target: usize, source: Source, samples: Samples },
+    Order(Order),
+}
+
+/// What an operator wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Everything stays as it is.
+    Freeze { until: Moment },
+    /// All clients go to this target, whatever is known of it.
+    Force { target: usize, until: Moment },
+    /// Neither any more.
+    Release,
+}
+
+/// Something that was decided.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// A target gets no clients any more, for so long at least.
+    Leave { target: usize, why: Why, hold: Duration },
+    /// A target that is degraded keeps so much of its share, in ten-thousandths.
+    Ease { target: usize, to: u16 },
+    /// A target gets so much of its share back, in ten-thousandths.
+    Return { target: usize, to: u16 },
+    /// A target has its whole share again.
+    Restored { target: usize },
+    /// No target is well.
+    AllDown,
+    /// One is again.
+    SomeUp { target: usize },
+    /// Nothing comes back until then.
+    Freeze { by: Frozen, until: Moment },
+    Force { target: usize, until: Moment },
+    Release,
+    /// What follows: to be published, to the proxy first and then in DNS.
+    Steer(Steering),
+}
+
+/// Why a target was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// It is down.
+    Down,
+    /// Most of its answers fail, and the alternative's do not.
+    Failing,
+    /// It was degraded for too long.
+    Degraded,
+    /// It did not pass the gate on its way back.
+    Gate,
+}
+
+/// How far a target is admitted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// To its whole share.
+    In,
+    /// It is degraded and gives up its share by steps; `fine` since when it seems to be no more.
+    Easing { step: u8, since: Moment, fine: Option<Moment> },
+    /// Not at all, until then at least; `clean` since when it has been well.
+    Out { until: Moment, clean: Option<Moment> },
+    /// It comes back by steps; what it and the others have answered in this one.
+    Returning { step: u8, since: Moment, own: Samples, others: Samples },
+}
+
+/// What suspends the law.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hold {
+    #[default]
+    None,
+    Frozen { by: Frozen, until: Moment },
+    Forced { target: usize, until: Moment },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Frozen {
+    /// Nothing changes.
+    Operator,
+    /// Too many departures: nothing comes back, and only what is dead is left.
+    Damping,
+}
+
+/// In a word, what is going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Everybody has what the policy gives him.
+    Steady,
+    /// The same, but somebody doubts it.
+    Suspect,
+    /// A degraded target is being left.
+    FailingOver,
+    /// Somebody is left.
+    FailedOver,
+    /// Somebody comes back.
+    ShiftingBack,
+    AllDown,
+    Frozen,
+    Forced,
+}
+
+/// All that is known and decided about one policy's targets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    targets: Vec<Target>,
+    damping: Damping,
+    hold: Hold,
+    all_down: bool,
+    /// Until when answers are kept for a short time only, because of a suspicion.
+    alert: Option<Moment>,
+    /// Requests per second, smoothed.
+    rate: f64,
+    counted: Moment,
+    steering: Steering,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Target {
+    health: Health,
+    /// Since when it is that.
+    since: Moment,
+    standing: Standing,
+    quality: Quality,
+}
+
+/// Takes in what has happened and decides what follows. Pure: the same state, events and time give
+/// the same decisions.
+pub fn step(
+    law: &FailoverLaw,
+    mut state: State,
+    events: &[Event],
+    now: Moment,
+) -> (State, Vec<Decision>) {
+    let mut decisions = Vec::new();
+    for event in events {
+        state.take(law, event, now, &mut decisions);
+    }
+    state.expire(law, now, &mut decisions);
+    state.leave(law, now, &mut decisions);
+    if state.hold == Hold::None && !state.all_down {
+        for target in 0..state.targets.len() {
+            state.move_on(law, target, now, &mut decisions);
+        }
+    }
+    state.steer(law, now, &mut decisions);
+    (state, decisions)
+}
+
+impl State {
+    /// Nothing is known yet, and everybody has what the policy gives him.
+    pub fn new(law: &FailoverLaw, now: Moment) -> Self {
+        let target = Target {
+            health: Health::Unknown,
+            since: now,
+            standing: Standing::In,
+            quality: Quality::default(),
+        };
+        let admitted = vec![WHOLE; law.targets.len()];
+        let shares = shares::shares(law, &admitted, 0.0);
+        Self {
+            targets: vec![target; law.targets.len()],
+            damping: Damping::default(),
+            hold: Hold::None,
+            all_down: false,
+            alert: None,
+            rate: 0.0,
+            counted: now,
+            steering: Steering { epoch: 1, shares, ttl: law.ttl.steady },
+        }
+    }
+
+    /// As it was before a restart: what was decided still holds, what was known has to be seen anew.
+    pub fn after_restart(mut self, now: Moment) -> Self {
+        for target in &mut self.targets {
+            (target.health, target.since) = (Health::Unknown, now);
+            target.quality = Quality::default();
+        }
+        self.counted = now;
+        self
+    }
+
+    pub fn steering(&self) -> &Steering {
+        &self.steering
+    }
+
+    pub fn health(&self, target: usize) -> Health {
+        self.targets.get(target).map_or(Health::Unknown, |target| target.health)
+    }
+
+    pub fn standing(&self, target: usize) -> Option<&Standing> {
+        self.targets.get(target).map(|target| &target.standing)
+    }
+
+    pub fn hold(&self) -> Hold {
+        self.hold
+    }
+
+    pub fn phase(&self) -> Phase {
+        let any = |is: fn(&Standing) -> bool| self.targets.iter().any(|t| is(&t.standing));
+        match self.hold {
+            Hold::Frozen { .. } => Phase::Frozen,
+            Hold::Forced { .. } => Phase::Forced,
+            Hold::None if self.all_down => Phase::AllDown,
+            Hold::None if any(|s| matches!(s, Standing::Easing { .. })) => Phase::FailingOver,
+            Hold::None if any(|s| matches!(s, Standing::Returning { .. })) => Phase::ShiftingBack,
+            Hold::None if any(|s| matches!(s, Standing::Out { .. })) => Phase::FailedOver,
+            Hold::None if self.alert.is_some() => Phase::Suspect,
+            Hold::None => Phase::Steady,
+        }
+    }
+
+    /// When to step again after now, though nothing happens.
+    pub fn due(&self, law: &FailoverLaw, now: Moment) -> Option<Moment> {
+        let hold = match self.hold {
+            Hold::None => None,
+            Hold::Frozen { until, .. } | Hold::Forced { until, .. } => Some(until),
+        };
+        let dead = self.targets.iter().filter(|target| target.health == Health::Down);
+        let dead = dead.filter(|_| self.is_damped()).map(|target| target.since + DEAD);
+        let targets = self.targets.iter().flat_map(|target| self.target_due(law, target));
+        let all = hold.into_iter().chain(self.alert).chain(dead).chain(targets.flatten());
+        all.filter(|due| *due > now).min()
+    }
+
+    fn is_damped(&self) -> bool {
+        matches!(self.hold, Hold::Frozen { by: Frozen::Damping, .. })
+    }
+
+    fn take(&mut self, law: &FailoverLaw, event: &Event, now: Moment, out: &mut Vec<Decision>) {
+        match event {
+            Event::Health { target, health } => {
+                let Some(target) = self.targets.get_mut(*target) else { return };
+                if target.health != *health {
+                    (target.health, target.since) = (*health, now);
+                }
+            }
+            Event::Answers { target, source, samples } => {
+                self.take_answers(*target, *source, *samples, now);
+            }
+            Event::Order(order) => self.obey(law, *order, now, out),
+        }
+    }
+
+    fn take_answers(&mut self, target: usize, source: Source, samples: Samples, now: Moment) {
+        let Some(concerned) = self.targets.get_mut(target) else { return };
+        concerned.quality.take(source, samples, now);
+        if source == Source::Probes {
+            return;
+        }
+        let passed = now.since(self.counted).as_secs_f64();
+        // Targets tell one after the other; each adds what it has had since then.
+        let half = 0.5_f64.powf(passed / 10.0);
+        self.rate = self.rate * half + f64::from(samples.count) * std::f64::consts::LN_2 / 10.0;
+        self.counted = now;
+        for (place, other) in self.targets.iter_mut().enumerate() {
+            if let Standing::Returning { own, others, .. } = &mut other.standing {
+                if place == target { own } else { others }.add(samples);
+            }
+        }
+    }
+
+    fn obey(&mut self, law: &FailoverLaw, order: Order, now: Moment, out: &mut Vec<Decision>) {
+        match order {
+            Order::Freeze { until } => {
+                self.hold = Hold::Frozen { by: Frozen::Operator, until };
+                out.push(Decision::Freeze { by: Frozen::Operator, until });
+            }
+            Order::Force { target, until } if target < self.targets.len() => {
+                self.hold = Hold::Forced { target, until };
+                out.push(Decision::Force { target, until });
+            }
+            Order::Force { .. } => {}
+            Order::Release => self.release(law, now, out),
+        }
+    }
+
+    fn expire(&mut self, law: &FailoverLaw, now: Moment, out: &mut Vec<Decision>) {
+        self.damping.refresh(now);
+        if let Hold::Frozen { until, .. } | Hold::Forced { until, .. } = self.hold
+            && now >= until
+        {
+            self.release(law, now, out);
+        }
+    }
+
+    /// The law takes over again. Whoever had no clients meanwhile gets them back by steps.
+    fn release(&mut self, law: &FailoverLaw, now: Moment, out: &mut Vec<Decision>) {
+        if let Hold::Forced { .. } = self.hold {
+            let due = self.shares(law);
+            let forced = self.steering.shares.clone();
+            for (place, target) in self.targets.iter_mut().enumerate() {
+                if due.of(place) > 0 && forced.of(place) == 0 {
+                    target.standing = Standing::Out { until: now, clean: None };
+                } else if forced.of(place) > 0 {
+                    target.standing = Standing::In;
+                }
+            }
+        }
+        if self.hold != Hold::None {
+            self.hold = Hold::None;
+            out.push(Decision::Release);
+        }
+    }
+
+    /// Leaves whoever is down, if there is somewhere to go.
+    fn leave(&mut self, law: &FailoverLaw, now: Moment, out: &mut Vec<Decision>) {
+        if matches!(self.hold, Hold::Forced { .. } | Hold::Frozen { by: Frozen::Operator, .. }) {
+            return;
+        }
+        let good = self.targets.iter().position(|target| target.health.is_good());
+        let Some(good) = good else {
+            if !self.all_down && self.targets.iter().all(|t| t.health == Health::Down) {
+                self.all_down = true;
+                out.push(Decision::AllDown);
+            }
+            return;
+        };
+        if std::mem::take(&mut self.all_down) {
+            out.push(Decision::SomeUp { target: good });
+        }
+        let patience = if self.is_damped() { DEAD } else { Duration::ZERO };
+        for place in 0..self.targets.len() {
+            let target = &self.targets[place];
+            let is_out = matches!(target.standing, Standing::Out { .. });
+            if target.health == Health::Down && !is_out && now.since(target.since) >= patience {
+                self.depart(law, place, Why::Down, now, out);
+            }
+        }
+        self.let_somebody_serve(out);
+    }
+
+    /// Takes a target out, and has it wait the longer the more has happened.
+    fn depart(
+        &mut self,
+        law: &FailoverLaw,
+        place: usize,
+        why: Why,
+        now: Moment,
+        out: &mut Vec<Decision>,
+    ) {
+        // One that stands by has nobody who would have to move.
+        let had_clients = self.steering.shares.of(place) > 0;
+        let hold = match had_clients {
+            true => self.damping.depart(law.hold_down, now),
+            false => Duration::ZERO,
+        };
+        self.targets[place].standing = Standing::Out { until: now + hold, clean: None };
+        if had_clients {
+            out.push(Decision::Leave { target: place, why, hold });
+        }
+        if had_clients && self.hold == Hold::None && self.damping.is_too_much(now) {
+            let (by, until) = (Frozen::Damping, now + FROZEN_FOR);
+            self.hold = Hold::Frozen { by, until };
+            out.push(Decision::Freeze { by, until });
+        }
+    }
+
+    /// If all that are admitted are down or on their way, the first good one is admitted at once:
+    /// a hold-down never keeps clients on what is dead.
+    fn let_somebody_serve(&mut self, out: &mut Vec<Decision>) {
+        let serves = |t: &Target| t.standing == Standing::In && t.health != Health::Down;
+        if self.targets.iter().any(serves) {
+            return;
+        }
+        let good = || self.targets.iter().enumerate().filter(|(_, t)| t.health.is_good());
+        let is_out = |target: &Target| matches!(target.standing, Standing::Out { .. });
+        let on_its_way = good().find(|(_, target)| !is_out(target));
+        if let Some((place, _)) = on_its_way.or_else(|| good().next()) {
+            self.targets[place].standing = Standing::In;
+            out.push(Decision::Restored { target: place });
+        }
+    }
+
+    /// What the standings come to, whatever suspends them.
+    fn shares(&self, law: &FailoverLaw) -> Shares {
+        shares::shares(law, &self.admitted(law), self.rate)
+    }
+
+    fn admitted(&self, law: &FailoverLaw) -> Vec<u16> {
+        self.targets.iter().map(|target| target.standing.admitted(law)).collect()
+    }
+
+    fn steer(&mut self, law: &FailoverLaw, now: Moment, out: &mut Vec<Decision>) {
+        let shares = match self.hold {
+            Hold::Forced { target, .. } => Shares::all_to(target, self.targets.len()),
+            Hold::Frozen { by: Frozen::Operator, .. } => self.steering.shares.clone(),
+            _ if self.all_down => match law.all_down {
+                AllDown::FailOpen => {
+                    shares::shares(law, &vec![WHOLE; self.targets.len()], self.rate)
+                }
+                AllDown::LastGood => self.steering.shares.clone(),
+                AllDown::FailClosed => Shares::by_weight(&vec![0; self.targets.len()]),
+            },
+            _ => self.shares(law),
+        };
+        let uneasy = |(place, target): (usize, &Target)| {
+            target.health > Health::Up && shares.of(place) > 0
+        };
+        if self.targets.iter().enumerate().any(uneasy) {
+            self.alert = Some(now + CALM);
+        } else if self.alert.is_some_and(|until| now >= until) {
+            self.alert = None;
+        }
+        let is_settled = self.targets.iter().all(|target| target.standing == Standing::In);
+        let is_steady = is_settled && self.alert.is_none() && !self.all_down;
+        let ttl = if is_steady { law.ttl.steady } else { law.ttl.low };
+        if shares != self.steering.shares || ttl != self.steering.ttl {
+            self.steering = Steering { epoch: self.steering.epoch + 1, shares, ttl };
+            out.push(Decision::Steer(self.steering.clone()));
+        }
+    }
+
+    /// The one that a target is compared with: the best of the others that take clients or could.
+    fn alternative(&self, place: usize) -> Option<usize> {
+        let others = || self.targets.iter().enumerate().filter(|(other, _)| *other != place);
+        let is_in = |target: &Target| target.standing == Standing::In && target.health.is_good();
+        others().find(|(_, target)| is_in(target)).map(|(other, _)| other)
+    }
+
+    fn grade(&self, law: &FailoverLaw, place: usize, now: Moment) -> Grade {
+        self.alternative(place).map_or(Grade::Fine, |other| {
+            let (own, its) = (&self.targets[place].quality, &self.targets[other].quality);
+            own.grade(its, &law.degraded, now)
+        })
+    }
+}

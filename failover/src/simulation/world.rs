@@ -1,0 +1,415 @@
+//! One life of three vantages, two targets and a controller.
+
+use std::time::Duration;
+
+use weir_config::{FailoverLaw, Moment, Numbers, Shares};
+
+use super::{
+    Fault, Report, Weather,
+    faults::{Faults, Mood},
+    path::{Fate, NEVER, Network, Path},
+};
+use crate::{
+    Decision, Event, Health, Quorum, Samples, Source, State, Verdict, is_cut_off,
+    quality::PERIOD, step,
+};
+
+const TARGETS: usize = 2;
+/// Of each vantage.
+const REFERENCES: usize = 2;
+const PATHS: usize = TARGETS + REFERENCES;
+const PARTITION: Duration = Duration::from_secs(600);
+const BURST_MEAN: f64 = 0.7;
+const BURST_MOST: f64 = 2.0;
+/// Of clients, per second.
+const RATE: f64 = 100.0;
+/// A departure so shortly after a fault was decided on while there was one.
+const AFTERMATH: Duration = Duration::from_secs(60);
+/// When all vantages tell what they see all the time, nothing gets stale.
+const ALWAYS: Moment = Moment(u64::MAX / 2);
+
+/// What networks and targets do.
+struct Sky {
+    weather: Weather,
+    numbers: Numbers,
+    loss: f64,
+    /// Until when each path loses everything; the last of each vantage is that of all its paths.
+    bursts: Vec<[Moment; PATHS + 1]>,
+    next_burst: Moment,
+    cut_off: bool,
+    /// Whether those who are cut off ask in vain, or tell in vain.
+    tells_nobody: bool,
+    next_partition: Moment,
+    next_drift: Moment,
+    faults: Faults,
+}
+
+/// One path's view of it.
+struct View<'a> {
+    sky: &'a mut Sky,
+    vantage: usize,
+    path: usize,
+}
+
+struct World {
+    sky: Sky,
+    law: FailoverLaw,
+    /// Of each vantage: to the targets, then to its references.
+    paths: Vec<[Path; PATHS]>,
+    quorums: [Quorum; TARGETS],
+    told: [Health; TARGETS],
+    state: State,
+    due: Moment,
+    /// When the quorums have to judge again.
+    disputes: Moment,
+    next_period: Moment,
+    last_fault: Option<(Fault, Moment, Option<Moment>)>,
+    transitions_before: u64,
+    detected: bool,
+    report: Report,
+}
+
+/// Lives through so many days.
+pub(super) fn live(weather: &Weather, seed: u64, days: u64) -> Report {
+    let end = Moment(days * 24 * 60 * 60 * 1000);
+    let mut world = World::new(weather, seed);
+    while let Some(now) = world.next().filter(|now| *now < end) {
+        world.wake(now);
+    }
+    world.end_fault();
+    world.report
+}
+
+impl World {
+    fn new(weather: &Weather, seed: u64) -> Self {
+        let mut sky = Sky::new(weather, seed);
+        let law = FailoverLaw::ordered(TARGETS);
+        let paths: Vec<_> = (0..weather.vantages)
+            .map(|_| std::array::from_fn(|_| Path::new(&mut sky.numbers)))
+            .collect();
+        Self {
+            state: State::new(&law, Moment(0)),
+            quorums: std::array::from_fn(|_| Quorum::new(weather.vantages)),
+            told: [Health::Unknown; TARGETS],
+            due: NEVER,
+            disputes: NEVER,
+            next_period: Moment(0) + PERIOD,
+            last_fault: None,
+            transitions_before: 0,
+            detected: false,
+            report: Report::new(weather.name),
+            sky,
+            law,
+            paths,
+        }
+    }
+
+    fn next(&self) -> Option<Moment> {
+        let paths = self.paths.iter().flatten().map(|path| path.next).min()?;
+        let sky = self.sky.next_burst.min(self.sky.next_partition).min(self.sky.next_drift);
+        let own = self.due.min(self.next_period).min(self.sky.faults.until);
+        Some(paths.min(sky).min(own).min(self.disputes))
+    }
+
+    fn wake(&mut self, now: Moment) {
+        if self.sky.faults.until <= now {
+            self.turn_fault(now);
+        }
+        if self.sky.next_burst <= now {
+            self.burst(now);
+        }
+        if self.sky.next_partition <= now {
+            self.partition(now);
+        }
+        if self.sky.next_drift <= now {
+            self.sky.drift(now);
+            self.disturb(now, |_, _| true);
+        }
+        let mut spoke = false;
+        for vantage in 0..self.paths.len() {
+            spoke |= self.wake_vantage(vantage, now);
+        }
+        let mut events = Vec::new();
+        if spoke || self.disputes <= now {
+            self.judge(now, &mut events);
+        }
+        if self.next_period <= now {
+            self.answers(now, &mut events);
+            self.next_period = now + PERIOD;
+        }
+        if !events.is_empty() || self.due <= now {
+            self.step(&events, now);
+        }
+    }
+
+    /// Wakes the paths of a vantage that are due; whether one of them has changed its verdict.
+    fn wake_vantage(&mut self, vantage: usize, now: Moment) -> bool {
+        let paths = &mut self.paths[vantage];
+        let (mut changed, mut doubts) = (false, false);
+        for path in 0..PATHS {
+            if paths[path].next <= now {
+                let before = paths[path].verdict();
+                paths[path].wake(&mut View { sky: &mut self.sky, vantage, path }, now);
+                let after = paths[path].verdict();
+                changed |= before != after;
+                doubts |= before != after && after == Verdict::Doubtful;
+            }
+        }
+        for path in (0..PATHS).filter(|_| doubts) {
+            if paths[path].verdict() == Verdict::Good {
+                paths[path].ask(&mut View { sky: &mut self.sky, vantage, path }, now);
+            }
+        }
+        if changed {
+            self.vote(vantage, now);
+        }
+        changed
+    }
+
+    fn vote(&mut self, vantage: usize, now: Moment) {
+        let paths = &self.paths[vantage];
+        let cut_off = is_cut_off(paths[TARGETS..].iter().map(Path::verdict));
+        // Every other life, those who are cut off are it from the controller.
+        if self.sky.is_silent(vantage) {
+            return;
+        }
+        for (path, quorum) in paths.iter().zip(&mut self.quorums) {
+            let verdict = (!cut_off).then(|| path.verdict());
+            quorum.cast(vantage, verdict, ALWAYS.max(now));
+        }
+    }
+
+    fn judge(&mut self, now: Moment, events: &mut Vec<Event>) {
+        for target in 0..TARGETS {
+            let health = self.quorums[target].judge(now);
+            if self.told[target] != health {
+                self.told[target] = health;
+                events.push(Event::Health { target, health });
+            }
+        }
+        self.disputes = self.quorums.iter().filter_map(|q| q.due(now)).min().unwrap_or(NEVER);
+    }
+
+    /// What targets have answered in the last period, drawn by what they are like.
+    fn answers(&mut self, now: Moment, events: &mut Vec<Event>) {
+        let sky = &mut self.sky;
+        let is_calm = sky.loss == 0.0 && sky.faults.now.is_none();
+        if is_calm && self.state.phase() == crate::Phase::Steady {
+            return;
+        }
+        let probes = self.paths.len() as u32 * 10;
+        for target in 0..TARGETS {
+            let mood = sky.faults.mood(target, now);
+            let samples = sky.samples(probes, sky.loss, mood);
+            events.push(Event::Answers { target, source: Source::Probes, samples });
+            let share = f64::from(self.state.steering().shares.of(target)) / 10_000.0;
+            let requests = (RATE * share * PERIOD.as_secs_f64()) as u32;
+            if requests > 0 && self.state.phase() != crate::Phase::Steady {
+                let samples = sky.samples(requests, 0.001, mood);
+                events.push(Event::Answers { target, source: Source::Clients, samples });
+            }
+        }
+    }
+
+    fn step(&mut self, events: &[Event], now: Moment) {
+        let shares = self.state.steering().shares.clone();
+        let fresh = State::new(&self.law, now);
+        let state = std::mem::replace(&mut self.state, fresh);
+        let (state, decisions) = step(&self.law, state, events, now);
+        self.state = state;
+        self.due = self.state.due(&self.law, now).unwrap_or(NEVER);
+        self.report.steps += 1;
+        for decision in decisions {
+            self.note(&decision, &shares, now);
+        }
+    }
+
+    fn note(&mut self, decision: &Decision, before: &Shares, now: Moment) {
+        match decision {
+            Decision::Leave { target, .. } | Decision::Ease { target, .. } => {
+                let is_recent =
+                    |end: Option<Moment>| end.is_none_or(|end| now.since(end) < AFTERMATH);
+                let right = self.last_fault.filter(|(fault, _, end)| {
+                    fault.is_reason_to_leave(*target) && is_recent(*end)
+                });
+                let Some((fault, began, _)) = right else {
+                    self.report.wrong += 1;
+                    return;
+                };
+                if !std::mem::replace(&mut self.detected, true) {
+                    let detections = self.report.detections.entry(fault).or_default();
+                    detections.take(now.since(began));
+                }
+            }
+            Decision::Steer(steering) if steering.shares != *before => self.report.transitions += 1,
+            _ => {}
+        }
+    }
+
+    fn turn_fault(&mut self, now: Moment) {
+        self.sky.faults.turn(&mut self.sky.numbers);
+        match self.sky.faults.now {
+            Some((fault, began)) => {
+                self.end_fault();
+                self.report.faults += 1;
+                self.detected = false;
+                self.last_fault = Some((fault, began, None));
+                self.transitions_before = self.report.transitions;
+            }
+            None => {
+                if let Some((_, _, end)) = &mut self.last_fault {
+                    *end = Some(now);
+                }
+            }
+        }
+        self.disturb(now, |_, path| path < TARGETS);
+    }
+
+    /// Counts what the last fault has moved, until the next one began.
+    fn end_fault(&mut self) {
+        if let Some((fault, ..)) = self.last_fault {
+            let moved = self.report.transitions - self.transitions_before;
+            let most = self.report.most_transitions.entry(fault).or_default();
+            *most = moved.max(*most);
+        }
+    }
+
+    fn burst(&mut self, now: Moment) {
+        let sky = &mut self.sky;
+        let vantage = sky.numbers.below(sky.bursts.len());
+        let which = sky.numbers.below(PATHS + 1);
+        let length = -BURST_MEAN * (1.0 - sky.numbers.fraction()).ln();
+        sky.bursts[vantage][which] = now + Duration::from_secs_f64(length.min(BURST_MOST));
+        sky.plan_burst(now);
+        self.disturb(now, |v, path| v == vantage && (path == which || which == PATHS));
+    }
+
+    fn partition(&mut self, now: Moment) {
+        self.sky.cut_off = !self.sky.cut_off;
+        let every = self.sky.weather.partitions.unwrap_or_default();
+        self.sky.next_partition = now + if self.sky.cut_off { PARTITION } else { every };
+        if self.sky.tells_nobody {
+            for vantage in 1..self.paths.len() {
+                match self.sky.cut_off {
+                    // What was heard last gets stale.
+                    true => self.quorums.iter_mut().zip(&self.paths[vantage]).for_each(|(q, p)| {
+                        q.cast(vantage, Some(p.verdict()), now);
+                    }),
+                    false => self.vote(vantage, now),
+                }
+            }
+            self.disputes = now;
+        } else {
+            self.disturb(now, |vantage, _| vantage > 0);
+        }
+    }
+
+    fn disturb(&mut self, now: Moment, concerned: impl Fn(usize, usize) -> bool) {
+        for (vantage, paths) in self.paths.iter_mut().enumerate() {
+            for (path, concerned_path) in paths.iter_mut().enumerate() {
+                if concerned(vantage, path) {
+                    concerned_path.disturb(&mut View { sky: &mut self.sky, vantage, path }, now);
+                }
+            }
+        }
+    }
+}
+
+impl Sky {
+    fn new(weather: &Weather, seed: u64) -> Self {
+        let mut numbers = Numbers(seed.wrapping_mul(0x9e37_79b9).wrapping_add(1));
+        let faults = Faults::new(weather.faults, weather.faults_every, &mut numbers);
+        let partition = weather.partitions.map(|every| every.mul_f64(numbers.fraction()));
+        let mut sky = Self {
+            weather: weather.clone(),
+            loss: if weather.drift { 0.0 } else { weather.loss },
+            bursts: vec![[Moment(0); PATHS + 1]; weather.vantages],
+            next_burst: NEVER,
+            cut_off: false,
+            tells_nobody: seed % 2 == 1,
+            next_partition: partition.map_or(NEVER, |after| Moment(60_000) + after),
+            next_drift: if weather.drift { Moment(1) } else { NEVER },
+            faults,
+            numbers,
+        };
+        sky.plan_burst(Moment(0));
+        sky
+    }
+
+    fn plan_burst(&mut self, now: Moment) {
+        if let Some(every) = self.weather.bursts {
+            let each = every.as_secs_f64() / (self.bursts.len() * (PATHS + 1)) as f64;
+            let after = -each * (1.0 - self.numbers.fraction()).ln();
+            self.next_burst = now + Duration::from_secs_f64(after.max(0.001));
+        }
+    }
+
+    /// Every quarter of an hour it gets a little worse, until the day is over.
+    fn drift(&mut self, now: Moment) {
+        const STEP: Duration = Duration::from_secs(15 * 60);
+        let day = now.0 % (24 * 60 * 60 * 1000);
+        self.loss = self.weather.loss * day as f64 / (24.0 * 60.0 * 60.0 * 1000.0);
+        self.next_drift = now + STEP;
+    }
+
+    fn is_silent(&self, vantage: usize) -> bool {
+        self.cut_off && self.tells_nobody && vantage > 0
+    }
+
+    fn is_cut_off(&self, vantage: usize) -> bool {
+        self.cut_off && !self.tells_nobody && vantage > 0
+    }
+
+    fn bursts_at(&self, vantage: usize, path: usize, now: Moment) -> bool {
+        let bursts = &self.bursts[vantage];
+        now < bursts[path] || now < bursts[PATHS]
+    }
+
+    fn samples(&mut self, count: u32, loss: f64, mood: Mood) -> Samples {
+        let rate = match mood {
+            Mood::Well | Mood::Slow => loss,
+            Mood::Torn => 0.5 + loss / 2.0,
+            Mood::Refuses | Mood::Silent => 1.0,
+        };
+        let errors = (0..count).filter(|_| self.numbers.fraction() < rate).count() as u32;
+        let p95 = 20.0 + self.numbers.fraction() as f32 * 4.0;
+        let slow = if mood == Mood::Slow { 600.0 } else { 0.0 };
+        Samples { count, errors, p95: p95 + slow }
+    }
+}
+
+impl Network for View<'_> {
+    fn fate(&mut self, now: Moment) -> Fate {
+        let sky = &mut *self.sky;
+        let lost = sky.is_cut_off(self.vantage) || sky.bursts_at(self.vantage, self.path, now);
+        if lost || (sky.loss > 0.0 && sky.numbers.fraction() < sky.loss) {
+            return Fate::Lost;
+        }
+        let mood = match self.path < TARGETS {
+            true => sky.faults.mood(self.path, now),
+            false => Mood::Well,
+        };
+        match mood {
+            Mood::Well => Fate::Answered,
+            Mood::Refuses => Fate::Refused,
+            Mood::Silent => Fate::Lost,
+            Mood::Torn if sky.numbers.fraction() < 0.5 => Fate::Refused,
+            Mood::Torn => Fate::Answered,
+            Mood::Slow => Fate::AnsweredLate,
+        }
+    }
+
+    fn loss(&self) -> f64 {
+        self.sky.loss
+    }
+
+    fn numbers(&mut self) -> &mut Numbers {
+        &mut self.sky.numbers
+    }
+
+    fn is_calm(&self, now: Moment) -> bool {
+        let sky = &*self.sky;
+        let is_well = self.path >= TARGETS || sky.faults.now.is_none();
+        is_well && !sky.is_cut_off(self.vantage) && !sky.bursts_at(self.vantage, self.path, now)
+    }
+}

@@ -18,6 +18,7 @@ pub struct Numbers(pub u64);
 impl Numbers {
     // No iterator: it has no end, and whoever takes one number wants no option.
     #[allow(clippy::should_implement_trait)]
+    #[inline]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -26,11 +27,13 @@ impl Numbers {
     }
 
     /// From 0 to `end` without it; 0 if `end` is.
+    #[inline]
     pub fn below(&mut self, end: usize) -> usize {
         below(self.next(), end)
     }
 
     /// From 0 to 1 without it.
+    #[inline]
     pub fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }

@@ -11,8 +11,8 @@
 //!   *bad* for a vantage when nothing that was sent for 400 ms has been answered, and *good* again
 //!   after five answers in a row, a second apart. An answer to a later probe outweighs a failure of
 //!   an earlier one, so lost packets alone do not add up.
-//! - **Quorum.** A target is *down* when more than half of the vantages say so and none says the
-//!   contrary, or when the dispute has lasted three seconds. A vantage whose references are not well
+//! - **Quorum.** A target is *down* when all vantages say so that are heard of, or more than half of
+//!   all for three seconds. A vantage whose references are not well
 //!   either abstains. With too few votes everything stays as it is.
 //! - **Controller.** A target that is down is left at once, one that is clearly worse than the
 //!   alternative by steps; but only for one that a quorum says is good *now*: where the origin

@@ -9,8 +9,8 @@ use crate::Verdict;
 
 /// A vote that is older than this is none.
 pub const FRESH: Duration = Duration::from_secs(3);
-/// For so long most have to say that a target is bad, if somebody says it is good. Shorter
-/// troubles on the way, which two vantages may have at the same time, are over by then.
+/// For so long most have to say that a target is bad, if not all do. Shorter troubles on the way,
+/// which two vantages may have at the same time, are over by then.
 const DISPUTE: Duration = Duration::from_secs(3);
 
 /// What is known of a target.
@@ -28,7 +28,9 @@ pub enum Health {
     Suspected,
     /// It was good, and at present no quorum says anything.
     Doubted,
-    /// A quorum said that it is bad, and none has said since that it is good.
+    /// It was bad, and at present no quorum says anything.
+    Mending,
+    /// A quorum says that it is bad.
     Down,
 }
 
@@ -44,13 +46,14 @@ impl Health {
 pub struct Quorum {
     votes: Vec<Option<Vote>>,
     decided: Decided,
-    /// Since when most say that it is bad, while somebody says that it is good.
+    /// Since when most say that it is bad, while somebody does not.
     disputed: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Vote {
-    verdict: Verdict,
+    /// `None` if it abstains.
+    verdict: Option<Verdict>,
     heard: Moment,
 }
 
@@ -70,7 +73,7 @@ impl Quorum {
     /// Takes in what a vantage says; `None` if it abstains.
     pub fn cast(&mut self, vantage: usize, verdict: Option<Verdict>, now: Moment) {
         if let Some(vote) = self.votes.get_mut(vantage) {
-            *vote = verdict.map(|verdict| Vote { verdict, heard: now });
+            *vote = Some(Vote { verdict, heard: now });
         }
     }
 
@@ -80,12 +83,12 @@ impl Quorum {
         let (mut good, mut bad, mut other) = (0, 0, 0);
         for vote in self.fresh(now) {
             match vote.verdict {
-                Verdict::Good => good += 1,
-                Verdict::Bad => bad += 1,
-                Verdict::Doubtful | Verdict::Unproven => other += 1,
+                Some(Verdict::Good) => good += 1,
+                Some(Verdict::Bad) => bad += 1,
+                Some(Verdict::Doubtful | Verdict::Unproven) | None => other += 1,
             }
         }
-        let disputed = (bad >= needed && good > 0).then_some(now);
+        let disputed = (bad >= needed && good + other > 0).then_some(now);
         self.disputed = disputed.map(|now| self.disputed.unwrap_or(now));
         if bad >= needed && self.disputed.is_none_or(|since| now.since(since) >= DISPUTE) {
             self.decided = Decided::Bad;
@@ -94,6 +97,7 @@ impl Quorum {
         }
         match self.decided {
             Decided::Nothing => Health::Unknown,
+            Decided::Bad if bad < needed => Health::Mending,
             Decided::Bad => Health::Down,
             Decided::Good if good < needed => Health::Doubted,
             Decided::Good if bad + other > 0 => Health::Suspected,
@@ -103,7 +107,7 @@ impl Quorum {
 
     /// Whether too few vantages say anything: then everything stays as it is.
     pub fn is_blind(&self, now: Moment) -> bool {
-        self.fresh(now).count() <= self.votes.len() / 2
+        self.fresh(now).filter(|vote| vote.verdict.is_some()).count() <= self.votes.len() / 2
     }
 
     /// When to judge again after now, though nobody says anything new.

@@ -11,6 +11,8 @@ pub const INTERVAL: Duration = Duration::from_secs(1);
 pub const TIMEOUT: Duration = Duration::from_millis(800);
 /// While there is doubt, a target is asked this often, each time over a new connection.
 pub const CONFIRM: Duration = Duration::from_millis(100);
+/// Whoever has not answered for so long will not be back in a moment.
+const DOUBT: Duration = Duration::from_secs(10);
 /// No answer comes sooner than this too late.
 const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 /// So many probes at least have to fail before a target is bad,
@@ -126,9 +128,10 @@ impl Sight {
         usual.clamp(LEAST_PATIENCE, TIMEOUT)
     }
 
-    /// Whether to ask every [`CONFIRM`], and not only every [`INTERVAL`].
-    pub fn is_in_doubt(&self) -> bool {
-        self.run.is_some() && !matches!(self.proof, Proof::Bad)
+    /// Whether to ask every [`CONFIRM`], and not only every [`INTERVAL`]: also for a while after it
+    /// is bad, so that nobody says so any longer than it is.
+    pub fn is_in_doubt(&self, now: Moment) -> bool {
+        self.run.as_ref().is_some_and(|run| now.since(run.began) < DOUBT)
     }
 
     /// Takes in that, since the last sample, so many probes were answered as usual, and that each of

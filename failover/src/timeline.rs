@@ -206,14 +206,14 @@ impl Incident {
     }
 
     fn transitions(&self) -> usize {
-        let mut shares = self.before.steering().shares.clone();
+        let mut shares = self.before.steering().shares;
         let steered = self.steps.iter().flat_map(|step| &step.decisions);
         let mut transitions = 0;
         for decision in steered {
             if let Decision::Steer(steering) = decision
                 && steering.shares != shares
             {
-                shares = steering.shares.clone();
+                shares = steering.shares;
                 transitions += 1;
             }
         }

@@ -95,7 +95,7 @@ impl FailoverLaw {
         Self {
             targets: vec![TargetLaw { weight: 1, capacity: None }; targets],
             sharing: Sharing::Ordered,
-            degraded: DegradedLimits { error_rate: 0.05, latency: Duration::from_secs(1) },
+            degraded: DegradedLimits { error_rate: 0.05, latency: Duration::from_millis(500) },
             hold_down: Duration::from_secs(60),
             steps: vec![5, 25, 50],
             step_for: Duration::from_secs(30),

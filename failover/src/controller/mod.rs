@@ -7,9 +7,9 @@ mod shares;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use weir_config::{AllDown, FailoverLaw, Moment, Shares, Steering, WHOLE};
+use weir_config::{AllDown, FailoverLaw, MAX_TARGETS, Moment, Shares, Steering, WHOLE};
 
-use self::damping::Damping;
+use self::{damping::Damping, shares::Each};
 use crate::{
     Health, Samples, Source,
     quality::{Grade, Quality},
@@ -197,8 +197,7 @@ impl State {
             standing: Standing::In,
             quality: Quality::default(),
         };
-        let admitted = vec![WHOLE; law.targets.len()];
-        let shares = shares::shares(law, &admitted, 0.0);
+        let shares = shares::shares(law, &[WHOLE; MAX_TARGETS], 0.0);
         Self {
             targets: vec![target; law.targets.len()],
             damping: Damping::default(),
@@ -329,7 +328,7 @@ impl State {
     fn release(&mut self, law: &FailoverLaw, now: Moment, out: &mut Vec<Decision>) {
         if let Hold::Forced { .. } = self.hold {
             let due = self.shares(law);
-            let forced = self.steering.shares.clone();
+            let forced = self.steering.shares;
             for (place, target) in self.targets.iter_mut().enumerate() {
                 if due.of(place) > 0 && forced.of(place) == 0 {
                     target.standing = Standing::Out { until: now, clean: None };
@@ -351,7 +350,7 @@ impl State {
         }
         let good = self.targets.iter().position(|target| target.health.is_good());
         let Some(good) = good else {
-            if !self.all_down && self.targets.iter().all(|t| t.health == Health::Down) {
+            if !self.all_down && self.targets.iter().all(|t| t.health >= Health::Mending) {
                 self.all_down = true;
                 out.push(Decision::AllDown);
             }
@@ -400,7 +399,7 @@ impl State {
     /// If all that are admitted are down or on their way, the first good one is admitted at once:
     /// a hold-down never keeps clients on what is dead.
     fn let_somebody_serve(&mut self, out: &mut Vec<Decision>) {
-        let serves = |t: &Target| t.standing == Standing::In && t.health != Health::Down;
+        let serves = |t: &Target| t.standing == Standing::In && t.health < Health::Mending;
         if self.targets.iter().any(serves) {
             return;
         }
@@ -418,20 +417,22 @@ impl State {
         shares::shares(law, &self.admitted(law), self.rate)
     }
 
-    fn admitted(&self, law: &FailoverLaw) -> Vec<u16> {
-        self.targets.iter().map(|target| target.standing.admitted(law)).collect()
+    fn admitted(&self, law: &FailoverLaw) -> Each<u16> {
+        let mut admitted = [0; MAX_TARGETS];
+        for (admitted, target) in admitted.iter_mut().zip(&self.targets) {
+            *admitted = target.standing.admitted(law);
+        }
+        admitted
     }
 
     fn steer(&mut self, law: &FailoverLaw, now: Moment, out: &mut Vec<Decision>) {
         let shares = match self.hold {
             Hold::Forced { target, .. } => Shares::all_to(target, self.targets.len()),
-            Hold::Frozen { by: Frozen::Operator, .. } => self.steering.shares.clone(),
+            Hold::Frozen { by: Frozen::Operator, .. } => self.steering.shares,
             _ if self.all_down => match law.all_down {
-                AllDown::FailOpen => {
-                    shares::shares(law, &vec![WHOLE; self.targets.len()], self.rate)
-                }
-                AllDown::LastGood => self.steering.shares.clone(),
-                AllDown::FailClosed => Shares::by_weight(&vec![0; self.targets.len()]),
+                AllDown::FailOpen => shares::shares(law, &[WHOLE; MAX_TARGETS], self.rate),
+                AllDown::LastGood => self.steering.shares,
+                AllDown::FailClosed => Shares::by_weight(&[0; MAX_TARGETS][..self.targets.len()]),
             },
             _ => self.shares(law),
         };
@@ -448,7 +449,7 @@ impl State {
         let ttl = if is_steady { law.ttl.steady } else { law.ttl.low };
         if shares != self.steering.shares || ttl != self.steering.ttl {
             self.steering = Steering { epoch: self.steering.epoch + 1, shares, ttl };
-            out.push(Decision::Steer(self.steering.clone()));
+            out.push(Decision::Steer(self.steering));
         }
     }
 

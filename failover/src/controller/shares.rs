@@ -1,68 +1,74 @@
 //! From how far each target is admitted to what each one gets.
 
-use weir_config::{FailoverLaw, Sharing, Shares, WHOLE};
+use weir_config::{FailoverLaw, MAX_TARGETS, Sharing, Shares, WHOLE};
 
 /// A whole share, in the units of the sums below.
 const ALL: u64 = 1_000_000;
+
+/// Something of each target; those that there are not have nothing.
+pub(super) type Each<T> = [T; MAX_TARGETS];
 
 /// What each target gets, if it is admitted to so many ten-thousandths of what is its own, at so
 /// many requests per second.
 ///
 /// What one does not get is the next one's, or that of all others that are fully admitted; no one
 /// gets more than its capacity, and what nobody has room for stays with the most preferred one.
-pub(super) fn shares(law: &FailoverLaw, admitted: &[u16], rate: f64) -> Shares {
+pub(super) fn shares(law: &FailoverLaw, admitted: &Each<u16>, rate: f64) -> Shares {
     let room = |target: usize| match law.targets[target].capacity {
         Some(capacity) if rate > f64::from(capacity) => {
             (f64::from(capacity) / rate * ALL as f64) as u64
         }
         _ => ALL,
     };
+    let targets = law.targets.len().min(MAX_TARGETS);
     let mut parts = match law.sharing {
-        Sharing::Ordered => ordered(admitted, room),
-        Sharing::Weighted => weighted(law, admitted, room),
+        Sharing::Ordered => ordered(&admitted[..targets], room),
+        Sharing::Weighted => weighted(law, &admitted[..targets], room),
     };
     let left = ALL.saturating_sub(parts.iter().sum());
     // Less than a client is of the rounding, and all of it means that nobody is admitted.
     if left * u64::from(WHOLE) >= ALL && left < ALL {
         parts[0] += left;
     }
-    Shares::by_weight(&parts)
+    Shares::by_weight(&parts[..targets])
 }
 
-fn ordered(admitted: &[u16], room: impl Fn(usize) -> u64) -> Vec<u64> {
-    let mut left = ALL;
-    let part = |(target, admitted): (usize, &u16)| {
-        let part = (left * u64::from(*admitted) / u64::from(WHOLE)).min(room(target));
-        left -= part;
-        part
-    };
-    admitted.iter().enumerate().map(part).collect()
+fn ordered(admitted: &[u16], room: impl Fn(usize) -> u64) -> Each<u64> {
+    let (mut parts, mut left) = ([0; MAX_TARGETS], ALL);
+    for (target, admitted) in admitted.iter().enumerate() {
+        parts[target] = (left * u64::from(*admitted) / u64::from(WHOLE)).min(room(target));
+        left -= parts[target];
+    }
+    parts
 }
 
-fn weighted(law: &FailoverLaw, admitted: &[u16], room: impl Fn(usize) -> u64) -> Vec<u64> {
+fn weighted(law: &FailoverLaw, admitted: &[u16], room: impl Fn(usize) -> u64) -> Each<u64> {
     let weight = |target: usize| u64::from(law.targets[target].weight);
     let total: u64 = (0..admitted.len()).map(weight).sum();
-    let mut parts = vec![0; admitted.len()];
+    let mut parts = [0; MAX_TARGETS];
     // Those that are admitted in part get that part of their own share.
     for (target, admitted) in admitted.iter().enumerate().filter(|(_, part)| **part < WHOLE) {
         let own = ALL * weight(target) / total.max(1);
         parts[target] = (own * u64::from(*admitted) / u64::from(WHOLE)).min(room(target));
     }
     // The others share the rest by weight; who is full is left out of the next round.
-    let mut open: Vec<usize> = (0..admitted.len()).filter(|t| admitted[*t] == WHOLE).collect();
+    let mut is_open: Each<bool> =
+        std::array::from_fn(|target| admitted.get(target) == Some(&WHOLE));
     loop {
         let left = ALL.saturating_sub(parts.iter().sum());
-        let weights: u64 = open.iter().copied().map(weight).sum();
+        let open = || (0..admitted.len()).filter(|target| is_open[*target]);
+        let weights: u64 = open().map(weight).sum();
         if weights == 0 {
             return parts;
         }
-        let full = open.iter().position(|t| left * weight(*t) / weights > room(*t));
-        let Some(full) = full else {
-            open.iter().for_each(|target| parts[*target] = left * weight(*target) / weights);
-            return parts;
-        };
-        let full = open.swap_remove(full);
-        parts[full] = room(full);
+        let share = |target: usize| left * weight(target) / weights;
+        match open().find(|target| share(*target) > room(*target)) {
+            Some(full) => (parts[full], is_open[full]) = (room(full), false),
+            None => {
+                open().for_each(|target| parts[target] = share(target));
+                return parts;
+            }
+        }
     }
 }
 
@@ -79,7 +85,9 @@ mod tests {
             capacity: *capacity,
         };
         law.targets = targets.iter().map(target).collect();
-        let shares = shares(&law, admitted, 1000.0);
+        let mut each = [0; MAX_TARGETS];
+        each[..admitted.len()].copy_from_slice(admitted);
+        let shares = shares(&law, &each, 1000.0);
         assert_eq!(shares.as_slice(), is, "{sharing:?} {targets:?} {admitted:?}");
     }
 

@@ -26,7 +26,8 @@ pub struct Weather {
     pub vantages: usize,
     /// The part of all probes that is lost, each by itself.
     pub loss: f64,
-    /// How often a path, or all paths of a vantage, loses everything for up to two seconds.
+    /// How often a path, or all paths of a vantage, loses everything for up to two
+    /// seconds (as Gilbert and Elliott have it, with nothing left in the bad state).
     pub bursts: Option<Duration>,
     /// How often most vantages are cut off for ten minutes: from all that they ask, or from those
     /// whom they tell.
@@ -36,6 +37,8 @@ pub struct Weather {
     /// What the targets do, how often.
     pub faults: &'static [Fault],
     pub faults_every: Duration,
+    /// How often the process is killed.
+    pub restarts: Option<Duration>,
 }
 
 impl Weather {
@@ -49,12 +52,14 @@ impl Weather {
         drift: false,
         faults: &[],
         faults_every: Duration::from_secs(4 * 60 * 60),
+        restarts: None,
     };
 
     /// What the law is tried in.
     pub fn all() -> Vec<Self> {
         let loss = |name, loss| Self { name, loss, ..Self::FINE };
-        let bursts = Some(Duration::from_secs(200));
+        let bursts = Some(Duration::from_secs(1000));
+        let restarts = Some(Duration::from_secs(10 * 60));
         let partitions = Some(Duration::from_secs(24 * 60 * 60));
         vec![
             Self::FINE,
@@ -70,6 +75,7 @@ impl Weather {
             Self { faults: Fault::ALL, ..loss("faults", 0.0) },
             Self { faults: Fault::ALL, ..loss("faults, 5 % loss", 0.05) },
             Self { vantages: 1, faults: Fault::ALL, ..loss("faults, 1 vantage", 0.001) },
+            Self { restarts, faults: Fault::ALL, ..loss("faults, restarts", 0.0) },
         ]
     }
 

@@ -61,10 +61,17 @@ enum Then {
 }
 
 impl Path {
-    pub(super) fn new(numbers: &mut Numbers) -> Self {
-        let regular = Moment((numbers.fraction() * MEAN_PAUSE) as u64);
-        let (flights, sight) = (Vec::new(), Sight::default());
-        Self { sight, next: regular, flights, regular, confirm: None, skipping: None, is_doomed: false }
+    pub(super) fn new(now: Moment, numbers: &mut Numbers) -> Self {
+        let regular = Moment(now.0 + 1 + (numbers.fraction() * MEAN_PAUSE) as u64);
+        Self {
+            sight: Sight::default(),
+            next: regular,
+            flights: Vec::new(),
+            regular,
+            confirm: None,
+            skipping: None,
+            is_doomed: false,
+        }
     }
 
     pub(super) fn verdict(&self) -> Verdict {
@@ -82,7 +89,7 @@ impl Path {
         } else {
             self.land(network, now);
             if self.confirm.is_some_and(|at| at <= now) {
-                self.confirm = self.sight.is_in_doubt().then(|| now + CONFIRM);
+                self.confirm = self.sight.is_in_doubt(now).then(|| now + CONFIRM);
                 if self.confirm.is_some() {
                     let fate = network.fate(now);
                     self.send(fate, now);
@@ -154,11 +161,11 @@ impl Path {
                 }
                 Then::TimedOut => Sample::Failed { sent, late: true },
             };
-            let was_in_doubt = self.sight.is_in_doubt();
+            let was_in_doubt = self.sight.is_in_doubt(at);
             self.sight.take(sample, at);
             if then == Then::Answered {
                 self.give_up_on_those_before(sent, at);
-            } else if !was_in_doubt && self.sight.is_in_doubt() {
+            } else if !was_in_doubt && self.sight.is_in_doubt(at) {
                 // At once, and then regularly.
                 let doomed = std::mem::take(&mut self.is_doomed);
                 let fate = if doomed { Fate::Lost } else { network.fate(at) };
@@ -197,7 +204,7 @@ impl Path {
     /// When something happens next.
     fn settle(&mut self, network: &mut impl Network, now: Moment) {
         let is_idle = self.flights.is_empty() && self.verdict() == Verdict::Good;
-        if is_idle && !self.sight.is_in_doubt() && network.is_calm(now) {
+        if is_idle && !self.sight.is_in_doubt(now) && network.is_calm(now) {
             let loss = network.loss();
             let probes = geometric(loss * loss, network.numbers());
             self.next = match probes.is_finite() {

@@ -9,13 +9,14 @@ use super::Fault;
 pub struct Report {
     pub name: &'static str,
     pub lives: u64,
-    /// Departures from a target that was well: in all lives, and in the worst one.
+    /// Departures from a target that was well, or from both when what is behind them failed, and
+    /// restarts that moved anybody: in all lives, and in the worst one.
     pub wrong: u64,
     pub worst: u64,
     /// How often shares changed.
     pub transitions: u64,
     pub faults: u64,
-    /// The most transitions in one fault of each kind.
+    /// The most transitions while one fault of each kind lasted.
     pub most_transitions: BTreeMap<Fault, u64>,
     pub detections: BTreeMap<Fault, Detections>,
     /// Steps of the controller.
@@ -97,7 +98,7 @@ impl fmt::Display for Report {
             let [half, most, all] = [0.5, 0.99, 1.0].map(|part| times.quantile(part));
             let transitions = self.most_transitions.get(fault).copied().unwrap_or_default();
             write!(f, "\n    {fault:?}: {} left after {half:.1?}, p99 {most:.1?}, ", times.len())?;
-            write!(f, "worst {all:.1?}; at most {transitions} transitions")?;
+            write!(f, "worst {all:.1?}; at most {transitions} transitions meanwhile")?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::{
     path::{Fate, NEVER, Network, Path},
 };
 use crate::{
-    Decision, Event, Health, Quorum, Samples, Source, State, Verdict, is_cut_off,
+    Decision, Event, Health, Phase, Quorum, Samples, Source, State, Verdict, is_cut_off,
     quality::PERIOD, step,
 };
 
@@ -56,13 +56,17 @@ struct World {
     law: FailoverLaw,
     /// Of each vantage: to the targets, then to its references.
     paths: Vec<[Path; PATHS]>,
+    /// When something happens next on any path of a vantage.
+    next: Vec<Moment>,
     quorums: [Quorum; TARGETS],
     told: [Health; TARGETS],
-    state: State,
+    /// Of the controller, which is somewhere else while it steps.
+    state: Option<State>,
     due: Moment,
     /// When the quorums have to judge again.
     disputes: Moment,
     next_period: Moment,
+    next_restart: Moment,
     last_fault: Option<(Fault, Moment, Option<Moment>)>,
     transitions_before: u64,
     detected: bool,
@@ -76,7 +80,6 @@ pub(super) fn live(weather: &Weather, seed: u64, days: u64) -> Report {
     while let Some(now) = world.next().filter(|now| *now < end) {
         world.wake(now);
     }
-    world.end_fault();
     world.report
 }
 
@@ -85,19 +88,21 @@ impl World {
         let mut sky = Sky::new(weather, seed);
         let law = FailoverLaw::ordered(TARGETS);
         let paths: Vec<_> = (0..weather.vantages)
-            .map(|_| std::array::from_fn(|_| Path::new(&mut sky.numbers)))
+            .map(|_| std::array::from_fn(|_| Path::new(Moment(0), &mut sky.numbers)))
             .collect();
         Self {
-            state: State::new(&law, Moment(0)),
+            state: Some(State::new(&law, Moment(0))),
             quorums: std::array::from_fn(|_| Quorum::new(weather.vantages)),
             told: [Health::Unknown; TARGETS],
             due: NEVER,
             disputes: NEVER,
             next_period: Moment(0) + PERIOD,
+            next_restart: weather.restarts.map_or(NEVER, |every| Moment(0) + every),
             last_fault: None,
             transitions_before: 0,
             detected: false,
             report: Report::new(weather.name),
+            next: paths.iter().map(next).collect(),
             sky,
             law,
             paths,
@@ -105,15 +110,18 @@ impl World {
     }
 
     fn next(&self) -> Option<Moment> {
-        let paths = self.paths.iter().flatten().map(|path| path.next).min()?;
+        let paths = self.next.iter().copied().min()?;
         let sky = self.sky.next_burst.min(self.sky.next_partition).min(self.sky.next_drift);
-        let own = self.due.min(self.next_period).min(self.sky.faults.until);
+        let own = self.due.min(self.next_period).min(self.next_restart).min(self.sky.faults.until);
         Some(paths.min(sky).min(own).min(self.disputes))
     }
 
     fn wake(&mut self, now: Moment) {
         if self.sky.faults.until <= now {
             self.turn_fault(now);
+        }
+        if self.next_restart <= now {
+            self.restart(now);
         }
         if self.sky.next_burst <= now {
             self.burst(now);
@@ -127,7 +135,7 @@ impl World {
         }
         let mut spoke = false;
         for vantage in 0..self.paths.len() {
-            spoke |= self.wake_vantage(vantage, now);
+            spoke |= self.next[vantage] <= now && self.wake_vantage(vantage, now);
         }
         let mut events = Vec::new();
         if spoke || self.disputes <= now {
@@ -160,6 +168,7 @@ impl World {
                 paths[path].ask(&mut View { sky: &mut self.sky, vantage, path }, now);
             }
         }
+        self.next[vantage] = next(paths);
         if changed {
             self.vote(vantage, now);
         }
@@ -192,9 +201,9 @@ impl World {
 
     /// What targets have answered in the last period, drawn by what they are like.
     fn answers(&mut self, now: Moment, events: &mut Vec<Event>) {
-        let sky = &mut self.sky;
-        let is_calm = sky.loss == 0.0 && sky.faults.now.is_none();
-        if is_calm && self.state.phase() == crate::Phase::Steady {
+        let Some(state) = &self.state else { return };
+        let (sky, is_steady) = (&mut self.sky, state.phase() == Phase::Steady);
+        if is_steady && sky.loss == 0.0 && sky.faults.now.is_none() {
             return;
         }
         let probes = self.paths.len() as u32 * 10;
@@ -202,9 +211,9 @@ impl World {
             let mood = sky.faults.mood(target, now);
             let samples = sky.samples(probes, sky.loss, mood);
             events.push(Event::Answers { target, source: Source::Probes, samples });
-            let share = f64::from(self.state.steering().shares.of(target)) / 10_000.0;
+            let share = f64::from(state.steering().shares.of(target)) / 10_000.0;
             let requests = (RATE * share * PERIOD.as_secs_f64()) as u32;
-            if requests > 0 && self.state.phase() != crate::Phase::Steady {
+            if requests > 0 && !is_steady {
                 let samples = sky.samples(requests, 0.001, mood);
                 events.push(Event::Answers { target, source: Source::Clients, samples });
             }
@@ -212,12 +221,11 @@ impl World {
     }
 
     fn step(&mut self, events: &[Event], now: Moment) {
-        let shares = self.state.steering().shares.clone();
-        let fresh = State::new(&self.law, now);
-        let state = std::mem::replace(&mut self.state, fresh);
+        let Some(state) = self.state.take() else { return };
+        let shares = state.steering().shares;
         let (state, decisions) = step(&self.law, state, events, now);
-        self.state = state;
-        self.due = self.state.due(&self.law, now).unwrap_or(NEVER);
+        self.due = state.due(&self.law, now).unwrap_or(NEVER);
+        self.state = Some(state);
         self.report.steps += 1;
         for decision in decisions {
             self.note(&decision, &shares, now);
@@ -250,27 +258,41 @@ impl World {
         self.sky.faults.turn(&mut self.sky.numbers);
         match self.sky.faults.now {
             Some((fault, began)) => {
-                self.end_fault();
                 self.report.faults += 1;
                 self.detected = false;
                 self.last_fault = Some((fault, began, None));
                 self.transitions_before = self.report.transitions;
             }
-            None => {
-                if let Some((_, _, end)) = &mut self.last_fault {
-                    *end = Some(now);
-                }
-            }
+            None => self.end_fault(now),
         }
         self.disturb(now, |_, path| path < TARGETS);
     }
 
-    /// Counts what the last fault has moved, until the next one began.
-    fn end_fault(&mut self) {
-        if let Some((fault, ..)) = self.last_fault {
+    /// Counts what the fault has moved while it lasted.
+    fn end_fault(&mut self, now: Moment) {
+        if let Some((fault, _, end)) = &mut self.last_fault {
+            *end = Some(now);
             let moved = self.report.transitions - self.transitions_before;
-            let most = self.report.most_transitions.entry(fault).or_default();
+            let most = self.report.most_transitions.entry(*fault).or_default();
             *most = moved.max(*most);
+        }
+    }
+
+    /// The process is killed and starts anew: what was decided is all that is left.
+    fn restart(&mut self, now: Moment) {
+        let every = self.sky.weather.restarts.unwrap_or_default();
+        self.next_restart = now + every.mul_f64(0.5 + self.sky.numbers.fraction());
+        let before = self.state.as_ref().map(|state| *state.steering());
+        self.state = self.state.take().map(|state| state.after_restart(now));
+        self.quorums = std::array::from_fn(|_| Quorum::new(self.paths.len()));
+        self.told = [Health::Unknown; TARGETS];
+        for (paths, next_of) in self.paths.iter_mut().zip(&mut self.next) {
+            *paths = std::array::from_fn(|_| Path::new(now, &mut self.sky.numbers));
+            *next_of = next(paths);
+        }
+        self.step(&[], now);
+        if self.state.as_ref().map(|state| state.steering().shares) != before.map(|b| b.shares) {
+            self.report.wrong += 1;
         }
     }
 
@@ -311,8 +333,13 @@ impl World {
                     concerned_path.disturb(&mut View { sky: &mut self.sky, vantage, path }, now);
                 }
             }
+            self.next[vantage] = next(paths);
         }
     }
+}
+
+fn next(paths: &[Path; PATHS]) -> Moment {
+    paths.iter().map(|path| path.next).min().unwrap_or(NEVER)
 }
 
 impl Sky {
@@ -371,11 +398,27 @@ impl Sky {
             Mood::Torn => 0.5 + loss / 2.0,
             Mood::Refuses | Mood::Silent => 1.0,
         };
-        let errors = (0..count).filter(|_| self.numbers.fraction() < rate).count() as u32;
+        let errors = binomial(count, rate, &mut self.numbers);
         let p95 = 20.0 + self.numbers.fraction() as f32 * 4.0;
         let slow = if mood == Mood::Slow { 600.0 } else { 0.0 };
         Samples { count, errors, p95: p95 + slow }
     }
+}
+
+/// How many of so many things happen that happen with this probability each: by inversion.
+fn binomial(count: u32, probability: f64, numbers: &mut Numbers) -> u32 {
+    if probability > 0.5 {
+        return count - binomial(count, 1.0 - probability, numbers);
+    }
+    let odds = probability / (1.0 - probability);
+    let (mut luck, mut happen) = (numbers.fraction(), 0);
+    let mut chance = (1.0 - probability).powi(count as i32);
+    while luck >= chance && happen < count {
+        luck -= chance;
+        chance *= odds * f64::from(count - happen) / f64::from(happen + 1);
+        happen += 1;
+    }
+    happen
 }
 
 impl Network for View<'_> {

@@ -4,6 +4,7 @@
 //! Prints tables and writes `target/bench.json`.
 
 mod churn;
+mod failover;
 mod herd;
 mod ledger;
 mod load;
@@ -39,6 +40,9 @@ struct Options {
     /// The proxies to compare
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::value_variants())]
     peers: Vec<Kind>,
+    /// How often each month of failover is lived through
+    #[arg(long, default_value_t = 1000)]
+    lives: u64,
     #[command(flatten)]
     ledger: ledger::Scale,
 }
@@ -48,6 +52,8 @@ struct Options {
 enum Measurement {
     /// The look-up of a host name
     Lookup,
+    /// Months of failover, in virtual time
+    Failover,
     /// A wake's own share
     Wake,
     /// A thousand requests at once for a sleeping app
@@ -91,6 +97,10 @@ impl Measurement {
         match self {
             Self::Lookup => {
                 lookup::measure(report);
+                Ok(())
+            }
+            Self::Failover => {
+                failover::measure(report, options.lives);
                 Ok(())
             }
             Self::Wake => runtime.block_on(wake::measure(report)),

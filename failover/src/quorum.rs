@@ -122,3 +122,64 @@ impl Quorum {
         self.votes.iter().flatten().filter(move |vote| now.since(vote.heard) <= FRESH)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `g`ood, `d`oubtful, `b`ad, `u`nproven, `-` for an abstention, and ` ` for no vote at all.
+    fn cast(quorum: &mut Quorum, votes: &str, now: Moment) -> Health {
+        for (vantage, vote) in votes.chars().enumerate().filter(|(_, vote)| *vote != ' ') {
+            let verdict = match vote {
+                'g' => Some(Verdict::Good),
+                'd' => Some(Verdict::Doubtful),
+                'b' => Some(Verdict::Bad),
+                'u' => Some(Verdict::Unproven),
+                _ => None,
+            };
+            quorum.cast(vantage, verdict, now);
+        }
+        quorum.judge(now)
+    }
+
+    fn check(before: &str, votes: &str, at_once: Health, later: Health) {
+        let (now, mut quorum) = (Moment(10_000), Quorum::new(before.len()));
+        cast(&mut quorum, before, now);
+        assert_eq!(cast(&mut quorum, votes, now), at_once, "{before} {votes}, at once");
+        let second = Duration::from_secs(1);
+        assert_ne!(cast(&mut quorum, votes, now + second), Health::Unknown);
+        cast(&mut quorum, votes, now + 2 * second);
+        assert_eq!(cast(&mut quorum, votes, now + 3 * second), later, "{before} {votes}, later");
+    }
+
+    #[test]
+    fn all_of_those_who_speak_decide_at_once_and_most_of_all_after_a_while() {
+        use Health::{Doubted, Down, Mending, Suspected, Up};
+        check("g", "b", Down, Down);
+        check("ggg", "ggg", Up, Up);
+        check("ggg", "gdg", Suspected, Suspected);
+        check("ggg", "gbg", Suspected, Suspected);
+        check("ggg", "bdd", Doubted, Doubted);
+        check("ggg", "bbg", Doubted, Down);
+        check("ggg", "bb-", Doubted, Down);
+        check("ggg", "bbb", Down, Down);
+        check("ggg", "b--", Doubted, Doubted);
+        check("bbb", "ubb", Down, Down);
+        check("bbb", "uub", Mending, Mending);
+        check("bbb", "ggu", Suspected, Suspected);
+        check("gg", "bg", Doubted, Doubted);
+    }
+
+    #[test]
+    fn a_vote_gets_old_and_without_enough_of_them_everything_stays() {
+        let (now, mut quorum) = (Moment(10_000), Quorum::new(3));
+        cast(&mut quorum, "bbb", now);
+        let later = now + FRESH + Duration::from_millis(1);
+        assert_eq!(quorum.due(now), Some(later));
+        assert_eq!(cast(&mut quorum, "g  ", later), Health::Mending, "one of three is not enough");
+        assert!(quorum.is_blind(later));
+        // Two of three are, if the third is not heard of.
+        assert_eq!(cast(&mut quorum, "gg ", later), Health::Up);
+        assert_eq!(cast(&mut quorum, "bb ", later), Health::Down);
+    }
+}

@@ -225,3 +225,120 @@ pub fn is_cut_off(references: impl IntoIterator<Item = Verdict>) -> bool {
     }
     good * 2 < all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a target that is asked every 100 ms from the first failure on is said to be, after each
+    /// sample: `+` answered, `-` refused, `l` late, `t` timed out, and then the time it was sent at.
+    fn check(samples: &[(char, u64, u64)], verdicts: &[Verdict]) {
+        let mut sight = proven();
+        let said: Vec<_> = samples
+            .iter()
+            .map(|(what, sent, now)| {
+                let (sent, now) = (Moment(*sent), Moment(*now));
+                let sample = match what {
+                    '+' => Sample::Answered { sent, took: now.since(sent) },
+                    '-' => Sample::Failed { sent, late: false },
+                    'l' => Sample::Late { sent },
+                    _ => Sample::Failed { sent, late: true },
+                };
+                sight.take(sample, now)
+            })
+            .collect();
+        assert_eq!(said, verdicts, "{samples:?}");
+    }
+
+    /// One that is good at 10,000.
+    fn proven() -> Sight {
+        let mut sight = Sight::default();
+        for second in 0..RISE {
+            assert_eq!(sight.verdict(), Verdict::Unproven, "after {second} answers");
+            let sent = Moment(5000 + 1000 * u64::from(second));
+            sight.take(Sample::Answered { sent, took: Duration::from_millis(20) }, sent);
+        }
+        assert_eq!(sight.verdict(), Verdict::Good);
+        sight
+    }
+
+    use Verdict::{Bad, Doubtful, Good, Unproven};
+
+    #[test]
+    fn what_refuses_for_400_ms_is_bad() {
+        let refused = |at: u64| ('-', at, at + 1);
+        check(
+            &[10_000, 10_001, 10_100, 10_200, 10_300, 10_400].map(refused),
+            &[Good, Doubtful, Doubtful, Doubtful, Doubtful, Bad],
+        );
+    }
+
+    #[test]
+    fn what_answers_nothing_is_bad_within_a_second_of_the_first_probe() {
+        check(
+            &[
+                ('l', 10_000, 10_100),
+                ('l', 10_100, 10_200),
+                ('l', 10_200, 10_300),
+                ('t', 10_000, 10_800),
+                ('t', 10_100, 10_900),
+                ('t', 10_200, 11_000),
+            ],
+            &[Good, Doubtful, Doubtful, Doubtful, Doubtful, Bad],
+        );
+    }
+
+    #[test]
+    fn an_answer_to_a_later_probe_outweighs_what_was_lost_before_it() {
+        check(
+            &[
+                ('l', 10_000, 10_100),
+                ('l', 10_100, 10_200),
+                ('+', 10_200, 10_220),
+                ('t', 10_000, 10_800),
+                ('t', 10_100, 10_900),
+            ],
+            &[Good, Doubtful, Good, Good, Good],
+        );
+    }
+
+    #[test]
+    fn five_answers_a_second_apart_prove_it_again() {
+        let refused = |at: u64| ('-', at, at + 1);
+        let mut samples = [10_000, 10_001, 10_400].map(refused).to_vec();
+        let answers = [11_000, 11_100, 12_000, 13_000, 14_000, 15_000];
+        samples.extend(answers.map(|at| ('+', at, at + 20)));
+        let said = [Good, Doubtful, Bad, Unproven, Unproven, Unproven, Unproven, Unproven, Good];
+        check(&samples, &said);
+    }
+
+    #[test]
+    fn many_samples_at_once_are_the_same_as_one_after_the_other() {
+        let (mut slow, mut quick) = (proven(), proven());
+        for n in 0..200 {
+            let sent = Moment(10_000 + 1000 * n);
+            if n % 20 == 0 {
+                slow.take(Sample::Failed { sent, late: false }, sent);
+            }
+            let sent = sent + Duration::from_millis(1);
+            slow.take(Sample::Answered { sent, took: Duration::from_millis(20) }, sent);
+        }
+        quick.take_quiet(200, 10, Moment(10_000 + 199_001));
+        let seen = |sight: &Sight| (sight.verdict(), sight.answered, sight.noise.failures, sight.noise.span());
+        assert_eq!(seen(&slow), seen(&quick));
+        assert_eq!(slow.noise.span(), NOISY_SPAN);
+    }
+
+    #[test]
+    fn a_vantage_whose_references_are_mostly_not_well_is_cut_off() {
+        for (references, cut_off) in [
+            (&[][..], false),
+            (&[Good], false),
+            (&[Doubtful], true),
+            (&[Good, Bad], false),
+            (&[Good, Bad, Doubtful], true),
+        ] {
+            assert_eq!(is_cut_off(references.iter().copied()), cut_off, "{references:?}");
+        }
+    }
+}

@@ -220,3 +220,96 @@ impl Incident {
         transitions
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Health, Order, Samples, Source};
+
+    fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
+        let health = prop_oneof![
+            Just(Health::Up),
+            Just(Health::Suspected),
+            Just(Health::Doubted),
+            Just(Health::Mending),
+            Just(Health::Down),
+        ];
+        let health = (0..3_usize, health).prop_map(|(target, health)| Event::Health { target, health });
+        let answers = (0..3_usize, 0..400_u32, 0..100_u32, any::<bool>());
+        let answers = answers.prop_map(|(target, count, errors, probes)| {
+            let samples = Samples { count, errors: errors.min(count), p95: 20.0 };
+            let source = if probes { Source::Probes } else { Source::Clients };
+            Event::Answers { target, source, samples }
+        });
+        let order = (0..3_u8, 0..3_usize, 0..10_000_000_u64).prop_map(|(order, target, until)| {
+            let until = Moment(until);
+            Event::Order(match order {
+                0 => Order::Freeze { until },
+                1 => Order::Force { target, until },
+                _ => Order::Release,
+            })
+        });
+        let event = prop_oneof![4 => health, 4 => answers, 1 => order];
+        prop::collection::vec((0..60_000_u64, event), 1..200)
+    }
+
+    proptest! {
+        #[test]
+        fn an_incident_that_is_lived_through_again_is_decided_in_the_same_way(
+            events in events(),
+        ) {
+            let law = FailoverLaw::ordered(3);
+            let mut journal = Journal::new(State::new(&law, Moment(0)));
+            let (mut now, mut incidents) = (Moment(0), Vec::new());
+            for (pause, event) in events {
+                now = now + Duration::from_millis(pause);
+                let (decisions, over) = journal.step(&law, vec![event], now);
+                let shares = journal.state().steering().shares;
+                prop_assert!(shares.as_slice().iter().sum::<u16>() == weir_config::WHOLE);
+                let steered = decisions.iter().filter(|d| matches!(d, Decision::Steer(_))).count();
+                prop_assert!(steered <= 1, "{decisions:?}");
+                // When nothing is due, nothing follows from stepping again.
+                let (again, more) = step(&law, journal.state().clone(), &[], now);
+                prop_assert_eq!(&again, journal.state());
+                prop_assert!(more.is_empty(), "{:?}", more);
+                incidents.extend(over);
+            }
+            incidents.extend(journal.incident().cloned());
+            for incident in incidents {
+                let text = serde_json::to_string(&incident).unwrap();
+                let read: Incident = serde_json::from_str(&text).unwrap();
+                let decided: Vec<_> = incident.steps.iter().map(|s| s.decisions.clone()).collect();
+                prop_assert_eq!(read.replay(&law), Some(decided));
+            }
+        }
+    }
+
+    #[test]
+    fn an_incident_tells_how_long_what_took() {
+        let law = FailoverLaw::ordered(2);
+        let mut journal = Journal::new(State::new(&law, Moment(0)));
+        let health = |target, health| Event::Health { target, health };
+        journal.step(&law, vec![health(0, Health::Up), health(1, Health::Up)], Moment(0));
+        let (vantage, error) = ("local".to_owned(), "connection refused".to_owned());
+        journal.note(Note::FirstMiss { vantage, target: 0, error }, Moment(1000));
+        journal.step(&law, vec![health(0, Health::Down)], Moment(1400));
+        let epoch = journal.state().steering().epoch;
+        journal.note(Note::Served { by: Server::Proxy, epoch: epoch - 1 }, Moment(1401));
+        journal.note(Note::Served { by: Server::Proxy, epoch }, Moment(1402));
+        journal.note(Note::Served { by: Server::Dns, epoch }, Moment(1409));
+        journal.note(Note::Leaked { target: 0, requests: 3 }, Moment(1500));
+        let figures = journal.incident().map(Incident::figures);
+        let millis = |millis| Some(Duration::from_millis(millis));
+        let expected = Figures {
+            to_decision: millis(400),
+            to_route: millis(2),
+            to_dns: millis(9),
+            leaked_requests: 3,
+            transitions: 1,
+            lasted: None,
+        };
+        assert_eq!(figures, Some(expected));
+    }
+}

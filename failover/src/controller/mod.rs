@@ -3,6 +3,8 @@
 mod damping;
 mod returning;
 mod shares;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -95,6 +97,8 @@ pub enum Why {
 pub enum Standing {
     /// To its whole share.
     In,
+    /// Not at all, and it had no share: it stands by, and nobody knows that it is good.
+    Aside,
     /// It is degraded and gives up its share by steps; `fine` since when it seems to be no more.
     Easing { step: u8, since: Moment, fine: Option<Moment> },
     /// Not at all, until then at least; `clean` since when it has been well.
@@ -178,11 +182,12 @@ pub fn step(
         state.take(law, event, now, &mut decisions);
     }
     state.expire(law, now, &mut decisions);
-    state.leave(law, now, &mut decisions);
+    if !state.is_suspended() {
+        state.stand_by(law, now);
+        state.leave(law, now, &mut decisions);
+    }
     if state.hold == Hold::None && !state.all_down {
-        for target in 0..state.targets.len() {
-            state.move_on(law, target, now, &mut decisions);
-        }
+        state.move_on(law, now, &mut decisions);
     }
     state.steer(law, now, &mut decisions);
     (state, decisions)
@@ -261,6 +266,11 @@ impl State {
         let targets = self.targets.iter().flat_map(|target| self.target_due(law, target));
         let all = hold.into_iter().chain(self.alert).chain(dead).chain(targets.flatten());
         all.filter(|due| *due > now).min()
+    }
+
+    /// Whether an operator has taken over.
+    fn is_suspended(&self) -> bool {
+        matches!(self.hold, Hold::Forced { .. } | Hold::Frozen { by: Frozen::Operator, .. })
     }
 
     fn is_damped(&self) -> bool {
@@ -345,9 +355,6 @@ impl State {
 
     /// Leaves whoever is down, if there is somewhere to go.
     fn leave(&mut self, law: &FailoverLaw, now: Moment, out: &mut Vec<Decision>) {
-        if matches!(self.hold, Hold::Forced { .. } | Hold::Frozen { by: Frozen::Operator, .. }) {
-            return;
-        }
         let good = self.targets.iter().position(|target| target.health.is_good());
         let Some(good) = good else {
             if !self.all_down && self.targets.iter().all(|t| t.health >= Health::Mending) {
@@ -362,12 +369,14 @@ impl State {
         let patience = if self.is_damped() { DEAD } else { Duration::ZERO };
         for place in 0..self.targets.len() {
             let target = &self.targets[place];
-            let is_out = matches!(target.standing, Standing::Out { .. });
+            let is_out = target.standing.is_out();
             if target.health == Health::Down && !is_out && now.since(target.since) >= patience {
                 self.depart(law, place, Why::Down, now, out);
             }
         }
-        self.let_somebody_serve(out);
+        if self.targets.iter().all(|target| target.standing != Standing::In) {
+            self.let_somebody_serve(out);
+        }
     }
 
     /// Takes a target out, and has it wait the longer the more has happened.
@@ -379,33 +388,21 @@ impl State {
         now: Moment,
         out: &mut Vec<Decision>,
     ) {
-        // One that stands by has nobody who would have to move.
-        let had_clients = self.steering.shares.of(place) > 0;
-        let hold = match had_clients {
-            true => self.damping.depart(law.hold_down, now),
-            false => Duration::ZERO,
-        };
+        let hold = self.damping.depart(law.hold_down, now);
         self.targets[place].standing = Standing::Out { until: now + hold, clean: None };
-        if had_clients {
-            out.push(Decision::Leave { target: place, why, hold });
-        }
-        if had_clients && self.hold == Hold::None && self.damping.is_too_much(now) {
+        out.push(Decision::Leave { target: place, why, hold });
+        if self.hold == Hold::None && self.damping.is_too_much(now) {
             let (by, until) = (Frozen::Damping, now + FROZEN_FOR);
             self.hold = Hold::Frozen { by, until };
             out.push(Decision::Freeze { by, until });
         }
     }
 
-    /// If all that are admitted are down or on their way, the first good one is admitted at once:
-    /// a hold-down never keeps clients on what is dead.
+    /// Admits the first one that is good at once, one that is on its way rather than one that is
+    /// out: a hold-down never keeps clients on what is dead.
     fn let_somebody_serve(&mut self, out: &mut Vec<Decision>) {
-        let serves = |t: &Target| t.standing == Standing::In && t.health < Health::Mending;
-        if self.targets.iter().any(serves) {
-            return;
-        }
         let good = || self.targets.iter().enumerate().filter(|(_, t)| t.health.is_good());
-        let is_out = |target: &Target| matches!(target.standing, Standing::Out { .. });
-        let on_its_way = good().find(|(_, target)| !is_out(target));
+        let on_its_way = good().find(|(_, target)| !target.standing.is_out());
         if let Some((place, _)) = on_its_way.or_else(|| good().next()) {
             self.targets[place].standing = Standing::In;
             out.push(Decision::Restored { target: place });
@@ -444,7 +441,7 @@ impl State {
         } else if self.alert.is_some_and(|until| now >= until) {
             self.alert = None;
         }
-        let is_settled = self.targets.iter().all(|target| target.standing == Standing::In);
+        let is_settled = self.targets.iter().all(|target| target.standing.is_settled());
         let is_steady = is_settled && self.alert.is_none() && !self.all_down;
         let ttl = if is_steady { law.ttl.steady } else { law.ttl.low };
         if shares != self.steering.shares || ttl != self.steering.ttl {

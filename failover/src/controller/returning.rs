@@ -27,9 +27,18 @@ impl Standing {
         match self {
             Self::In => WHOLE,
             Self::Easing { step, .. } => EASING.get(usize::from(*step)).copied().unwrap_or(0),
-            Self::Out { .. } => 0,
+            Self::Aside | Self::Out { .. } => 0,
             Self::Returning { step, .. } => part(law, *step),
         }
+    }
+
+    pub(super) fn is_out(&self) -> bool {
+        matches!(self, Self::Aside | Self::Out { .. })
+    }
+
+    /// Whether it is where it stays.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self, Self::In | Self::Aside)
     }
 }
 
@@ -44,8 +53,39 @@ fn returning(step: u8, now: Moment) -> Standing {
 }
 
 impl State {
-    /// Moves one target on by itself: away because it is worse than the alternative, or back.
-    pub(super) fn move_on(
+    /// Counts on those who stand by only while a quorum says that they are good.
+    pub(super) fn stand_by(&mut self, law: &FailoverLaw, now: Moment) {
+        if self.all_down {
+            return;
+        }
+        for place in 0..self.targets.len() {
+            let is_good = self.targets[place].health.is_good();
+            let standing = match self.targets[place].standing {
+                Standing::In if !is_good && self.steering.shares.of(place) == 0 => Standing::Aside,
+                Standing::Aside if is_good && self.changes_nothing(law, place) => Standing::In,
+                // It would have clients by now: they come as to any other.
+                Standing::Aside if is_good => Standing::Out { until: now, clean: Some(now) },
+                _ => continue,
+            };
+            self.targets[place].standing = standing;
+        }
+    }
+
+    /// Moves targets on by themselves, away because they are worse than the alternative, or back,
+    /// until nothing more follows.
+    pub(super) fn move_on(&mut self, law: &FailoverLaw, now: Moment, out: &mut Vec<Decision>) {
+        for _ in 0..=self.targets.len() {
+            let before = out.len();
+            for place in 0..self.targets.len() {
+                self.move_one_on(law, place, now, out);
+            }
+            if out.len() == before {
+                return;
+            }
+        }
+    }
+
+    fn move_one_on(
         &mut self,
         law: &FailoverLaw,
         place: usize,
@@ -57,6 +97,7 @@ impl State {
             Standing::Easing { step, since, fine } => {
                 self.ease_on(law, place, (step, since, fine), now, out);
             }
+            Standing::Aside => {}
             Standing::Out { until, clean } => self.come_back(law, place, (until, clean), now, out),
             Standing::Returning { step, since, own, others } => {
                 match passed(law, since, &own, &others, now) {
@@ -74,7 +115,7 @@ impl State {
             return [None, None];
         }
         match &target.standing {
-            Standing::In | Standing::Out { clean: None, .. } => [None, None],
+            Standing::In | Standing::Aside | Standing::Out { clean: None, .. } => [None, None],
             Standing::Easing { since, fine, .. } => {
                 [Some(*since + EASE_FOR), fine.map(|fine| fine + CLEAR_FOR)]
             }

@@ -19,7 +19,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-failover", &["weir-config"]),
     ("weir-control", &["weir-config", "weir-deploy", "weir-failover"]),
     ("weir-edge-agent", &["weir-config", "weir-deploy"]),
-    ("weir-bench", &["weir-config", "weir-deploy", "weir-failover", "weir-proxy"]),
+    (
+        "weir-bench",
+        &["weir-config", "weir-deploy", "weir-dns", "weir-failover", "weir-proxy"],
+    ),
     ("weir-test-app", &[]),
     ("weir", &["weir-config", "weir-proxy", "weir-dns", "weir-deploy", "weir-control"]),
 ];
@@ -28,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const ROOMS: &[(&str, &[&str])] = &[
     // The bench holds the barest proxy that can be made of Pingora, to measure ours beside it.
     ("pingora", &["weir-proxy", "weir-bench"]),
+    ("hickory-proto", &["weir-dns"]),
     ("hickory-server", &["weir-dns"]),
     ("bollard", &["weir-deploy"]),
     ("tailscale", &["weir-deploy"]),
@@ -119,8 +123,8 @@ fn every_crate_takes_the_lints_of_the_workspace() {
 
 #[test]
 fn the_plan_is_pure() {
-    let folder = root().join("control/src/plan");
-    for file in sources(&folder) {
+    let folders = ["control/src/plan", "failover/src"];
+    for file in folders.iter().flat_map(|folder| sources(&root().join(folder))) {
         let text = fs::read_to_string(&file).unwrap();
         for (word, why) in [
             ("async", "the plan waits for nothing"),

@@ -25,6 +25,22 @@ async fn wait_for_state(weir: &Weir, app: &str, number: u64, state: &str) -> Val
     .await
 }
 
+/// Asks for something, and gives the operation that it is.
+async fn ask(weir: &Weir, method: &str, path: &str, body: &Value) -> String {
+    let answer = weir.request(method, path).json(body).send().await.unwrap();
+    assert!(answer.status().is_success(), "{answer:?}");
+    answer.headers()["weir-operation"].to_str().unwrap().to_owned()
+}
+
+async fn settled(weir: &Weir, operation: &str) -> Value {
+    wait_for(&format!("{operation} to be settled"), async || {
+        let path = format!("/v1/operations/{operation}?wait=30s");
+        let (_, found) = weir.api("GET", &path, None).await;
+        (found["state"] != "running").then_some(found)
+    })
+    .await
+}
+
 /// Of an app that says `version` and rolls out like this.
 fn version(version: &str, rollout: &Value) -> Value {
     spec(json!({"env": {"VERSION": version}, "rollout": rollout}))
@@ -84,9 +100,8 @@ async fn a_rollback_takes_no_second_and_no_image() {
     docker(&["rmi", "--force", &one]);
 
     let began = Instant::now();
-    let (status, answer) =
-        weir.api("POST", &format!("/v1/apps/{app}/actions/rollback"), None).await;
-    assert_eq!(status, 202, "{answer:#}");
+    let rollback = format!("/v1/apps/{app}/actions/rollback");
+    let operation = ask(&weir, "POST", &rollback, &json!({})).await;
     wait_for("the former version to answer", async || {
         weir.get(&app, "/").await.1.contains("version one").then_some(())
     })
@@ -97,6 +112,12 @@ async fn a_rollback_takes_no_second_and_no_image() {
     wait_for_state(&weir, &app, 1, "live").await;
     let former = wait_for_state(&weir, &app, 2, "rolled-back").await;
     assert_eq!(former["ending"]["reason"], "AskedFor", "{former:#}");
+    let operation = settled(&weir, &operation).await;
+    assert_eq!(
+        (&operation["verb"], &operation["deployment"], &operation["state"]),
+        (&json!("rollback"), &json!(1), &json!("succeeded")),
+        "{operation:#}"
+    );
 
     // The status says that it is not the spec's, and the spec written again does not undo it.
     let shown = weir.put_ready(&app, spec(json!({"image": two}))).await;
@@ -112,6 +133,13 @@ async fn a_rollback_takes_no_second_and_no_image() {
     assert!(weir.get(&app, "/").await.1.contains("version two"));
     let told = weir.cli(&["rollback", &app, "--to", "9"]);
     assert_eq!(told.status.code(), Some(2), "{told:?}");
+
+    // One that comes to nothing has failed, though the app is as well as before.
+    wait_for_state(&weir, &app, 1, "rolled-back").await;
+    docker(&["rm", "--force", &kept]);
+    let operation = settled(&weir, &ask(&weir, "POST", &rollback, &json!({"to": 1})).await).await;
+    assert_eq!(operation["state"], "failed", "{operation:#}");
+    assert!(weir.get(&app, "/").await.1.contains("version two"));
     docker(&["rmi", "--force", &two]);
 }
 
@@ -187,11 +215,12 @@ async fn one_that_is_called_off_leaves_the_former_one_and_nothing_else() {
     assert_eq!((status, &problem["code"]), (409, &json!("refused")), "{problem:#}");
     let slow = spec(json!({"env": {"FAIL_HEALTH": "1"}}));
     let body = json!({"kind": "App", "name": app, "spec": slow});
-    weir.api("PUT", &format!("/v1/apps/{app}"), Some(body)).await;
+    let put = ask(&weir, "PUT", &format!("/v1/apps/{app}"), &body).await;
     wait_for_state(&weir, &app, 2, "verifying").await;
     let told = weir.cli(&["cancel", &app]);
     assert!(told.status.success(), "{told:?}");
     assert_eq!(deployment(&weir, &app, 2).await["state"], "cancelled");
+    assert_eq!(settled(&weir, &put).await["state"], "cancelled");
     wait_for("its container to go", async || (containers(&app).len() == 1).then_some(())).await;
     assert!(weir.get(&app, "/").await.1.contains("version one"));
     assert_eq!(weir.phase(&app).await, "ready");
@@ -252,4 +281,94 @@ async fn what_is_promoted_is_exactly_what_the_other_app_runs() {
     let listed = weir.cli(&["deployments", &shop]);
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(text.contains("promote") && text.contains("superseded"), "{text}");
+}
+
+#[tokio::test]
+async fn one_that_turns_bad_while_it_bakes_is_taken_back_by_itself() {
+    let weir = Weir::start().await;
+    let app = unique("bake");
+    let rollout = json!({"bake": "60s", "keep": "60s", "max_error_rate": 0.1});
+    weir.put_ready(&app, version("one", &rollout)).await;
+    weir.put_ready(&app, version("two", &rollout)).await;
+    wait_for_state(&weir, &app, 2, "live").await;
+    let client = weir.client();
+    for _ in 0..30 {
+        let answer = client.get(weir.url(&app, "/")).send().await.unwrap();
+        assert!(answer.text().await.unwrap().contains("version two"));
+    }
+    assert_eq!(deployment(&weir, &app, 2).await["state"], "live", "while it is well it stays");
+    weir.get(&app, "/fail-all").await;
+    let ended = wait_for("it to be taken back", async || {
+        client.get(weir.url(&app, "/")).send().await.unwrap();
+        let found = deployment(&weir, &app, 2).await;
+        (found["state"] == "rolled-back").then_some(found)
+    });
+    let ended = ended.await;
+    assert_eq!(ended["ending"]["reason"], "ErrorRateTooHigh", "{ended:#}");
+    wait_for_state(&weir, &app, 1, "live").await;
+    let (status, text) = weir.get(&app, "/").await;
+    assert!(status == 200 && text.contains("version one"), "{status} {text}");
+    assert_eq!(weir.phase(&app).await, "degraded", "it is not the deployment of the spec");
+}
+
+#[tokio::test]
+async fn a_canary_that_is_slow_is_taken_back_and_one_that_is_not_goes_on() {
+    let weir = Weir::start().await;
+    let app = unique("latency");
+    let rollout = json!({
+        "strategy": "canary", "steps": [50], "step_for": "60s", "max_latency": "250ms",
+    });
+    weir.put_ready(&app, version("one", &rollout)).await;
+    let body = json!({"kind": "App", "name": app, "spec": version("two", &rollout)});
+    weir.api("PUT", &format!("/v1/apps/{app}"), Some(body)).await;
+    wait_for_state(&weir, &app, 2, "shifting").await;
+    let client = weir.client();
+    let get = async |path: &str| {
+        let answer = client.get(weir.url(&app, path)).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    };
+    for _ in 0..40 {
+        get("/").await;
+    }
+    // Its answers are looked at once a second.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(deployment(&weir, &app, 2).await["state"], "shifting", "while it is quick it stays");
+    let ended = wait_for("the canary to be taken back", async || {
+        get("/slow?ms=400").await;
+        let found = deployment(&weir, &app, 2).await;
+        (found["state"] == "rolled-back").then_some(found)
+    });
+    let ended = ended.await;
+    assert_eq!(ended["ending"]["reason"], "LatencyTooHigh", "{ended:#}");
+    assert!(weir.get(&app, "/").await.1.contains("version one"));
+}
+
+#[tokio::test]
+async fn an_apply_says_beforehand_how_it_would_be_rolled_out() {
+    let weir = Weir::start().await;
+    let app = unique("preview");
+    weir.put_ready(&app, version("one", &json!({}))).await;
+    let preview = |fields: Value| {
+        let written = json!({"kind": "App", "name": app, "spec": fields}).to_string();
+        let told = weir.cli_with_input(&["apply", "--dry-run", "-f", "-"], &written);
+        let text = String::from_utf8([told.stdout, told.stderr].concat()).unwrap();
+        assert!(told.status.success(), "{text}");
+        text
+    };
+    let rolling = version("two", &json!({"strategy": "rolling"}));
+    let told = preview(rolling);
+    assert!(told.contains("env.VERSION changed") && told.contains("rollout: rolling"), "{told}");
+    let mut same = version("one", &json!({}));
+    same["hostnames"] = json!([format!("{app}.example.com")]);
+    let told = preview(same);
+    assert!(told.contains("~ App/") && !told.contains("rollout:"), "no new containers: {told}");
+    let volume = json!({"env": {"VERSION": "one"}, "volumes": [format!("{app}:/data")]});
+    weir.put_ready(&app, spec(volume.clone())).await;
+    let mut next = volume;
+    next["env"]["VERSION"] = json!("two");
+    let told = preview(spec(next));
+    let why = format!("stop-first, because both write to the volume `{app}`");
+    assert!(told.contains(&why), "{told}");
+    assert!(weir.get(&app, "/").await.1.contains("version one"), "nothing has changed");
+    assert_eq!(deployment(&weir, &app, 2).await["state"], "live");
 }

@@ -150,6 +150,64 @@ async fn an_incident_is_recorded_told_of_and_resolved_when_its_cause_is_gone() {
     assert!(run(&weir, &["notifier", "test", "ops"], 2).contains("there is no notifier"));
 }
 
+// The command line is waited for while the sink answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notifier_is_applied_like_any_object_and_nothing_secret_of_it_is_on_disk() {
+    let weir = Weir::start_with(&NO_ENGINE).await;
+    let sink = Sink::failing(0).await;
+    let url = format!("http://{}/hook?key=hidden", sink.address);
+    let secret = |key: [u8; 32]| format!("whsec_{}", STANDARD.encode(key));
+    let apply = |secret: Option<String>, more: &[&str], code: i32| {
+        let mut written = json!({"kind": "Notifier", "name": "ops", "spec": {"url": url}});
+        if let Some(secret) = secret {
+            written["spec"]["secret"] = json!(secret);
+        }
+        let args = [&["apply", "-f", "-"], more].concat();
+        let output = weir.cli_with_input(&args, &written.to_string());
+        let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        assert!(!told.contains("hidden") && !told.contains("whsec_"), "{told}");
+        told
+    };
+    let shown = format!("http://{}/hook?…", sink.address);
+    let (one, two) = ([1; 32], [2; 32]);
+    let refused = apply(None, &["--dry-run"], 2);
+    assert!(refused.contains("write a secret"), "before anything is changed: {refused}");
+    let told = apply(Some(secret(one)), &["--dry-run"], 0);
+    assert!(told.contains(&format!("+ Notifier/ops  create  tells {shown}")), "{told}");
+    assert!(run(&weir, &["notifier", "ls"], 0).contains("no notifiers"), "nothing was changed");
+    apply(Some(secret(one)), &[], 0);
+    for unchanged in [Some(secret(one)), None] {
+        let told = apply(unchanged, &[], 0);
+        assert!(told.contains("= Notifier/ops  unchanged"), "{told}");
+    }
+    let told = apply(Some(secret(two)), &["--dry-run"], 0);
+    assert!(told.contains("~ Notifier/ops  secret changed"), "{told}");
+    apply(Some(secret(two)), &[], 0);
+
+    let rotated = run(&weir, &["secret", "rotate-key"], 0);
+    assert!(rotated.contains('1'), "{rotated}");
+    let weir = weir.kill_and_restart().await;
+    run(&weir, &["notifier", "test", "ops"], 0);
+    let posted = sink.posted().pop().unwrap();
+    assert_eq!(verified(&posted, &two)["type"], "notifier.test");
+
+    let (_, audit) = weir.api("GET", "/v1/audit", None).await;
+    let done: Vec<_> = audit["items"].as_array().unwrap().iter().collect();
+    let verbs: Vec<_> = done.iter().map(|record| record["verb"].as_str().unwrap()).collect();
+    assert_eq!(verbs, ["rotate-key", "put", "put"], "{audit:#}");
+    assert_eq!((&done[2]["name"], &done[2]["after"]["url"]), (&json!("ops"), &json!(shown)));
+    for file in fs::read_dir(&weir.state).unwrap() {
+        let path = file.unwrap().path();
+        let kept = fs::read(&path).unwrap_or_default();
+        for word in ["key=hidden".to_owned(), secret(one), secret(two)] {
+            let is_there = kept.windows(word.len()).any(|bytes| bytes == word.as_bytes());
+            // What was given to the command line is the test's own file.
+            assert!(!is_there || path.ends_with("input.yaml"), "{word} is in {}", path.display());
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_process_of_which_a_part_stands_still_ends_itself() {
     for (runtime, what) in

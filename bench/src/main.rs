@@ -4,6 +4,7 @@
 //! Prints tables and writes `target/bench.json`.
 
 mod churn;
+mod dns;
 mod failover;
 mod herd;
 mod ledger;
@@ -47,7 +48,7 @@ struct Options {
     ledger: ledger::Scale,
 }
 
-/// In the order in which they run: the last three move this program off the first core.
+/// In the order in which they run: the last of them move this program off the first core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Measurement {
     /// The look-up of a host name
@@ -64,10 +65,14 @@ enum Measurement {
     Returning,
     /// From a change to the first request that meets it
     Churn,
+    /// From a change of a zone to the answers that show it
+    DnsChange,
     /// Processor time for a request
     Proxy,
     /// Memory for names and connections
     Memory,
+    /// Processor time for a question to the DNS
+    Dns,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -113,6 +118,8 @@ impl Measurement {
             }
             Self::Proxy => runtime.block_on(proxy::measure(report, options)),
             Self::Memory => runtime.block_on(memory::measure(report, options)),
+            Self::DnsChange => runtime.block_on(dns::measure_change(report)),
+            Self::Dns => dns::measure(report, options),
         }
     }
 }

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Activity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint, EndpointId, HostPath,
-    Moment, Pool, RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy, hash::stable_hash,
+    Moment, Pool, RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy, Zone,
+    hash::stable_hash,
 };
 
 /// A [`Snapshot`] without its counters. It holds private keys: write it for its owner's eyes only.
@@ -26,6 +27,10 @@ pub struct LastGood {
     certificates: Vec<Certificate>,
     shards: BTreeMap<ShardName, SavedPool>,
     apps: Vec<SavedRoute>,
+    #[serde(default)]
+    zones: Vec<Arc<Zone>>,
+    #[serde(default)]
+    http_challenges: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,6 +70,8 @@ impl LastGood {
                 .map(|(name, pool)| (name.clone(), SavedPool::of(pool)))
                 .collect(),
             apps: snapshot.apps().map(|route| SavedRoute::of(route)).collect(),
+            zones: snapshot.zones().cloned().collect(),
+            http_challenges: snapshot.http_challenges.clone().into_iter().collect(),
         }
     }
 
@@ -89,6 +96,10 @@ impl LastGood {
             }
             snapshot.insert(route);
         }
+        for zone in self.zones {
+            snapshot.insert_zone(zone);
+        }
+        snapshot.http_challenges = self.http_challenges.into_iter().collect();
         snapshot
     }
 }

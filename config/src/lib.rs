@@ -11,6 +11,7 @@ mod client_key;
 mod clock;
 mod decode;
 mod deployment;
+pub mod dns;
 mod document;
 mod failover;
 mod hash;
@@ -49,10 +50,11 @@ pub use decode::decode;
 pub use deployment::{
     Cause, Contention, Deployment, DeploymentState, Desired, DesiredApp, Ending, Template,
 };
+pub use dns::{DnsName, RecordSet, RecordType, Secondary, TsigAlgorithm, TsigKey, Zone};
 pub use document::{Document, parse_documents};
 pub use failover::{
-    AllDown, Buckets, DegradedLimits, FailoverLaw, Gate, MAX_TARGETS, Shares, Sharing, Steering,
-    TargetLaw, Ttl, WHOLE,
+    AllDown, Buckets, DegradedLimits, FailoverLaw, FailoverMode, FailoverPolicy, FailoverTarget,
+    Gate, MAX_TARGETS, Shares, Sharing, Steering, TargetCheck, TargetLaw, TargetPlace, Ttl, WHOLE,
 };
 pub use hash::Numbers;
 pub use host::{Capacity, Disconnect, Engine, Host, Placement, Ssh, has_labels};
@@ -60,8 +62,8 @@ pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
 pub use last_good::LastGood;
 pub use manifest::Manifest;
 pub use name::{
-    AppName, HostName, HostPath, Hostname, MemberName, NotifierName, RESERVED_NAMES, SecretName,
-    ShardName,
+    AppName, FailoverName, HostName, HostPath, Hostname, MemberName, NotifierName, RESERVED_NAMES,
+    SecretName, ShardName, TargetName,
 };
 pub use networks::Networks;
 pub use notifier::{
@@ -77,11 +79,12 @@ pub use settings::{LogFormat, Settings, SettingsSpec};
 pub use shard::{Member, Shard};
 pub use snapshot::{AppRoute, Certificate, RouteState, Snapshot};
 pub use spec::{
-    AppManifest, AppSpec, BalanceSpec, CapacitySpec, ClientAuthSpec, DisconnectSpec, EngineSshSpec,
-    EngineTlsSpec, HashAlgorithm, HealthSpec, HostManifest, HostSpec, LimitsSpec, MemberSpec,
-    OutlierSpec, PlacementSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec,
-    RetriesSpec, RolloutSpec, ShardManifest, ShardSpec, SleepSpec, Strategy, TimeoutsSpec,
-    UpstreamProtocol, UpstreamSpec, UpstreamTlsSpec,
+    AppManifest, AppSpec, BalanceSpec, CapacitySpec, CheckSpec, ClientAuthSpec, DegradedSpec,
+    DisconnectSpec, EngineSshSpec, EngineTlsSpec, FailoverManifest, FailoverSpec, HashAlgorithm,
+    HealthSpec, HostManifest, HostSpec, LimitsSpec, MemberSpec, OutlierSpec, PlacementSpec,
+    PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec, RetriesSpec, RolloutSpec,
+    ShardManifest, ShardSpec, ShiftBackSpec, SleepSpec, Strategy, TargetSpec, TimeoutsSpec,
+    TtlSpec, UpstreamProtocol, UpstreamSpec, UpstreamTlsSpec,
 };
 pub use traffic::{
     Authorities, ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream,

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::{
-    App, AppManifest, Host, HostManifest, Hostname, Problem, Problems, Shard, ShardManifest,
+    App, AppManifest, Host, HostManifest, Hostname, NotifierManifest, NotifierName, Problem,
+    Problems, Shard, ShardManifest,
 };
 
 /// What one document of a file says, as it is written and as it is meant.
@@ -12,10 +13,11 @@ pub enum Manifest {
     App(Box<(AppManifest, App)>),
     Shard(Box<(ShardManifest, Shard)>),
     Host(Box<(HostManifest, Host)>),
+    Notifier(Box<(NotifierManifest, NotifierName)>),
 }
 
 /// The kinds of documents there are.
-const KINDS: [&str; 3] = ["App", "Shard", "Host"];
+const KINDS: [&str; 4] = ["App", "Shard", "Host", "Notifier"];
 
 impl Manifest {
     /// Reads a document by its kind and checks it.
@@ -26,6 +28,9 @@ impl Manifest {
         match value.get("kind").and_then(Value::as_str) {
             Some("Shard") => Shard::read(value).map(|read| Self::Shard(Box::new(read))),
             Some("Host") => Host::read(value).map(|read| Self::Host(Box::new(read))),
+            Some("Notifier") => {
+                NotifierManifest::read(value).map(|read| Self::Notifier(Box::new(read)))
+            }
             Some(kind) if !KINDS.contains(&kind) => {
                 let message =
                     format!("`{kind}` is not a known kind; known are {}", KINDS.join(", "));
@@ -40,6 +45,7 @@ impl Manifest {
             Self::App(app) => &app.0.name,
             Self::Shard(shard) => &shard.0.name,
             Self::Host(host) => &host.0.name,
+            Self::Notifier(notifier) => &notifier.0.name,
         }
     }
 }

@@ -105,6 +105,30 @@ impl FromStr for NotifierName {
     }
 }
 
+/// The name of a failover policy: as a shard's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct FailoverName(Arc<str>);
+
+impl FromStr for FailoverName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        label("a failover policy", text).map(|name| Self(name.into()))
+    }
+}
+
+/// The name of one of its targets: as a shard's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct TargetName(Arc<str>);
+
+impl FromStr for TargetName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        label("a target", text).map(|name| Self(name.into()))
+    }
+}
+
 /// A DNS label without `--` that starts with a letter, at most 40 bytes.
 fn label<'a>(of: &str, text: &'a str) -> Result<&'a str, String> {
     let refuse = |why: &str| Err(format!("`{text}` cannot be {of}'s name: {why}"));
@@ -322,8 +346,10 @@ text_newtype!(HostName);
 text_newtype!(Hostname);
 text_newtype!(MemberName);
 text_newtype!(SecretName);
+text_newtype!(FailoverName);
 text_newtype!(NotifierName);
 text_newtype!(ShardName);
+text_newtype!(TargetName);
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, str::FromStr, sync::Arc};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Networks in CIDR notation (RFC 4632), cheap to clone. An address alone is the network of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,11 +23,31 @@ impl Networks {
         if problems.is_empty() { Ok(Self(networks.into())) } else { Err(problems) }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether `address` is in one of them. An IPv4 address that an IPv6 socket tells as one of
     /// IPv6 is looked for as what it is.
     pub fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+impl Serialize for Networks {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(IpNet::to_string))
+    }
+}
+
+impl<'de> Deserialize<'de> for Networks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = Vec::<String>::deserialize(deserializer)?;
+        Self::parse(&written).map_err(|problems| {
+            let texts: Vec<_> = problems.iter().map(|(_, text)| text.as_str()).collect();
+            de::Error::custom(format!("not networks: {}", texts.join(", ")))
+        })
     }
 }
 

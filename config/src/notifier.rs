@@ -37,6 +37,29 @@ pub struct NotifierSpec {
     pub min_severity: Severity,
 }
 
+impl NotifierSpec {
+    /// Without the secret, and without what may be one in the URL: of Slack's that is the path, of
+    /// others' what is before an `@` or behind a `?`.
+    #[must_use]
+    pub fn shown(&self) -> Self {
+        Self { url: shown_url(&self.url, self.format), secret: None, ..self.clone() }
+    }
+}
+
+fn shown_url(url: &str, format: NotifierFormat) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let (authority, path) = match rest.find(['/', '?']) {
+        Some(end) => rest.split_at(end),
+        None => (rest, ""),
+    };
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    match (format, path.split_once('?')) {
+        (NotifierFormat::Slack, _) => format!("{scheme}://{host}/…"),
+        (NotifierFormat::Standard, Some((path, _))) => format!("{scheme}://{host}{path}?…"),
+        (NotifierFormat::Standard, None) => format!("{scheme}://{host}{path}"),
+    }
+}
+
 impl std::fmt::Debug for NotifierSpec {
     /// The secret, and what may be one in the URL, stay out of every log.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -142,4 +165,29 @@ fn is_secret(text: &str) -> bool {
     text.strip_prefix(SECRET_PREFIX).is_some_and(|key| {
         SECRET_LENGTHS.contains(&key.len()) && key.len() % 4 == 0 && key.bytes().all(is_base64)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_secret_in_a_url_is_not_shown() {
+        for (format, url, shown) in [
+            (
+                NotifierFormat::Slack,
+                "https://hooks.slack.com/services/T/k",
+                "https://hooks.slack.com/…",
+            ),
+            (NotifierFormat::Standard, "https://u:k@example.com/hook", "https://example.com/hook"),
+            (
+                NotifierFormat::Standard,
+                "https://example.com/hook?key=k",
+                "https://example.com/hook?…",
+            ),
+            (NotifierFormat::Standard, "https://u:k@example.com?key=k", "https://example.com?…"),
+        ] {
+            assert_eq!(shown_url(url, format), shown);
+        }
+    }
 }

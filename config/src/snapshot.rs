@@ -6,8 +6,11 @@ use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AppActivity, AppName, Backends, ClientAuth, HostPath, Hostname, Pool, ShardName, SleepLevel,
-    SleepPolicy, TrafficPolicy, hash::stable_hash, host_table::HostTable,
+    AppActivity, AppName, Backends, ClientAuth, DnsName, HostPath, Hostname, Pool, ShardName,
+    SleepLevel, SleepPolicy, TrafficPolicy, Zone,
+    dns::{NameMap, suffixes},
+    hash::stable_hash,
+    host_table::HostTable,
 };
 
 /// What is served from one moment to the next. Cloning is cheap and shares structure: a change
@@ -20,6 +23,10 @@ pub struct Snapshot {
     pub revision: u64,
     /// In the order of preference; names of a certificate may be wildcards of one label.
     pub certificates: Arc<[Certificate]>,
+    /// What a certificate authority is answered over HTTP (RFC 8555 section 8.3): by token, the key
+    /// authorization.
+    pub http_challenges: imbl::OrdMap<Arc<str>, Arc<str>>,
+    zones: NameMap<Arc<Zone>>,
     apps: imbl::OrdMap<AppName, Arc<AppRoute>>,
     shards: imbl::OrdMap<ShardName, Arc<Pool>>,
     hosts: HostTable<HostRoutes>,
@@ -124,6 +131,30 @@ impl Snapshot {
 
     pub fn shards(&self) -> impl Iterator<Item = (&ShardName, &Arc<Pool>)> {
         self.shards.iter()
+    }
+
+    /// The zone that a name is in: of those that it is at or below, the one with the longest name.
+    /// `wire` is lower-cased and uncompressed, as [`DnsName::wire`] gives it.
+    pub fn zone_of(&self, wire: &[u8]) -> Option<&Arc<Zone>> {
+        suffixes(wire).find_map(|suffix| self.zones.get(suffix))
+    }
+
+    pub fn zone(&self, name: &DnsName) -> Option<&Arc<Zone>> {
+        self.zones.get(name)
+    }
+
+    /// In no order.
+    pub fn zones(&self) -> impl ExactSizeIterator<Item = &Arc<Zone>> {
+        self.zones.values()
+    }
+
+    /// Puts a zone in the place of its former self.
+    pub fn insert_zone(&mut self, zone: Arc<Zone>) {
+        self.zones.insert(zone.name().clone(), zone);
+    }
+
+    pub fn remove_zone(&mut self, name: &DnsName) {
+        self.zones.remove(name);
     }
 
     pub fn host_count(&self) -> usize {

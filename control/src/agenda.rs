@@ -23,6 +23,8 @@ pub(crate) struct Agenda {
     next_resync: Moment,
     /// Those that something has happened to.
     touched: BTreeSet<Subject>,
+    /// Whether there is news of none of them, as of a revision that changes nothing for the loop.
+    has_other_news: bool,
     /// Those that have to be looked at though nothing happens, by when.
     due: BTreeSet<(Moment, Subject)>,
     due_at: BTreeMap<Subject, Moment>,
@@ -53,6 +55,11 @@ impl Agenda {
 
     pub(crate) fn touch_everything(&mut self) {
         self.everything = true;
+    }
+
+    /// Makes a turn due that looks at nobody.
+    pub(crate) fn touch_nobody(&mut self) {
+        self.has_other_news = true;
     }
 
     /// Has a subject planned again once an action has ended.
@@ -100,6 +107,7 @@ impl Agenda {
             self.everything = false;
             self.next_resync = now + RESYNC;
             self.touched.clear();
+            self.has_other_news = false;
             return Some(Scope::Everything);
         }
         while let Some((at, _)) = self.due.first()
@@ -110,7 +118,8 @@ impl Agenda {
             self.touched.insert(subject);
         }
         let touched = std::mem::take(&mut self.touched);
-        (!touched.is_empty()).then_some(Scope::Some(touched))
+        let has_news = std::mem::take(&mut self.has_other_news) || !touched.is_empty();
+        has_news.then_some(Scope::Some(touched))
     }
 }
 
@@ -137,6 +146,9 @@ mod tests {
     fn what_was_touched_is_planned_once_and_what_is_due_when_it_is() {
         let now = Moment(1_000_000);
         let mut agenda = agenda(now);
+        assert_eq!(agenda.take(now), None);
+        agenda.touch_nobody();
+        assert_eq!(agenda.take(now), some(&[]), "a turn that looks at nobody");
         assert_eq!(agenda.take(now), None);
         agenda.touch(app("a"));
         agenda.touch(app("a"));

@@ -20,7 +20,7 @@ use weir_deploy::Provider;
 
 use crate::{
     api::{self, ApiState},
-    authority,
+    authority, conductor,
     engines::{Connect, Engines},
     event::{DesiredChange, Event},
     executor::Executor,
@@ -191,7 +191,7 @@ impl Control {
         let incidents_changed = Arc::new(Notify::new());
         let (followed, resolved) = (world.clone(), incidents_changed.clone());
         tasks.spawn(incidents::follow(store.clone(), followed, resolved, open_incidents));
-        tasks.spawn(notifications::deliver(store.clone()));
+        tasks.spawn(notifications::deliver(store.clone(), vault.clone()));
         let (noticed, events_noticed) = mpsc::channel(history::QUEUE);
         let (lines, lines_noticed) = mpsc::channel(history::QUEUE);
         let (dates, transitions) = watch::channel(Transitions::default());
@@ -200,6 +200,7 @@ impl Control {
         tasks.spawn(history::follow(worlds, store.clone(), seen_by, vault.clone(), told));
         tasks.spawn(history::write(store.clone(), events_noticed, lines_noticed));
         tasks.spawn(history::settle_operations(store.clone(), world.clone()));
+        tasks.spawn(conductor::conduct(store.clone(), world.clone(), events.clone()));
         let address = admin.local_addr().map_err(ControlError::Api)?;
         // Only the command line's convenience: no reason to end with traffic to carry.
         if let Err(error) = api::write_url(&dir, address) {

@@ -66,7 +66,7 @@ pub(crate) enum Event {
     },
     /// A transition of this app's deployments was not written, or came too late.
     NotRecorded(AppName),
-    /// An operator says that a loss that is held is right.
+    /// An operator says that a loss that is held is right, and what is in quarantine too.
     SnapshotConfirmed,
     CertificatesRenewed(Arc<[Certificate]>),
     /// The proxy could not connect to an endpoint that should be ready.

@@ -8,6 +8,7 @@ mod action;
 mod agenda;
 pub mod api;
 mod authority;
+mod conductor;
 mod control;
 mod engine;
 mod engines;
@@ -41,6 +42,7 @@ mod reconciler;
 mod recorder;
 mod redact;
 mod rehearsal;
+mod rolling_update;
 mod seal;
 mod served;
 #[cfg(test)]

@@ -14,6 +14,7 @@ use weir_config::{NotifierFormat, NotifierSpec, SECRET_PREFIX};
 use crate::{
     store::{Message, Store, StoreError},
     time::unix_millis,
+    vault::{Vault, VaultError},
 };
 
 /// Between two looks for messages.
@@ -29,7 +30,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(3600);
 const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// Delivers what is due, without end.
-pub(crate) async fn deliver(store: Store) {
+pub(crate) async fn deliver(store: Store, vault: Vault) {
     let courier = Courier::new();
     let mut under_way: BTreeMap<String, AbortOnDropHandle<()>> = BTreeMap::new();
     loop {
@@ -38,7 +39,7 @@ pub(crate) async fn deliver(store: Store) {
             Ok(names) => {
                 for name in names {
                     under_way.entry(name.clone()).or_insert_with(|| {
-                        let run = run(store.clone(), courier.clone(), name);
+                        let run = run(store.clone(), vault.clone(), courier.clone(), name);
                         AbortOnDropHandle::new(tokio::spawn(run))
                     });
                 }
@@ -50,16 +51,30 @@ pub(crate) async fn deliver(store: Store) {
 }
 
 /// Delivers what is due to one notifier, until one try fails.
-async fn run(store: Store, courier: Courier, name: String) {
-    if let Err(error) = try_run(&store, &courier, &name).await {
+async fn run(store: Store, vault: Vault, courier: Courier, name: String) {
+    if let Err(error) = try_run(&store, &vault, &courier, &name).await {
         tracing::error!(notifier = name, %error, "messages cannot be delivered");
     }
 }
 
-async fn try_run(store: &Store, courier: &Courier, name: &str) -> Result<(), StoreError> {
-    let Some(notifier) = store.notifier(name).await? else { return Ok(()) };
+async fn try_run(
+    store: &Store,
+    vault: &Vault,
+    courier: &Courier,
+    name: &str,
+) -> Result<(), StoreError> {
+    let spec = match vault.notifier(&name.parse().map_err(StoreError::Corrupt)?).await {
+        Ok(Some(spec)) => Ok(spec),
+        Ok(None) => return Ok(()),
+        Err(VaultError::Store(error)) => return Err(error),
+        Err(error) => Err(error.to_string()),
+    };
     for message in store.due_messages(name, AT_ONCE).await? {
-        match courier.deliver(&notifier.spec, &message.id, &message.body).await {
+        let delivered = match &spec {
+            Ok(spec) => courier.deliver(spec, &message.id, &message.body).await,
+            Err(why) => Err(why.clone()),
+        };
+        match delivered {
             Ok(()) => store.forget_message(&message.id).await?,
             Err(error) => return postpone(store, &message, &error).await,
         }

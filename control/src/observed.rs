@@ -3,27 +3,26 @@
 //! Nothing here decides or does anything: [`crate::plan`] reads it, the reactor feeds it. An
 //! action in flight is part of it, so that nothing is started twice.
 
+mod engines;
 mod levels;
+mod meant;
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use weir_config::{
-    Activity, Answers, AppName, Certificate, DeploymentState, Desired, DesiredApp, EndpointId,
-    Host, HostName, InstanceId, Member, MemberOf, Moment, RouteState, ShardName, SleepLevel,
-    Snapshot, Source,
+    Activity, Answers, AppName, Certificate, Desired, EndpointId, HostName, InstanceId, Moment,
+    RouteState, SleepLevel, Snapshot,
 };
-use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
+use weir_deploy::Container;
 
 use crate::{
     action::{Action, StopReason},
     agenda::Agenda,
     event::Event,
-    failure::{ActionError, Failure, FailureReason},
-    health::Health,
     host::HostSeen,
     instance::Instance,
     members::Members,
-    served::{endpoint, own_pool, serves},
+    served::serves,
     subject::Subject,
     transition::Stage,
 };
@@ -179,77 +178,10 @@ impl Observed {
         }
     }
 
-    /// Notes a changed or new app: a change is verified awake, and tried at once.
-    pub(crate) fn app_changed(
-        &mut self,
-        former: Option<&DesiredApp>,
-        app: &DesiredApp,
-        now: Moment,
-    ) {
-        let upstreams = match &app.app.source {
-            Source::Upstreams(members) => members.as_slice(),
-            Source::Image(_) | Source::Shards(_) => &[],
-        };
-        let served = own_pool(&self.served, &app.app.name).map(Arc::as_ref);
-        self.members.set(&MemberOf::App(app.app.name.clone()), upstreams, served, now);
-        let state = self.apps.entry(app.app.name.clone()).or_default();
-        state.is_recording = false;
-        let stage = app.target().map(Stage::of);
-        if state.stage != stage {
-            (state.stage, state.answers, state.answers_before) = (stage, Answers::default(), None);
-        }
-        let version = |app: &DesiredApp| (app.generation, app.target().map(|t| t.number));
-        if former.is_none_or(|former| version(former) == version(app)) {
-            state.awake_since = state.awake_since.max(now);
-            return;
-        }
-        state.asleep = None;
-        state.awake_since = now;
-        self.retry_at_once(&app.app.name);
-    }
-
-    pub(crate) fn app_removed(&mut self, app: &AppName, now: Moment) {
-        self.apps.remove(app);
-        self.members.set(&MemberOf::App(app.clone()), &[], None, now);
-        self.retry_at_once(app);
-    }
-
-    pub(crate) fn shard_changed(&mut self, name: &ShardName, members: &[Member], now: Moment) {
-        let served = self.served.shard(name).map(Arc::as_ref);
-        self.members.set(&MemberOf::Shard(name.clone()), members, served, now);
-    }
-
-    /// Notes a new, changed or removed host; `may_hold` says whether it was one before this process
-    /// began. What was on one that is removed is nobody's business any more.
-    pub(crate) fn host_changed(
-        &mut self,
-        name: &HostName,
-        host: Option<&Host>,
-        may_hold: bool,
-        now: Moment,
-    ) {
-        if host.is_some() {
-            self.hosts.entry(name.clone()).or_insert_with(|| HostSeen::new(may_hold, now));
-            return;
-        }
-        self.hosts.remove(name);
-        let of_host = self.instances.keys().filter(|id| id.host == *name).cloned();
-        for id in of_host.collect::<Vec<_>>() {
-            self.instances.remove(&id);
-        }
-    }
-
     /// Drops what nobody will ask for again.
     pub(crate) fn forget_gone(&mut self, activity: &Activity) {
         let served = &self.served;
         self.members.forget_gone(activity, |member| serves(served, &member.clone().into()));
-    }
-
-    fn retry_at_once(&mut self, app: &AppName) {
-        self.change_where(
-            |id, instance| id.app == *app && instance.failure.is_some(),
-            |_, instance| instance.forgive(),
-        );
     }
 
     /// Notes that a transition of an app's deployments is on its way to the store.
@@ -349,97 +281,6 @@ impl Observed {
         self.instances.range(first..).take_while(move |(id, _)| id.app == app)
     }
 
-    fn listed(
-        &mut self,
-        host: &HostName,
-        info: EngineInfo,
-        listing: Listing,
-        began: Moment,
-        now: Moment,
-        agenda: &mut Agenda,
-    ) {
-        // One that is no host any more.
-        let Some(seen) = self.hosts.get_mut(host) else { return };
-        let (first_time, was_there) = (!seen.is_listed(), seen.answers());
-        seen.listed(info, now);
-        let out_of_reach = |id: &InstanceId, instance: &Instance| {
-            id.host == *host && instance.failed_by(FailureReason::EngineUnreachable)
-        };
-        if !was_there || self.instances.iter().any(|(id, instance)| out_of_reach(id, instance)) {
-            agenda.touch_everything();
-        }
-        self.change_where(out_of_reach, |_, instance| instance.forgive());
-        if !was_there {
-            // While it was away nothing could pass a check: that is no reason to end it.
-            self.change_where(|id, _| id.host == *host, |_, instance| instance.health.excuse(now));
-        }
-        let found = listing.containers.iter().map(|container| &container.instance);
-        let there: BTreeSet<_> = found.chain(&listing.unknown).collect();
-        let ids = self.instances.keys();
-        let is_missing = |id: &&InstanceId| id.host == *host && !there.contains(id);
-        let missing: Vec<_> = ids.filter(is_missing).cloned().collect();
-        for id in missing {
-            if self.seen(&id, None, began, now) {
-                agenda.touch_instance(&id);
-            }
-        }
-        for container in listing.containers {
-            let id = container.instance.clone();
-            let adopted = first_time.then(|| self.adopt(&container, now));
-            if self.seen(&id, Some(container), began, now) {
-                agenda.touch_instance(&id);
-            }
-            if let Some(health) = adopted {
-                let instance = self.instances.entry(id).or_default();
-                instance.was_ready = matches!(health, Health::Ready { .. });
-                instance.proven = instance.was_ready;
-                instance.health = health;
-            }
-        }
-        if first_time {
-            self.find_sleepers();
-        }
-    }
-
-    /// An instance that the last good snapshot sends requests to is ready until a probe says
-    /// otherwise; so is a paused one, because only ready ones are paused.
-    fn adopt(&self, container: &Container, now: Moment) -> Health {
-        let served =
-            endpoint(&self.served, &container.instance.clone().into()).filter(|endpoint| {
-                let address = container.address.map(|ip| SocketAddr::new(ip, container.port));
-                Some(endpoint.address) == address
-            });
-        match served {
-            Some(endpoint) => Health::Ready { since: endpoint.ready_since },
-            None if container.state == ContainerState::Paused => Health::Ready { since: now },
-            None => Health::Starting { since: now, error: None },
-        }
-    }
-
-    /// After a restart: an app with a paused container of its live deployment was asleep, and a
-    /// container that has ended while its app slept was stopped by us. Those of other deployments
-    /// are kept for a rollback.
-    fn find_sleepers(&mut self) {
-        for (id, instance) in &self.instances {
-            // Not of an app that is gone: its containers only wait to be removed.
-            let Some(state) = self.apps.get_mut(&id.app) else { continue };
-            let live = state.stage.filter(|stage| stage.state == DeploymentState::Live);
-            let is_live = live.is_some_and(|live| live.deployment == id.deployment);
-            let is_paused = instance.state() == Some(ContainerState::Paused);
-            if is_live && is_paused && state.asleep.is_none() {
-                state.asleep = Some(SleepLevel::Paused);
-            }
-        }
-        let apps = self.apps.clone();
-        let slept = |id: &InstanceId| apps.get(&id.app).is_some_and(|app| app.asleep.is_some());
-        self.change_where(
-            |id, instance| {
-                matches!(instance.state(), Some(ContainerState::Exited { .. })) && slept(id)
-            },
-            |_, instance| (instance.stopped_by_us, instance.proven) = (true, true),
-        );
-    }
-
     /// Changes the instances of which `wanted` holds, and copies no others.
     fn change_where(
         &mut self,
@@ -463,74 +304,6 @@ impl Observed {
     fn wake_wanted(&mut self, app: AppName) {
         if !self.served.app(&app).is_some_and(|route| route.state.is_serving()) {
             self.apps.entry(app).or_default().wake_wanted = true;
-        }
-    }
-
-    /// Takes in a container as it was seen; returns whether that was news.
-    fn seen(
-        &mut self,
-        id: &InstanceId,
-        container: Option<Container>,
-        began: Moment,
-        now: Moment,
-    ) -> bool {
-        if container.is_none() && !self.instances.contains_key(id) {
-            return false;
-        }
-        let instance = self.instances.entry(id.clone()).or_default();
-        // What an action is changing, or has changed since the look began, is not to be unlearnt.
-        if instance.doing.is_some() || instance.changed_at >= began || instance.looked_at > began {
-            return false;
-        }
-        instance.looked_at = began;
-        let is_news = instance.container != container;
-        instance.look(container, now);
-        // One that could not be made keeps its failure, and with it the wait before the next try.
-        if instance.container.is_none() && instance.failure.is_none() {
-            self.instances.remove(id);
-        }
-        is_news
-    }
-
-    fn done(
-        &mut self,
-        action: &Action,
-        result: Result<Option<Container>, ActionError>,
-        now: Moment,
-    ) {
-        let id = action.instance();
-        let Some(instance) = self.instances.get_mut(id) else { return };
-        instance.doing = None;
-        instance.changed_at = now;
-        match result {
-            Ok(container) => {
-                if let (Action::Start(_), Some(started)) = (action, &container) {
-                    instance.begun_at = started.started_at;
-                    instance.stopped_by_us = false;
-                }
-                instance.look(container, now);
-            }
-            Err(ActionError::Engine(ProviderError::NoContainer(_))) => instance.look(None, now),
-            Err(error) => instance.fail(Failure::of_action(action, &error), now),
-        }
-        if let Some(death) = instance.unplaced_death.take() {
-            instance.died(death, now);
-        }
-        if instance.container.is_none() && matches!(action, Action::Remove { .. }) {
-            self.instances.remove(id);
-        }
-    }
-
-    fn probed(&mut self, id: &InstanceId, epoch: u64, outcome: Result<(), String>, now: Moment) {
-        let Some(instance) = self.instances.get_mut(id) else { return };
-        // Nor is a verdict on a process that is being frozen or ended of any worth.
-        if instance.epoch != epoch || instance.is_leaving() {
-            return;
-        }
-        instance.health.take(outcome, now);
-        if instance.health.is_ready() {
-            (instance.was_ready, instance.proven) = (true, true);
-            instance.forgive();
         }
     }
 }

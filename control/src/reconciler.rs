@@ -53,7 +53,8 @@ impl Reconciler {
             Event::Desired(change) => self.change(change, activity, now),
             Event::SnapshotConfirmed => {
                 self.gate.confirm();
-                self.gate.held().for_each(|subject| self.agenda.touch(subject.clone()));
+                let refused = self.gate.refusals().keys().cloned();
+                refused.for_each(|subject| self.agenda.touch(subject));
             }
             event => {
                 let World { desired, observed, .. } = &mut self.world;
@@ -126,6 +127,8 @@ impl Reconciler {
 
     fn change(&mut self, change: DesiredChange, activity: &Activity, now: Moment) {
         let subjects = change.subjects();
+        // The revision is served, though it changes nothing here.
+        self.agenda.touch_nobody();
         self.tell_gate(&change);
         if change.whole {
             self.remove_others(&change, activity, now);

@@ -1,7 +1,12 @@
-//! Secrets of apps: sealed in the store, opened for the container that is made and for nobody else.
+//! Secrets: sealed in the store; those of an app opened for the container that is made and for nobody
+//! else, those of a notifier for its messages.
 //!
 //! Without the key traffic and everything that runs go on, and only what needs a value waits. The
 //! key file is read anew when a key is missed, so that one that is put back needs no restart.
+
+mod notifiers;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +24,7 @@ use crate::{
     key_file::{KeyFile, NoKey},
     mask::Mask,
     seal::{Keyring, SealError},
-    store::{Kind, SealedSecret, Store, StoreError, WrittenSecrets},
+    store::{Cause, Kind, Operation, SealedSecret, Store, StoreError, WrittenSecrets},
 };
 
 /// Clones share the keys.
@@ -27,7 +32,7 @@ use crate::{
 pub(crate) struct Vault {
     store: Store,
     keys: Arc<KeyFile>,
-    /// Held for the time of a rotation: there is one at a time.
+    /// Held for the time of a rotation, and of what must not come between: there is one at a time.
     rotation: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -50,8 +55,10 @@ pub(crate) struct Rotated {
     pub(crate) key: String,
     /// How many values were sealed anew.
     pub(crate) resealed: u64,
-    /// Those that could not be opened, as `app/NAME`: they must be set again.
+    /// Those that could not be opened, as `app/NAME` or `Notifier/name`: they must be set again.
     pub(crate) unreadable: BTreeSet<String>,
+    /// That it was, if anybody asked for it.
+    pub(crate) operation: Option<Operation>,
 }
 
 impl Vault {
@@ -64,7 +71,7 @@ impl Vault {
         let keys = Arc::new(KeyFile::new(file));
         let vault = Self { store, keys, rotation: Arc::default() };
         match vault.keys.read() {
-            Ok(keys) if keys.has_former() => _ = vault.seal_anew(&keys).await?,
+            Ok(keys) if keys.has_former() => _ = vault.seal_anew(&keys, None).await?,
             Ok(_) => {}
             Err(NoKey::Gone(_)) if !vault.store.has_sealed().await? => {
                 vault.keys.write(Keyring::new())?;
@@ -90,7 +97,7 @@ impl Vault {
     ///
     /// # Errors
     /// When the key file is damaged or cannot be written, or the database fails.
-    pub(crate) async fn rotate(&self) -> Result<Rotated, VaultError> {
+    pub(crate) async fn rotate(&self, cause: Cause<'_>) -> Result<Rotated, VaultError> {
         let _one_at_a_time = self.rotation.lock().await;
         let former = match self.keys.read() {
             Ok(former) => Some(former),
@@ -99,15 +106,20 @@ impl Vault {
         };
         let renewed = former.map_or_else(Keyring::new, |former| former.renewed());
         let keys = self.write(renewed)?;
-        self.seal_anew(&keys).await
+        self.seal_anew(&keys, Some(cause)).await
     }
 
-    async fn seal_anew(&self, keys: &Keyring) -> Result<Rotated, VaultError> {
-        let resealed = self.store.reseal(keys).await?;
+    async fn seal_anew(
+        &self,
+        keys: &Keyring,
+        cause: Option<Cause<'_>>,
+    ) -> Result<Rotated, VaultError> {
+        let resealed = self.store.reseal(keys, cause).await?;
         self.write(keys.reduced(|key| resealed.former_keys.contains(key)))?;
         let (key, unreadable) = (keys.newest().to_owned(), resealed.unreadable);
         tracing::info!(key, resealed = resealed.count, ?unreadable, "secrets are sealed anew");
-        Ok(Rotated { key, resealed: resealed.count, unreadable })
+        let (resealed, operation) = (resealed.count, resealed.operation);
+        Ok(Rotated { key, resealed, unreadable, operation })
     }
 
     fn write(&self, keys: Keyring) -> io::Result<Arc<Keyring>> {
@@ -162,12 +174,17 @@ impl Vault {
     }
 
     fn open_one(&self, sealed: &SealedSecret) -> Result<Secret, VaultError> {
-        match sealed.open(&*self.keys.keys()?) {
-            Err(SealError::UnknownKey(_)) => Ok(sealed.open(&*self.keys.read()?)?),
+        self.open_with(|keyring| sealed.open(keyring))
+    }
+
+    /// With the keys that are known, or else with those of the file.
+    fn open_with<T>(
+        &self,
+        open: impl Fn(&Keyring) -> Result<T, SealError>,
+    ) -> Result<T, VaultError> {
+        match open(&*self.keys.keys()?) {
+            Err(SealError::UnknownKey(_)) => Ok(open(&*self.keys.read()?)?),
             opened => Ok(opened?),
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

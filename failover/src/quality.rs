@@ -106,12 +106,7 @@ impl Quality {
     }
 
     /// Compares it with the alternative, by limits that are this much as wide.
-    pub(crate) fn grade(
-        &self,
-        other: &Self,
-        limits: &DegradedLimits,
-        now: Moment,
-    ) -> Grade {
+    pub(crate) fn grade(&self, other: &Self, limits: &DegradedLimits, now: Moment) -> Grade {
         let errors = [Source::Clients, Source::Probes].into_iter().find_map(|source| {
             let own = self.windows[source as usize].recent(now, ENOUGH)?;
             let its = other.windows[source as usize].recent(now, ENOUGH)?;

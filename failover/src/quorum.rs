@@ -14,9 +14,7 @@ pub const FRESH: Duration = Duration::from_secs(3);
 const DISPUTE: Duration = Duration::from_secs(3);
 
 /// What is known of a target.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// No quorum has ever said anything.

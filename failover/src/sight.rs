@@ -65,7 +65,10 @@ pub struct Sight {
 #[derive(Clone, Copy, Debug)]
 enum Proof {
     /// Answers in a row, and when the last one that counts was asked for.
-    Unproven { answers: u8, last: Moment },
+    Unproven {
+        answers: u8,
+        last: Moment,
+    },
     Good,
     Bad,
 }
@@ -324,7 +327,9 @@ mod tests {
             slow.take(Sample::Answered { sent, took: Duration::from_millis(20) }, sent);
         }
         quick.take_quiet(200, 10, Moment(10_000 + 199_001));
-        let seen = |sight: &Sight| (sight.verdict(), sight.answered, sight.noise.failures, sight.noise.span());
+        let seen = |sight: &Sight| {
+            (sight.verdict(), sight.answered, sight.noise.failures, sight.noise.span())
+        };
         assert_eq!(seen(&slow), seen(&quick));
         assert_eq!(slow.noise.span(), NOISY_SPAN);
     }

@@ -236,7 +236,8 @@ mod tests {
             Just(Health::Mending),
             Just(Health::Down),
         ];
-        let health = (0..3_usize, health).prop_map(|(target, health)| Event::Health { target, health });
+        let health =
+            (0..3_usize, health).prop_map(|(target, health)| Event::Health { target, health });
         let answers = (0..3_usize, 0..400_u32, 0..100_u32, any::<bool>());
         let answers = answers.prop_map(|(target, count, errors, probes)| {
             let samples = Samples { count, errors: errors.min(count), p95: 20.0 };

@@ -1,4 +1,4 @@
-//! `weir apply`: makes apps and shards what files say.
+//! `weir apply`: makes objects what files say.
 
 use std::{path::PathBuf, time::Instant};
 
@@ -6,8 +6,10 @@ use clap::Args;
 use futures::future::join_all;
 use reqwest::{Method, header};
 use serde::{Serialize, de::DeserializeOwned};
-use weir_config::{AppManifest, HostManifest, ShardManifest};
-use weir_control::api::wire::{AppResource, HostResource, RolloutPreview, ShardResource};
+use weir_config::Manifest;
+use weir_control::api::wire::{
+    AppResource, HostResource, NotifierPreview, NotifierResource, RolloutPreview, ShardResource,
+};
 
 use super::{
     change::{Change, ChangeKind},
@@ -19,13 +21,12 @@ use super::{
     progress::{WaitArgs, follow, is_well, report_accepted},
 };
 
-/// Create and change apps and shards as files say.
+/// Create and change apps, shards, hosts and notifiers as files say.
 ///
 /// All files are checked first, and nothing is sent while there is a problem. Then it prints what
 /// it will change, changes it, and waits for the result: `+` is a new object, `~` a changed one,
-/// `=` one that is already as written. Hosts and shards come before the apps
-/// that name them. What no file
-/// names is left alone. An object that somebody else changes between the plan and the change is
+/// `=` one that is already as written. Hosts and shards come before the apps that name them. What
+/// no file names is left alone; so is the secret of a notifier that is written without one. An object that somebody else changes between the plan and the change is
 /// refused, not overwritten.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -49,74 +50,39 @@ pub(crate) struct Apply {
     connection: Connection,
 }
 
-/// An object to be written.
-enum Wanted<'a> {
-    Host(&'a HostManifest),
-    Shard(&'a ShardManifest),
-    App(&'a AppManifest),
-}
-
 /// An object whose end is waited for.
 enum Written {
     Host(Box<HostResource>),
     Shard(Box<ShardResource>, Instant),
     App(Box<AppResource>, Instant),
+    Notifier(Box<NotifierResource>),
 }
 
 impl Apply {
     pub(super) async fn run(self) -> anyhow::Result<Outcome> {
-        let manifests = Manifests::read(&self.files);
-        for problem in &manifests.problems {
+        let Manifests { objects, problems, .. } = Manifests::read(&self.files);
+        for problem in &problems {
             say_aside(problem)?;
         }
-        if manifests.problems.is_empty() && manifests.is_empty() {
-            say_aside("error: there is no app, no shard and no host in these files")?;
+        if problems.is_empty() && objects.is_empty() {
+            say_aside("error: there is no object in these files")?;
         }
-        if !manifests.problems.is_empty() || manifests.is_empty() {
+        if !problems.is_empty() || objects.is_empty() {
             return Ok(Outcome::Invalid);
         }
         let client = self.connection.open()?;
         let mut changes = Vec::new();
         // As written already, but not running so: an apply that is repeated must not hide that.
         let mut unwell = Vec::new();
-        for manifest in &manifests.hosts {
-            let current = client.find::<HostResource>(&["hosts", &manifest.name]).await?;
-            let change = Change::of_host(current.as_ref(), manifest);
+        for object in &objects {
+            let (change, current) = compare(&client, object).await?;
             say(&change)?;
-            if !matches!(change.kind(), ChangeKind::None) {
-                changes.push((Wanted::Host(manifest), change));
-            }
-        }
-        for manifest in &manifests.shards {
-            let current = client.find::<ShardResource>(&["shards", &manifest.name]).await?;
-            let change = Change::of_shard(current.as_ref(), manifest);
-            say(&change)?;
+            preview(&client, object, &change).await?;
             match (change.kind(), current) {
-                (ChangeKind::None, Some(shard)) if !is_well(shard.status.phase) => {
-                    unwell.push(Written::Shard(Box::new(shard), Instant::now()));
+                (ChangeKind::None, current) => {
+                    unwell.extend(current.filter(|current| !current.is_well()));
                 }
-                (ChangeKind::None, _) => {}
-                _ => changes.push((Wanted::Shard(manifest), change)),
-            }
-        }
-        for manifest in &manifests.apps {
-            let current = client.find::<AppResource>(&["apps", &manifest.name]).await?;
-            let change = Change::of_app(current.as_ref(), manifest);
-            say(&change)?;
-            if let ChangeKind::Update { .. } = change.kind() {
-                let path = ["apps", &manifest.name, "actions", "preview"];
-                let request = client.request(Method::POST, &path, &[]).json(manifest);
-                let preview: RolloutPreview = client.json(request).await?;
-                if preview.deploys {
-                    say(format_args!("    rollout: {}", preview.message))?;
-                }
-            }
-            match (change.kind(), current) {
-                (ChangeKind::None, Some(app)) if !is_well(app.status.phase) => {
-                    unwell.push(Written::App(Box::new(app), Instant::now()));
-                }
-                (ChangeKind::None, _) => {}
-                _ => changes.push((Wanted::App(manifest), change)),
+                _ => changes.push((object, change)),
             }
         }
         if self.dry_run || (changes.is_empty() && unwell.is_empty()) {
@@ -131,13 +97,13 @@ impl Apply {
     async fn carry_out(
         &self,
         client: &Client,
-        changes: &[(Wanted<'_>, Change)],
+        changes: &[(&Manifest, Change)],
         unwell: Vec<Written>,
     ) -> anyhow::Result<Outcome> {
         let mut written = unwell;
         let mut refused = None;
-        for (i, (wanted, change)) in changes.iter().enumerate() {
-            match wanted.write(client, change.kind()).await {
+        for (i, (object, change)) in changes.iter().enumerate() {
+            match write(client, object, change.kind()).await {
                 Ok(object) => written.push(object),
                 Err(error) => {
                     refused = Some((&changes[i..], error));
@@ -149,6 +115,7 @@ impl Apply {
         let limit = self.wait.limit();
         let ends = written.iter().map(async |object| match (object, limit) {
             (Written::Host(host), _) => report_host(host),
+            (Written::Notifier(notifier), _) => report_notifier(notifier),
             (Written::Shard(shard, since), Some(limit)) => {
                 follow_shard(client, shard, *since, limit).await
             }
@@ -160,37 +127,65 @@ impl Apply {
             worst = worst.max(outcome?);
         }
         let Some((rest, error)) = refused else { return Ok(worst) };
-        let names: Vec<_> = rest.iter().map(|(wanted, _)| wanted.name()).collect();
+        let names: Vec<_> = rest.iter().map(|(object, _)| object.name()).collect();
         Err(anyhow::Error::from(error).context(format!("not applied: {}", names.join(", "))))
     }
 }
 
-impl Wanted<'_> {
-    fn name(&self) -> &str {
+impl Written {
+    /// Whether it serves as it should; what serves nobody does.
+    fn is_well(&self) -> bool {
         match self {
-            Self::Host(manifest) => &manifest.name,
-            Self::Shard(manifest) => &manifest.name,
-            Self::App(manifest) => &manifest.name,
+            Self::Shard(shard, _) => is_well(shard.status.phase),
+            Self::App(app, _) => is_well(app.status.phase),
+            Self::Host(_) | Self::Notifier(_) => true,
         }
     }
+}
 
-    async fn write(&self, client: &Client, kind: &ChangeKind) -> Result<Written, ClientError> {
-        let since = Instant::now();
-        match self {
-            Self::Host(manifest) => {
-                let host = write(client, "hosts", &manifest.name, manifest, kind).await?;
-                Ok(Written::Host(Box::new(host)))
-            }
-            Self::Shard(manifest) => {
-                let shard = write(client, "shards", &manifest.name, manifest, kind).await?;
-                Ok(Written::Shard(Box::new(shard), since))
-            }
-            Self::App(manifest) => {
-                let app = write(client, "apps", &manifest.name, manifest, kind).await?;
-                Ok(Written::App(Box::new(app), since))
-            }
+/// What writing an object would change, and how it is now, if it is there.
+async fn compare(client: &Client, object: &Manifest) -> anyhow::Result<(Change, Option<Written>)> {
+    let now = Instant::now();
+    match object {
+        Manifest::Host(host) => {
+            let current = client.find(&["hosts", object.name()]).await?;
+            let change = Change::of_host(current.as_ref(), &host.0);
+            Ok((change, current.map(|host| Written::Host(Box::new(host)))))
+        }
+        Manifest::Shard(shard) => {
+            let current = client.find(&["shards", object.name()]).await?;
+            let change = Change::of_shard(current.as_ref(), &shard.0);
+            Ok((change, current.map(|shard| Written::Shard(Box::new(shard), now))))
+        }
+        Manifest::App(app) => {
+            let current = client.find(&["apps", object.name()]).await?;
+            let change = Change::of_app(current.as_ref(), &app.0);
+            Ok((change, current.map(|app| Written::App(Box::new(app), now))))
+        }
+        Manifest::Notifier(notifier) => {
+            let current = client.find(&["notifiers", object.name()]).await?;
+            // Only the server can tell, and whether it would take it.
+            let path = ["notifiers", object.name(), "actions", "preview"];
+            let request = client.request(Method::POST, &path, &[]).json(&notifier.0);
+            let hidden = client.json::<NotifierPreview>(request).await?.changes;
+            let change = Change::of_notifier(current.as_ref(), &notifier.0, &hidden);
+            Ok((change, current.map(|notifier| Written::Notifier(Box::new(notifier)))))
         }
     }
+}
+
+/// Says how an app that is there would be rolled out.
+async fn preview(client: &Client, object: &Manifest, change: &Change) -> anyhow::Result<()> {
+    let (Manifest::App(app), ChangeKind::Update { .. }) = (object, change.kind()) else {
+        return Ok(());
+    };
+    let path = ["apps", object.name(), "actions", "preview"];
+    let request = client.request(Method::POST, &path, &[]).json(&app.0);
+    let preview: RolloutPreview = client.json(request).await?;
+    if preview.deploys {
+        say(format_args!("    rollout: {}", preview.message))?;
+    }
+    Ok(())
 }
 
 /// Whether its engine answers is told by `weir get hosts`: an apply does not wait for machines.
@@ -199,11 +194,39 @@ fn report_host(host: &HostResource) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Only if the object is still as the plan saw it.
-async fn write<T: DeserializeOwned>(
+fn report_notifier(notifier: &NotifierResource) -> anyhow::Result<Outcome> {
+    let name = &notifier.name;
+    say(format_args!("Notifier/{name}  is told; try it by: weir notifier test {name}"))?;
+    Ok(Outcome::Done)
+}
+
+async fn write(
     client: &Client,
-    kind: &str,
-    name: &str,
+    object: &Manifest,
+    kind: &ChangeKind,
+) -> Result<Written, ClientError> {
+    let (name, now) = (object.name(), Instant::now());
+    Ok(match object {
+        Manifest::Host(host) => {
+            Written::Host(Box::new(put(client, ["hosts", name], &host.0, kind).await?))
+        }
+        Manifest::Shard(shard) => {
+            Written::Shard(Box::new(put(client, ["shards", name], &shard.0, kind).await?), now)
+        }
+        Manifest::App(app) => {
+            Written::App(Box::new(put(client, ["apps", name], &app.0, kind).await?), now)
+        }
+        Manifest::Notifier(notifier) => {
+            let written = put(client, ["notifiers", name], &notifier.0, kind).await?;
+            Written::Notifier(Box::new(written))
+        }
+    })
+}
+
+/// Only if the object is still as the plan saw it.
+async fn put<T: DeserializeOwned>(
+    client: &Client,
+    path: [&str; 2],
     manifest: &impl Serialize,
     change: &ChangeKind,
 ) -> Result<T, ClientError> {
@@ -211,6 +234,6 @@ async fn write<T: DeserializeOwned>(
         ChangeKind::Update { revision, .. } => etag(*revision),
         ChangeKind::Create { .. } | ChangeKind::None => (header::IF_NONE_MATCH, "*".to_owned()),
     };
-    let request = client.request(Method::PUT, &[kind, name], &[]);
+    let request = client.request(Method::PUT, &path, &[]);
     client.json(request.header(condition, value).json(manifest)).await
 }

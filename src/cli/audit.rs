@@ -4,11 +4,7 @@ use clap::Args;
 use weir_control::api::wire::{AuditRecord, List};
 
 use super::{
-    change::differences,
-    client::Connection,
-    outcome::{Outcome, say, say_aside},
-    output::Output,
-    table::Table,
+    change::differences, client::Connection, outcome::Outcome, output::Output, table::Table,
 };
 
 /// Show who changed what.
@@ -48,12 +44,7 @@ impl Audit {
         query.extend(self.actor.as_deref().map(|actor| ("actor", actor)));
         let client = self.connection.open()?;
         let found: List<AuditRecord> = client.list(&["audit"], &query).await?;
-        match self.output {
-            Output::Json => say(serde_json::to_string_pretty(&found)?)?,
-            Output::Table if found.items.is_empty() => say_aside("nothing was changed")?,
-            Output::Table => say(table(found.items))?,
-        }
-        Ok(Outcome::Done)
+        self.output.list(found, "nothing was changed", table)
     }
 }
 

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 use serde_json::Value;
-use weir_config::{AppManifest, AppSpec, HostManifest, ShardManifest};
-use weir_control::api::wire::{AppResource, HostResource, ShardResource};
+use weir_config::{AppManifest, AppSpec, HostManifest, NotifierManifest, ShardManifest};
+use weir_control::api::wire::{AppResource, HostResource, NotifierResource, ShardResource};
 
 /// The difference between an object as it is and as it is written.
 #[derive(Debug, PartialEq)]
@@ -56,6 +56,28 @@ impl Change {
         Self { object: format!("Host/{}", wanted.name), kind }
     }
 
+    /// `hidden` are the fields that it changes of what is not shown.
+    pub(super) fn of_notifier(
+        current: Option<&NotifierResource>,
+        wanted: &NotifierManifest,
+        hidden: &[String],
+    ) -> Self {
+        let shown = wanted.spec.shown();
+        let kind = match current {
+            None => ChangeKind::Create { summary: format!("tells {}", shown.url) },
+            Some(current) => {
+                let mut fields = differences(&current.spec, &shown);
+                for field in hidden {
+                    if !fields.iter().any(|told| told.starts_with(field)) {
+                        fields.push(format!("{field} changed"));
+                    }
+                }
+                ChangeKind::of(current.revision, fields)
+            }
+        };
+        Self { object: format!("Notifier/{}", wanted.name), kind }
+    }
+
     pub(super) fn kind(&self) -> &ChangeKind {
         &self.kind
     }
@@ -69,10 +91,11 @@ impl ChangeKind {
         summary: impl FnOnce() -> String,
     ) -> Self {
         let Some((revision, spec)) = current else { return Self::Create { summary: summary() } };
-        match differences(spec, wanted) {
-            fields if fields.is_empty() => Self::None,
-            fields => Self::Update { revision, fields },
-        }
+        Self::of(revision, differences(spec, wanted))
+    }
+
+    fn of(revision: u64, fields: Vec<String>) -> Self {
+        if fields.is_empty() { Self::None } else { Self::Update { revision, fields } }
     }
 }
 
@@ -199,6 +222,34 @@ mod tests {
             json!({"image": "a", "env": {"OLD": "1", "KEY": "secret"}}),
             json!({"image": "a", "env": {"KEY": "hidden", "NEW": "2"}}),
             &["env.KEY changed", "env.NEW added", "env.OLD removed"],
+        );
+    }
+
+    #[test]
+    fn of_what_is_not_shown_it_is_said_that_it_changes_and_never_to_what() {
+        let spec = json!({"url": "https://example.com/hook?key=new", "secret": "whsec_new"});
+        let wanted = json!({"kind": "Notifier", "name": "ops", "spec": spec});
+        let wanted: NotifierManifest = serde_json::from_value(wanted).unwrap();
+        let line = |url: &str, hidden: &[&str]| {
+            let current = json!({
+                "kind": "Notifier", "name": "ops", "generation": 1, "revision": 7,
+                "created_at": "", "updated_at": "", "spec": {"url": url},
+                "status": {"has_secret": true, "queued": 0},
+            });
+            let current: NotifierResource = serde_json::from_value(current).unwrap();
+            let hidden: Vec<_> = hidden.iter().map(ToString::to_string).collect();
+            Change::of_notifier(Some(&current), &wanted, &hidden).to_string()
+        };
+        let same = "https://example.com/hook?…";
+        assert_eq!(line(same, &[]), "= Notifier/ops  unchanged");
+        assert_eq!(line(same, &["url", "secret"]), "~ Notifier/ops  url changed, secret changed");
+        assert_eq!(
+            line("https://example.com/", &["url"]),
+            format!("~ Notifier/ops  url https://example.com/ → {same}")
+        );
+        assert_eq!(
+            Change::of_notifier(None, &wanted, &[]).to_string(),
+            format!("+ Notifier/ops  create  tells {same}")
         );
     }
 

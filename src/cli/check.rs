@@ -10,7 +10,7 @@ use super::{
     outcome::{Outcome, say},
 };
 
-/// Check files of apps and shards without a server.
+/// Check files of objects without a server.
 ///
 /// Prints every problem of every file as FILE:LINE:COLUMN: field: what is wrong. What only the
 /// server knows, such as a host name that another app has or a shard that only it has, is not

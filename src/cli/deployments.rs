@@ -10,7 +10,7 @@ use weir_control::api::wire::{
 
 use super::{
     client::{Client, Connection},
-    outcome::{Outcome, say, say_aside},
+    outcome::{Outcome, say},
     output::Output,
     progress::{WaitArgs, follow, report_accepted},
     table::Table,
@@ -37,14 +37,7 @@ impl Deployments {
         let client = self.connection.open()?;
         let list: List<DeploymentResource> =
             client.get(&["apps", &self.app, "deployments"]).await?;
-        match self.output {
-            Output::Json => say(serde_json::to_string_pretty(&list)?)?,
-            Output::Table if list.items.is_empty() => {
-                say_aside(format_args!("no deployments of {}", self.app))?;
-            }
-            Output::Table => say(table(list.items))?,
-        }
-        Ok(Outcome::Done)
+        self.output.list(list, format_args!("no deployments of {}", self.app), table)
     }
 }
 

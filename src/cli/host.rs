@@ -14,6 +14,7 @@ use super::{
     client::{Client, Connection},
     outcome::{Outcome, say, took},
     progress::{ROUND, WaitArgs},
+    rolling_update::RollingUpdate,
 };
 
 /// Say which hosts take instances, and bring instances to where they would be placed.
@@ -54,8 +55,11 @@ enum HostVerb {
 Examples:
   weir shard converge east --dry-run
   weir shard converge east
+  weir shard deploy east --image registry.example.com/shop:1.2 --parallel 2
+  weir shard deploy east --image registry.example.com/shop:1.2 --max-failed 10
 
-Exit codes: 0 done, 2 the server refuses or is not there, 4 the time is up and it goes on.")]
+Exit codes: 0 done, 2 the server refuses or is not there, 3 a deployment failed and it stopped,
+4 the time is up and it goes on.")]
 pub(crate) struct Shard {
     #[command(subcommand)]
     verb: ShardVerb,
@@ -70,6 +74,8 @@ enum ShardVerb {
         #[command(flatten)]
         converge: ConvergeArgs,
     },
+    /// Deploy an image to every app on a shard's hosts, some at a time
+    Deploy(RollingUpdate),
 }
 
 #[derive(Debug, Args)]
@@ -113,8 +119,12 @@ impl Host {
 
 impl Shard {
     pub(super) async fn run(self) -> anyhow::Result<Outcome> {
-        let ShardVerb::Converge { name, converge } = self.verb;
-        converge.run(&["shards", &name, "actions", "converge"]).await
+        match self.verb {
+            ShardVerb::Converge { name, converge } => {
+                converge.run(&["shards", &name, "actions", "converge"]).await
+            }
+            ShardVerb::Deploy(update) => update.run().await,
+        }
     }
 }
 
@@ -153,13 +163,13 @@ impl Named {
 }
 
 impl ConvergeArgs {
-    /// Asks again until nothing is left, so that it goes on though the server is replaced meanwhile.
+    /// Begins it, and tells what moves until nothing is left to.
     async fn run(&self, path: &[&str]) -> anyhow::Result<Outcome> {
         let client = self.connection.open()?;
         let since = Instant::now();
         let mut told = BTreeSet::new();
+        let mut drift = drift(&client, path, self.dry_run).await?;
         loop {
-            let drift = drift(&client, path, self.dry_run).await?;
             for item in &drift {
                 if told.insert(item.instance.clone()) {
                     say(format_args!("~ {}  is on {}", item.instance, item.host))?;
@@ -178,11 +188,12 @@ impl ConvergeArgs {
                 return Ok(Outcome::Done);
             }
             if since.elapsed() >= self.wait.limit().unwrap_or(Duration::ZERO) {
-                say(format_args!("{left} left to move after {time}; run it again to go on"))?;
+                say(format_args!("{left} left to move after {time}; the server goes on"))?;
                 let is_late = self.wait.limit().is_some();
                 return Ok(if is_late { Outcome::TimedOut } else { Outcome::Done });
             }
             tokio::time::sleep(ROUND).await;
+            drift = self::drift(&client, path, true).await?;
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use weir_control::api::wire::{IncidentDetails, IncidentPage, IncidentResource, NoteRequest};
+use weir_control::api::wire::{IncidentDetails, IncidentResource, List, NoteRequest};
 
 use super::{
     client::{Client, Connection},
-    outcome::{Outcome, say, say_aside},
+    outcome::{Outcome, say},
+    output::Output,
     table::Table,
 };
 
@@ -39,9 +40,9 @@ enum Command {
         /// Those too that are resolved
         #[arg(long)]
         all: bool,
-        /// How to show them: `json` for programs
-        #[arg(short, long, value_parser = ["table", "json"], default_value = "table")]
-        output: String,
+        /// How to show them
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
     },
     /// Show one with everything that has come of it
     Show { id: String },
@@ -60,7 +61,10 @@ impl Incident {
     pub(super) async fn run(self) -> anyhow::Result<Outcome> {
         let client = self.connection.open()?;
         match self.command {
-            Command::Ls { all, output } => list(&client, all, output == "json").await?,
+            Command::Ls { all, output } => {
+                let list = list(&client, all).await?;
+                return output.list(list, "no incidents", table);
+            }
             Command::Show { id } => {
                 let shown: IncidentDetails = client.get(&["incidents", &id]).await?;
                 show(&shown)?;
@@ -97,19 +101,15 @@ async fn act(
     Ok(client.json(request).await?)
 }
 
-async fn list(client: &Client, all: bool, as_json: bool) -> anyhow::Result<()> {
+async fn list(client: &Client, all: bool) -> anyhow::Result<List<IncidentResource>> {
     let state = [("state", "open"), ("limit", SHOWN)];
     let query = if all { &state[1..] } else { &state[..] };
-    let page: IncidentPage =
-        client.json(client.request(Method::GET, &["incidents"], query)).await?;
-    if as_json {
-        return Ok(say(serde_json::to_string_pretty(&page)?)?);
-    }
-    if page.items.is_empty() {
-        return Ok(say_aside("no incidents")?);
-    }
+    Ok(client.list(&["incidents"], query).await?)
+}
+
+fn table(incidents: Vec<IncidentResource>) -> Table<7> {
     let mut table = Table::new(["ID", "STATE", "SEVERITY", "SUBJECT", "OPENED", "ACK", "TITLE"]);
-    for incident in page.items {
+    for incident in incidents {
         table.row([
             incident.id,
             incident.state,
@@ -120,7 +120,7 @@ async fn list(client: &Client, all: bool, as_json: bool) -> anyhow::Result<()> {
             incident.title,
         ]);
     }
-    Ok(say(table)?)
+    table
 }
 
 fn show(IncidentDetails { incident, events }: &IncidentDetails) -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! The apps, shards and hosts written in files, or every problem of them.
+//! The objects written in files, or every problem of them.
 
 use std::{
     collections::BTreeMap,
@@ -8,24 +8,52 @@ use std::{
 };
 
 use weir_config::{
-    App, AppManifest, Document, HostManifest, HostPath, Hostname, Manifest, Problem, Problems,
-    ShardManifest, parse_documents,
+    App, AppManifest, Document, HostPath, Hostname, Manifest, Problem, Problems, parse_documents,
 };
 
 /// What the files say.
 #[derive(Debug, Default)]
 pub(super) struct Manifests {
-    /// The valid ones, in the order in which they are written.
-    pub(super) apps: Vec<AppManifest>,
-    pub(super) shards: Vec<ShardManifest>,
-    pub(super) hosts: Vec<HostManifest>,
+    /// The valid ones: what others name before those.
+    pub(super) objects: Vec<Manifest>,
     /// For each file its name and how many objects were found in it, valid or not.
     pub(super) files: Vec<(String, usize)>,
     /// `FILE:LINE:COL: field: message`, in the order in which they are written.
     pub(super) problems: Vec<String>,
     /// Where the object of a kind and a name is written.
-    names: BTreeMap<(&'static str, String), String>,
+    names: BTreeMap<(Kind, String), String>,
     hostnames: BTreeMap<HostPath, Claim>,
+}
+
+/// The kinds of objects, in the order in which they are written: hosts and shards before the apps that
+/// name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Host,
+    Shard,
+    App,
+    Notifier,
+}
+
+impl Kind {
+    fn of(manifest: &Manifest) -> Self {
+        match manifest {
+            Manifest::Host(_) => Self::Host,
+            Manifest::Shard(_) => Self::Shard,
+            Manifest::App(_) => Self::App,
+            Manifest::Notifier(_) => Self::Notifier,
+        }
+    }
+
+    /// As in a sentence.
+    fn one(self) -> &'static str {
+        match self {
+            Self::Host => "a host",
+            Self::Shard => "a shard",
+            Self::App => "an app",
+            Self::Notifier => "a notifier",
+        }
+    }
 }
 
 /// Who had a host name first, and where that is written.
@@ -49,6 +77,8 @@ impl Manifests {
                 Err(error) => manifests.problems.push(format!("{name}: cannot be read: {error}")),
             }
         }
+        // Those of a kind stay in the order in which they are written.
+        manifests.objects.sort_by_key(Kind::of);
         manifests
     }
 
@@ -67,42 +97,26 @@ impl Manifests {
 
     fn add(&mut self, file: &str, document: &Document) -> Result<(), Problems> {
         let read = Manifest::read(document.value.clone(), &base_domain());
-        match read.map_err(|problems| document.locate(problems))? {
-            Manifest::Host(host) => {
-                let taken = self.claim_name(file, document, "a host", &host.0.name);
-                document.locate(taken).or_value(())?;
-                self.hosts.push(host.0);
-            }
-            Manifest::Shard(shard) => {
-                let taken = self.claim_name(file, document, "a shard", &shard.0.name);
-                document.locate(taken).or_value(())?;
-                self.shards.push(shard.0);
-            }
-            Manifest::App(app) => {
-                let (manifest, app) = *app;
-                let mut taken = self.claim_name(file, document, "an app", &manifest.name);
-                if taken.0.is_empty() {
-                    taken = self.claim_hostnames(file, document, &manifest, &app);
-                }
-                document.locate(taken).or_value(())?;
-                self.apps.push(manifest);
-            }
+        let manifest = read.map_err(|problems| document.locate(problems))?;
+        let mut taken = self.claim_name(file, document, &manifest);
+        if let Manifest::App(app) = &manifest
+            && taken.0.is_empty()
+        {
+            let (manifest, app) = &**app;
+            taken = self.claim_hostnames(file, document, manifest, app);
         }
+        document.locate(taken).or_value(())?;
+        self.objects.push(manifest);
         Ok(())
     }
 
     /// Takes a name for an object of a kind; what another has taken is a problem.
-    fn claim_name(
-        &mut self,
-        file: &str,
-        document: &Document,
-        kind: &'static str,
-        name: &str,
-    ) -> Problems {
+    fn claim_name(&mut self, file: &str, document: &Document, manifest: &Manifest) -> Problems {
         let mut problems = Problems::default();
+        let (kind, name) = (Kind::of(manifest), manifest.name());
         let key = (kind, name.to_owned());
         if let Some(first) = self.names.get(&key) {
-            let message = format!("`{name}` is already {kind}, at {first}");
+            let message = format!("`{name}` is already {}, at {first}", kind.one());
             problems.push(Problem::new("/name", "taken", message));
         } else {
             self.names.insert(key, place(file, document, "/name"));
@@ -130,10 +144,6 @@ impl Manifests {
             self.hostnames.insert(hostname.clone(), claim);
         }
         problems
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.apps.is_empty() && self.shards.is_empty() && self.hosts.is_empty()
     }
 
     fn tell(&mut self, file: &str, problems: &Problems) {

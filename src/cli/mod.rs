@@ -25,6 +25,7 @@ mod operation;
 mod outcome;
 mod output;
 mod progress;
+mod rolling_update;
 mod secret;
 mod sleep;
 mod snapshot;

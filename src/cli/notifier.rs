@@ -9,11 +9,12 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
 use weir_config::{NotifierEvent, NotifierFormat, NotifierManifest, NotifierSpec, Severity};
-use weir_control::api::wire::{List, NotifierResource, NotifierTest};
+use weir_control::api::wire::{NotifierResource, NotifierTest};
 
 use super::{
     client::{Client, Connection},
-    outcome::{Outcome, say, say_aside},
+    outcome::{Outcome, say},
+    output::Output,
     table::Table,
 };
 
@@ -43,9 +44,9 @@ enum Command {
     /// List them, with what is on its way
     #[command(alias = "list")]
     Ls {
-        /// How to show them: `json` for programs
-        #[arg(short, long, value_parser = ["table", "json"], default_value = "table")]
-        output: String,
+        /// How to show them
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
     },
     /// Make one, or change it
     Set(Set),
@@ -91,7 +92,10 @@ impl Notifier {
     pub(super) async fn run(self) -> anyhow::Result<Outcome> {
         let client = self.connection.open()?;
         match self.command {
-            Command::Ls { output } => list(&client, output == "json").await?,
+            Command::Ls { output } => {
+                let list = client.get(&["notifiers"]).await?;
+                return output.list(list, "no notifiers", table);
+            }
             Command::Set(set) => set.run(&client).await?,
             Command::Rm { name } => {
                 client.send(client.request(Method::DELETE, &["notifiers", &name], &[])).await?;
@@ -141,16 +145,9 @@ fn secret(file: &Path) -> anyhow::Result<String> {
     Ok(text.trim().to_owned())
 }
 
-async fn list(client: &Client, as_json: bool) -> anyhow::Result<()> {
-    let list: List<NotifierResource> = client.get(&["notifiers"]).await?;
-    if as_json {
-        return Ok(say(serde_json::to_string_pretty(&list)?)?);
-    }
-    if list.items.is_empty() {
-        return Ok(say_aside("no notifiers")?);
-    }
+fn table(notifiers: Vec<NotifierResource>) -> Table<6> {
     let mut table = Table::new(["NAME", "FORMAT", "SEVERITY", "QUEUED", "URL", "LAST-ERROR"]);
-    for NotifierResource { name, spec, status, .. } in list.items {
+    for NotifierResource { name, spec, status, .. } in notifiers {
         let format = match spec.format {
             NotifierFormat::Standard => "standard",
             NotifierFormat::Slack => "slack",
@@ -164,7 +161,7 @@ async fn list(client: &Client, as_json: bool) -> anyhow::Result<()> {
             status.last_error.unwrap_or_default(),
         ]);
     }
-    Ok(say(table)?)
+    table
 }
 
 async fn test(client: &Client, name: &str) -> anyhow::Result<Outcome> {

@@ -3,13 +3,15 @@
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
+use reqwest::Method;
 use weir_config::Span;
 use weir_control::api::wire::{List, OperationResource};
 
 use super::{
     client::{Client, Connection},
-    outcome::{Outcome, say, say_aside},
+    outcome::{Outcome, say},
     output::Output,
+    rolling_update,
     table::Table,
 };
 
@@ -24,6 +26,7 @@ Examples:
   weir operation ls --app shop
   weir operation show op_12
   weir operation wait op_12 --wait 5m
+  weir operation cancel op_12
 
 Exit codes of `wait`: 0 succeeded, 2 the server refuses or is not there, 3 it did not succeed,
 4 the time is up and it goes on.")]
@@ -40,6 +43,8 @@ enum Command {
     Show(Show),
     /// Wait until an operation is settled
     Wait(Wait),
+    /// Call off a rolling update or a converge; what it has begun comes to its end
+    Cancel(Cancel),
 }
 
 #[derive(Debug, Args)]
@@ -79,12 +84,21 @@ struct Wait {
     connection: Connection,
 }
 
+#[derive(Debug, Args)]
+struct Cancel {
+    /// As in `Weir-Operation`, or in `weir operation ls`
+    id: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
 impl Operation {
     pub(super) async fn run(self) -> anyhow::Result<Outcome> {
         match self.command {
             Command::Ls(command) => command.run().await,
             Command::Show(command) => command.run().await,
             Command::Wait(command) => command.run().await,
+            Command::Cancel(command) => command.run().await,
         }
     }
 }
@@ -98,21 +112,22 @@ impl Ls {
         }
         let client = self.connection.open()?;
         let found: List<OperationResource> = client.list(&["operations"], &query).await?;
-        match self.output {
-            Output::Json => say(serde_json::to_string_pretty(&found)?)?,
-            Output::Table if found.items.is_empty() => say_aside("no operations")?,
-            Output::Table => say(table(found.items))?,
-        }
-        Ok(Outcome::Done)
+        self.output.list(found, "no operations", table)
     }
 }
 
 impl Show {
     async fn run(self) -> anyhow::Result<Outcome> {
-        let found = self.connection.open()?.get(&["operations", &self.id]).await?;
-        match self.output {
-            Output::Json => say(serde_json::to_string_pretty::<OperationResource>(&found)?)?,
-            Output::Table => say(table(vec![found]))?,
+        let client = self.connection.open()?;
+        let found: OperationResource = client.get(&["operations", &self.id]).await?;
+        if let Output::Json = self.output {
+            say(serde_json::to_string_pretty(&found)?)?;
+            return Ok(Outcome::Done);
+        }
+        let apps: Vec<_> = found.apps.iter().map(rolling_update::line).collect();
+        say(table(vec![found]))?;
+        for app in apps {
+            say(app)?;
         }
         Ok(Outcome::Done)
     }
@@ -134,6 +149,16 @@ impl Wait {
             say(line(&operation))?;
             return Ok(outcome);
         }
+    }
+}
+
+impl Cancel {
+    async fn run(self) -> anyhow::Result<Outcome> {
+        let client = self.connection.open()?;
+        let path = ["operations", &self.id, "actions", "cancel"];
+        let operation = client.json(client.request(Method::POST, &path, &[])).await?;
+        say(line(&operation))?;
+        Ok(Outcome::Done)
     }
 }
 

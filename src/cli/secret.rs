@@ -141,21 +141,16 @@ impl Ls {
     async fn run(self) -> anyhow::Result<Outcome> {
         let client = self.connection.open()?;
         let secrets: List<SecretResource> = client.get(&["apps", &self.app, "secrets"]).await?;
-        match self.output {
-            Output::Json => say(serde_json::to_string_pretty(&secrets)?)?,
-            Output::Table if secrets.items.is_empty() => {
-                say_aside(format_args!("{} has no secrets", self.app))?;
-            }
-            Output::Table => {
-                let mut table = Table::new(["NAME", "VERSION", "UPDATED"]);
-                for secret in secrets.items {
-                    table.row([secret.name, secret.version.to_string(), secret.updated_at]);
-                }
-                say(table)?;
-            }
-        }
-        Ok(Outcome::Done)
+        self.output.list(secrets, format_args!("{} has no secrets", self.app), table)
     }
+}
+
+fn table(secrets: Vec<SecretResource>) -> Table<3> {
+    let mut table = Table::new(["NAME", "VERSION", "UPDATED"]);
+    for secret in secrets {
+        table.row([secret.name, secret.version.to_string(), secret.updated_at]);
+    }
+    table
 }
 
 impl Rm {

@@ -7,13 +7,15 @@ use weir_control::api::wire::SnapshotResource;
 use super::{
     client::{Client, Connection},
     outcome::{Outcome, say},
+    output::Output,
     table::Table,
 };
 
-/// Show what is served and whose change is not, and confirm a loss that is held.
+/// Show what is served and whose change is not, and confirm what is held.
 ///
 /// When much of what is served would be lost at once though nobody has asked for it, Weir serves
-/// it on for a minute. `confirm` says that the loss is right.
+/// it on for a minute. What was first served just before the process died, twice, is in quarantine.
+/// `confirm` says that both are right.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -32,9 +34,9 @@ pub(crate) struct Snapshot {
 enum Command {
     /// Show what is served and whose change is not
     Show {
-        /// How to show it: `json` for programs
-        #[arg(short, long, value_parser = ["table", "json"], default_value = "table")]
-        output: String,
+        /// How to show it
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
     },
     /// Let through what is held
     Confirm,
@@ -44,7 +46,7 @@ impl Snapshot {
     pub(super) async fn run(self) -> anyhow::Result<Outcome> {
         let client = self.connection.open()?;
         match self.command {
-            Command::Show { output } => show(&client, output == "json").await?,
+            Command::Show { output } => show(&client, output).await?,
             Command::Confirm => {
                 let path = ["snapshot", "actions", "confirm"];
                 client.send(client.request(Method::POST, &path, &[])).await?;
@@ -55,9 +57,9 @@ impl Snapshot {
     }
 }
 
-async fn show(client: &Client, as_json: bool) -> anyhow::Result<()> {
+async fn show(client: &Client, output: Output) -> anyhow::Result<()> {
     let snapshot: SnapshotResource = client.get(&["snapshot"]).await?;
-    if as_json {
+    if let Output::Json = output {
         return Ok(say(serde_json::to_string_pretty(&snapshot)?)?);
     }
     let SnapshotResource { generation, revision, host_names, refused } = snapshot;

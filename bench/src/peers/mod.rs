@@ -132,7 +132,7 @@ impl Addresses {
 }
 
 /// What a program prints when it is asked for its version: the first number of it.
-fn version(program: &str, argument: &str) -> anyhow::Result<String> {
+pub(crate) fn version(program: &str, argument: &str) -> anyhow::Result<String> {
     let output = Command::new(program).arg(argument).output().with_context(|| {
         format!("{program} cannot be started; `scripts/setup bench` installs it")
     })?;

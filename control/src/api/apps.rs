@@ -6,7 +6,7 @@ use weir_config::{App, AppManifest, AppName, AppSpec, Hostname, Moment, Problems
 
 use super::{
     ApiState,
-    call::{Answer, Call, Shown},
+    call::{Answer, Call, Parsed, Shown},
     problem::ApiProblem,
     query::{PageQuery, Params},
     wait::WaitQuery,
@@ -19,13 +19,15 @@ use crate::{
     store::{Record, Verb},
 };
 
-impl Shown for App {
-    type Status = AppStatus;
-
+impl Parsed for App {
     fn parse(value: Value, base_domain: &Hostname) -> Result<(AppSpec, Self), Problems> {
         let (manifest, app) = Self::read(value, base_domain)?;
         Ok((manifest.spec, app))
     }
+}
+
+impl Shown for App {
+    type Status = AppStatus;
 
     fn status(record: &Record<Self>, state: &ApiState, world: &World) -> Option<AppStatus> {
         let app = world.desired.apps.get(&record.name)?;

@@ -34,9 +34,6 @@ pub(super) type Answer = Result<Response, ApiProblem>;
 pub(crate) trait Shown: Object {
     type Status: Serialize;
 
-    /// Reads what is written, and checks it.
-    fn parse(value: Value, base_domain: &Hostname) -> Result<(Self::Spec, Self), Problems>;
-
     /// How one is; `None` if the loop does not have it: not yet, or no more.
     fn status(record: &Record<Self>, state: &ApiState, world: &World) -> Option<Self::Status>;
 
@@ -45,6 +42,12 @@ pub(crate) trait Shown: Object {
 
     /// Whether nothing more is to be waited for.
     fn is_settled(status: &Self::Status) -> bool;
+}
+
+/// A kind of objects that are stored as they are written.
+pub(crate) trait Parsed: Shown {
+    /// Reads what is written, and checks it.
+    fn parse(value: Value, base_domain: &Hostname) -> Result<(Self::Spec, Self), Problems>;
 }
 
 /// A request about one object, or for a new one.
@@ -104,32 +107,41 @@ impl Call {
         self.answer(StatusCode::OK, record, None, O::is_settled).await
     }
 
-    pub(super) async fn create<O: Shown>(self) -> Answer {
+    pub(super) async fn create<O: Parsed>(self) -> Answer {
         let (spec, object) = O::parse(self.json()?, &self.state.base_domain)?;
         self.write(&spec, &object, Precondition::New).await
     }
 
     /// The object that is written in the body, by the name in the path.
-    pub(super) fn object<O: Shown>(&self) -> Result<(O::Spec, O), ApiProblem> {
+    pub(super) fn object<O: Parsed>(&self) -> Result<(O::Spec, O), ApiProblem> {
         let (spec, object) = O::parse(self.json()?, &self.state.base_domain)?;
-        let (path, named) = (&self.name, &**object.name());
+        self.is_named(object.name())?;
+        Ok((spec, object))
+    }
+
+    /// Whether the object in the body has the name in the path.
+    pub(super) fn is_named(&self, named: &str) -> Result<(), ApiProblem> {
+        let path = &self.name;
         if path != named {
             let message = format!("the path says `{path}`, the object `{named}`");
             return Err(Problems(vec![Problem::new("/name", "mismatch", message)]).into());
         }
-        Ok((spec, object))
+        Ok(())
     }
 
-    pub(super) async fn put<O: Shown>(self) -> Answer {
+    pub(super) async fn put<O: Parsed>(self) -> Answer {
         let (spec, object) = self.object::<O>()?;
         let precondition = self.precondition()?;
         self.write(&spec, &object, precondition).await
     }
 
-    async fn write<O: Shown>(self, spec: &O::Spec, object: &O, holds: Precondition) -> Answer {
-        let cause = self.cause(Verb::Put);
-        let Written { record, created, operation } =
-            self.state.store.put(spec, object, holds, cause).await?;
+    async fn write<O: Parsed>(self, spec: &O::Spec, object: &O, holds: Precondition) -> Answer {
+        let written = self.state.store.put(spec, object, holds, self.cause(Verb::Put)).await?;
+        self.answer_written(written).await
+    }
+
+    pub(super) async fn answer_written<O: Shown>(&self, written: Written<O>) -> Answer {
+        let Written { record, created, operation } = written;
         let status = if created { StatusCode::CREATED } else { StatusCode::OK };
         self.answer(status, record, operation.as_ref(), O::is_settled).await
     }
@@ -160,7 +172,7 @@ impl Call {
 
     /// `If-None-Match: *` for new ones only, `If-Match: "REVISION"` for unchanged ones only, or `*`
     /// for any that is there (RFC 9110 section 13.1).
-    fn precondition(&self) -> Result<Precondition, ApiProblem> {
+    pub(super) fn precondition(&self) -> Result<Precondition, ApiProblem> {
         if self.headers.get(header::IF_NONE_MATCH).is_some_and(|value| value == "*") {
             return Ok(Precondition::New);
         }

@@ -1,33 +1,33 @@
 //! `/v1/hosts`: the machines that instances run on.
 
-use std::collections::BTreeSet;
-
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use serde_json::Value;
-use weir_config::{Host, HostManifest, HostSpec, Hostname, Problems, Shard, ShardName};
+use weir_config::{Host, HostManifest, HostSpec, Hostname, Problems, Shard};
 
 use super::{
     ApiState,
-    call::{Answer, Call, Shown},
+    call::{Answer, Call, Parsed, Shown},
+    operations::with_operation,
     problem::ApiProblem,
     query::{PageQuery, Params},
     wire::{ConvergeRequest, DriftResource, HostResource, HostStatus, List, ProblemDetails},
 };
 use crate::{
-    event::Event,
     host::{HostSeen, HostState},
     reconciler::World,
     status,
-    store::{Precondition, Record, Verb},
+    store::{Precondition, Record, Target, Verb},
 };
 
-impl Shown for Host {
-    type Status = HostStatus;
-
+impl Parsed for Host {
     fn parse(value: Value, _: &Hostname) -> Result<(HostSpec, Self), Problems> {
         let (manifest, host) = Self::read(value)?;
         Ok((manifest.spec, host))
     }
+}
+
+impl Shown for Host {
+    type Status = HostStatus;
 
     fn status(record: &Record<Self>, _: &ApiState, world: &World) -> Option<HostStatus> {
         let host = world.desired.hosts.get(&record.name)?;
@@ -123,7 +123,7 @@ async fn act(call: Call, change: impl FnOnce(&mut HostSpec)) -> Answer {
 }
 
 /// Tells which instances are on other hosts than they would be placed on now, and brings them
-/// there: each is ready at its new place before it leaves the former one. Asked again, it goes on.
+/// there: each is ready at its new place before it leaves the former one.
 #[utoipa::path(post, path = "/v1/hosts/actions/converge", request_body = ConvergeRequest,
     responses((status = 200, body = List<DriftResource>)))]
 pub(crate) async fn converge(call: Call) -> Answer {
@@ -135,18 +135,18 @@ pub(crate) async fn converge(call: Call) -> Answer {
     responses((status = 200, body = List<DriftResource>), (status = 404, body = ProblemDetails)))]
 pub(crate) async fn converge_shard(call: Call) -> Answer {
     let shard = call.state.store.read::<Shard>(&call.name::<Shard>()?).await?;
-    bring_home(&call, Some(&shard.name)).await
+    bring_home(&call, Some(&shard)).await
 }
 
-async fn bring_home(call: &Call, shard: Option<&ShardName>) -> Answer {
+/// The operation outlives a restart, and ends when every instance is there.
+async fn bring_home(call: &Call, shard: Option<&Record<Shard>>) -> Answer {
     let ConvergeRequest { dry_run } = call.request()?;
-    let items = status::drift(shard, &call.state.world());
-    if !dry_run && !items.is_empty() {
-        let apps: BTreeSet<_> = items.iter().filter_map(|item| item.app.parse().ok()).collect();
-        let wanted = Event::ConvergeWanted(apps.into_iter().collect());
-        if call.state.events.send(wanted).await.is_err() {
-            return Err(ApiProblem::unavailable("the process is about to end"));
-        }
+    let items = status::drift(shard.map(|shard| &shard.name), &call.state.world());
+    let answer = Json(List::<DriftResource>::whole(items)).into_response();
+    if dry_run {
+        return Ok(answer);
     }
-    Ok(Json(List::<DriftResource>::whole(items)).into_response())
+    let target = shard.map_or_else(Target::everything, Record::target);
+    let operation = call.state.store.act(call.cause(Verb::Converge), target).await?;
+    Ok(with_operation(answer, Some(&operation)))
 }

@@ -14,8 +14,7 @@ use super::{
     problem::ApiProblem,
     query::Params,
     wire::{
-        IncidentDetails, IncidentEventResource, IncidentPage, IncidentResource, NoteRequest,
-        ProblemDetails,
+        IncidentDetails, IncidentEventResource, IncidentResource, List, NoteRequest, ProblemDetails,
     },
 };
 use crate::{
@@ -43,11 +42,11 @@ pub(crate) struct IncidentsQuery {
 
 /// Incidents, the newest first.
 #[utoipa::path(get, path = "/v1/incidents", params(IncidentsQuery),
-    responses((status = 200, body = IncidentPage), (status = 400, body = ProblemDetails)))]
+    responses((status = 200, body = List<IncidentResource>), (status = 400, body = ProblemDetails)))]
 pub(crate) async fn list(
     State(state): State<ApiState>,
     Params(query): Params<IncidentsQuery>,
-) -> Result<Json<IncidentPage>, ApiProblem> {
+) -> Result<Json<List<IncidentResource>>, ApiProblem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MOST).contains(&limit) {
         let why = format!("limit is 1 to {MOST}");
@@ -67,7 +66,8 @@ pub(crate) async fn list(
     let found = state.store.incidents(&query).await?;
     let last = found.last().filter(|_| found.len() as i64 == limit);
     let next_cursor = last.map(|last| format!("{}.{}", last.opened_at, last.id));
-    Ok(Json(IncidentPage { items: found.iter().map(shown).collect(), next_cursor }))
+    let items = found.iter().map(shown).collect();
+    Ok(Json(List { items, next_cursor, revision: None }))
 }
 
 fn cursor(text: &str) -> Result<(i64, String), ApiProblem> {

@@ -107,11 +107,13 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/hosts/{name}/actions/drain", post(hosts::drain))
         .route("/v1/hosts/actions/converge", post(hosts::converge))
         .route("/v1/shards/{name}/actions/converge", post(hosts::converge_shard))
+        .route("/v1/shards/{name}/actions/deploy", post(shards::deploy))
         .route("/v1/apps/{name}/deployments/{number}/logs", get(deployment_logs::logs))
         .route("/v1/apps/{name}/events", get(events::of_app))
         .route("/v1/events", get(events::list))
         .route("/v1/operations", get(operations::list))
         .route("/v1/operations/{id}", get(operations::read))
+        .route("/v1/operations/{id}/actions/cancel", post(operations::cancel))
         .route("/v1/audit", get(operations::audit))
         .route("/v1/hostnames/{hostname}/explain", get(explain::explain))
         .route("/v1/incidents", get(incidents::list))
@@ -124,6 +126,7 @@ pub(crate) fn router(state: ApiState) -> Router {
             "/v1/notifiers/{name}",
             get(notifiers::read).put(notifiers::put).delete(notifiers::delete),
         )
+        .route("/v1/notifiers/{name}/actions/preview", post(notifiers::preview))
         .route("/v1/notifiers/{name}/actions/test", post(notifiers::test))
         .route("/v1/snapshot", get(snapshot::read))
         .route("/v1/snapshot/actions/confirm", post(snapshot::confirm))

@@ -10,17 +10,20 @@ use axum::{
 };
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
+use weir_config::Moment;
 
 use super::{
     ApiState,
-    call::Answer,
+    call::{Answer, Call},
     problem::ApiProblem,
     query::{Params, page},
     wait::WaitQuery,
-    wire::{AuditRecord, List, OperationResource, ProblemDetails},
+    wire::{AuditRecord, List, OperationResource, ProblemDetails, UpdatedAppResource},
 };
 use crate::{
-    store::{Operation, OperationFilter},
+    reconciler::World,
+    rolling_update::{Progress, progress, summary},
+    store::{Operation, OperationFilter, UpdatedApp, Verb},
     time::rfc3339,
 };
 
@@ -62,13 +65,38 @@ pub(crate) async fn read(
     Path(id): Path<String>,
     Params(query): Params<WaitQuery>,
 ) -> Answer {
-    let number = id.strip_prefix(PREFIX).and_then(|number| number.parse().ok());
-    let found = match number {
+    let found = match number(&id) {
         Some(number) => state.settled_operation(number, query.limit()?).await?,
         None => None,
     };
-    let none = || ApiProblem::not_found(&format!("there is no operation `{id}`"));
-    Ok(Json(show(&found.ok_or_else(none)?)).into_response())
+    let found = found.ok_or_else(|| no_operation(&id))?;
+    Ok(Json(state.operation_shown(&found).await?).into_response())
+}
+
+/// Calls off an operation that goes on by itself: a rolling update of a shard, or a converge. What
+/// it has begun comes to its end.
+#[utoipa::path(post, path = "/v1/operations/{id}/actions/cancel",
+    responses((status = 200, body = OperationResource), (status = 404, body = ProblemDetails),
+        (status = 409, body = ProblemDetails)))]
+pub(crate) async fn cancel(Path(id): Path<String>, call: Call) -> Answer {
+    let (state, number) = (&call.state, number(&id));
+    let found = match number {
+        Some(number) => state.store.operation(number).await?,
+        None => None,
+    };
+    let found = found.ok_or_else(|| no_operation(&id))?;
+    let done = state.store.cancel_operation(&found, call.cause(Verb::Cancel)).await?;
+    let cancelled = state.store.operation(found.number).await?.unwrap_or(found);
+    let shown = Json(state.operation_shown(&cancelled).await?);
+    Ok(with_operation(shown.into_response(), Some(&done)))
+}
+
+fn number(id: &str) -> Option<u64> {
+    id.strip_prefix(PREFIX)?.parse().ok()
+}
+
+fn no_operation(id: &str) -> ApiProblem {
+    ApiProblem::not_found(&format!("there is no operation `{id}`"))
 }
 
 /// Every change and action, with the spec before and after, the newest first. Kept for 90 days.
@@ -130,6 +158,36 @@ impl ApiState {
     }
 }
 
+impl ApiState {
+    /// An operation with how far it is; of a rolling update with its apps.
+    pub(super) async fn operation_shown(
+        &self,
+        operation: &Operation,
+    ) -> Result<OperationResource, ApiProblem> {
+        let mut shown = show(operation);
+        let (world, now) = (self.world(), Moment::now());
+        if let Some(update) = self.store.rolling_update(operation.number).await? {
+            shown.apps = update.apps.iter().map(|app| updated_app(app, &world, now)).collect();
+            if operation.outcome.is_none() {
+                shown.message = summary(&update, &world, now);
+            }
+        }
+        Ok(shown)
+    }
+}
+
+fn updated_app(updated: &UpdatedApp, world: &World, now: Moment) -> UpdatedAppResource {
+    let (state, message) = match progress(updated, world, now) {
+        Progress::Waiting => ("waiting", String::new()),
+        Progress::UnderWay => ("running", String::new()),
+        Progress::Done => ("done", String::new()),
+        Progress::Failed(why) => ("failed", why),
+        Progress::Skipped(why) => ("skipped", why),
+    };
+    let (app, state) = (updated.app.to_string(), state.to_owned());
+    UpdatedAppResource { app, deployment: updated.deployment, state, message }
+}
+
 fn show(operation: &Operation) -> OperationResource {
     let (target, outcome) = (operation.target.clone(), operation.outcome.as_ref());
     let state = outcome.map_or("running", |outcome| outcome.state.as_str());
@@ -145,6 +203,7 @@ fn show(operation: &Operation) -> OperationResource {
         created_at: rfc3339(operation.at),
         settled_at: outcome.map(|outcome| rfc3339(outcome.at)),
         message: outcome.map(|outcome| outcome.message.clone()).unwrap_or_default(),
+        apps: Vec::new(),
     }
 }
 

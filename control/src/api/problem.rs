@@ -8,7 +8,7 @@ use axum::{
 use weir_config::{Problem, Problems};
 
 use super::wire::ProblemDetails;
-use crate::{store::StoreError, transition::Refused};
+use crate::{store::StoreError, transition::Refused, vault::VaultError};
 
 /// An error answer: what is wrong, where, and what to do.
 #[derive(Debug)]
@@ -88,7 +88,10 @@ impl From<StoreError> for ApiProblem {
                 Problems(vec![Problem::new(pointer, "no_shard", detail)]).into()
             }
             StoreError::Refused(Refused::NoSuchDeployment(_)) => Self::not_found(&detail),
-            StoreError::Refused(_) => Self::conflict("refused", detail),
+            StoreError::Refused(_) | StoreError::NotCancelled(_) => {
+                Self::conflict("refused", detail)
+            }
+            StoreError::NothingOnShard(_) => Self::conflict("nothing_on_shard", detail),
             StoreError::SecretIsVariable(name) => {
                 let pointer = format!("/spec/env/{name}");
                 Problems(vec![Problem::new(pointer, "conflict", detail)]).into()
@@ -96,6 +99,10 @@ impl From<StoreError> for ApiProblem {
             StoreError::TooManySecrets { .. } => {
                 Problems(vec![Problem::new("", "too_many", detail)]).into()
             }
+            StoreError::NoSigningSecret => {
+                Problems(vec![Problem::new("/spec/secret", "required", detail)]).into()
+            }
+            StoreError::TooManyNotifiers { .. } => Self::conflict("too_many", detail),
             StoreError::NoImage(_) => Self::conflict("no_image", detail),
             StoreError::NoKey(_) => Self::conflict("no_key", detail),
             StoreError::ShardInUse { .. } => Self::conflict("shard_in_use", detail),
@@ -121,6 +128,16 @@ impl From<StoreError> for ApiProblem {
             | StoreError::Migration(_)
             | StoreError::Corrupt(_)
             | StoreError::Seal(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<VaultError> for ApiProblem {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::NoKey(why) => StoreError::from(why).into(),
+            VaultError::Store(error) => error.into(),
+            VaultError::Seal(_) | VaultError::File(_) => Self::internal(&error),
         }
     }
 }

@@ -15,14 +15,14 @@ use zeroize::Zeroizing;
 use super::{
     ApiState,
     call::{Answer, Call, Shown, parse_name},
+    operations::with_operation,
     problem::ApiProblem,
     wait::WaitQuery,
     wire::{KeyRotation, List, ProblemDetails, SecretResource, SecretValue},
 };
 use crate::{
-    store::{Kind, SecretRecord, StoreError},
+    store::{Kind, SecretRecord, StoreError, Verb},
     time::rfc3339,
-    vault::VaultError,
 };
 
 type Changes = BTreeMap<SecretName, Option<Secret>>;
@@ -95,15 +95,10 @@ pub(crate) async fn delete(Path((_app, key)): Path<(String, String)>, call: Call
 #[utoipa::path(post, path = "/v1/secrets/actions/rotate-key",
     responses((status = 200, body = KeyRotation), (status = 409, body = ProblemDetails)))]
 pub(crate) async fn rotate_key(call: Call) -> Answer {
-    tracing::info!(actor = call.token.id, "the key of secrets is rotated");
-    let rotated = call.state.vault.rotate().await.map_err(|error| match error {
-        VaultError::NoKey(why) => StoreError::from(why).into(),
-        VaultError::Store(error) => ApiProblem::from(error),
-        VaultError::Seal(_) | VaultError::File(_) => ApiProblem::internal(&error),
-    })?;
+    let rotated = call.state.vault.rotate(call.cause(Verb::RotateKey)).await?;
     let unreadable = rotated.unreadable.into_iter().collect();
     let rotation = KeyRotation { key: rotated.key, resealed: rotated.resealed, unreadable };
-    Ok(Json(rotation).into_response())
+    Ok(with_operation(Json(rotation).into_response(), rotated.operation.as_ref()))
 }
 
 async fn write(call: &Call, changes: &Changes) -> Answer {

@@ -1,13 +1,19 @@
 //! `/v1/snapshot`: what is served, and what is kept from being served.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 
 use super::{
     ApiState,
+    call::{Answer, Call},
+    operations::with_operation,
     problem::ApiProblem,
     wire::{RefusalResource, SnapshotResource},
 };
-use crate::{event::Event, gate::Cause};
+use crate::{
+    event::Event,
+    gate::Cause,
+    store::{Target, Verb},
+};
 
 /// The served snapshot, and whose change is not served.
 #[utoipa::path(get, path = "/v1/snapshot", responses((status = 200, body = SnapshotResource)))]
@@ -33,10 +39,13 @@ pub(crate) async fn read(State(state): State<ApiState>) -> Json<SnapshotResource
     })
 }
 
-/// Lets a loss through that is held because nobody has asked for it.
+/// Lets a loss through that is held because nobody has asked for it, and what is in quarantine.
 #[utoipa::path(post, path = "/v1/snapshot/actions/confirm", responses((status = 202)))]
-pub(crate) async fn confirm(State(state): State<ApiState>) -> Result<StatusCode, ApiProblem> {
+pub(crate) async fn confirm(call: Call) -> Answer {
+    let (state, cause) = (&call.state, call.cause(Verb::Confirm));
+    let message = "what was held is let through".to_owned();
+    let operation = state.store.act_done(cause, Target::everything(), message).await?;
     let sent = state.events.send(Event::SnapshotConfirmed).await;
     sent.map_err(|_| ApiProblem::unavailable("Weir is shutting down"))?;
-    Ok(StatusCode::ACCEPTED)
+    Ok(with_operation(StatusCode::ACCEPTED.into_response(), Some(&operation)))
 }

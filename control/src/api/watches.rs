@@ -24,7 +24,7 @@ use super::{
     sse::last_event_id,
     wire::ProblemDetails,
 };
-use crate::store::{Kind, Page, Place, StoreError};
+use crate::store::{Kind, Notifier, Page, Place, StoreError};
 
 /// How often it is told how far a watch is, also if nothing has changed.
 const BOOKMARK: Duration = Duration::from_secs(10);
@@ -187,6 +187,7 @@ impl ApiState {
                 Kind::App => names(self.store.list::<App>(&all).await?.0),
                 Kind::Shard => names(self.store.list::<Shard>(&all).await?.0),
                 Kind::Host => names(self.store.list::<Host>(&all).await?.0),
+                Kind::Notifier => names(self.store.list::<Notifier>(&all).await?.0),
             };
             objects.extend(names.into_iter().map(|name| (*kind, name)));
         }
@@ -199,6 +200,7 @@ impl ApiState {
             Kind::App => self.find_shown::<App>(name).await?,
             Kind::Shard => self.find_shown::<Shard>(name).await?,
             Kind::Host => self.find_shown::<Host>(name).await?,
+            Kind::Notifier => self.find_shown::<Notifier>(name).await?,
         };
         let gone = || json!({"kind": kind.as_str(), "name": name});
         Ok(object.map_or_else(|| ("delete", gone()), |object| ("put", object)))

@@ -117,9 +117,11 @@ impl Gate {
         self.deleted.insert(subject);
     }
 
-    /// An operator says that what is held is right.
+    /// An operator says that what is held is right, and that the process did not die of what is in
+    /// quarantine.
     pub(crate) fn confirm(&mut self) {
         self.confirmed = self.held_since.is_some();
+        self.quarantine = Quarantine::default();
     }
 
     /// What of the snapshot that the plan offers is to be served; `None` if nothing of it is, or

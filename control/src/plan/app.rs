@@ -74,13 +74,12 @@ fn plan_former(
 ) {
     let Cast { observed, now, .. } = *cast;
     let rollout = &cast.app.app.rollout;
-    let sleeps = matches!(target, Target::Asleep(_)) && cast.is_asleep();
     match cast.live {
         Some(_) if rollout::leaves(cast, id.ordinal) => {
             park(cast, id, instance, plan);
         }
         Some(live) => plan_wanted(cast, live, id, instance, target, plan),
-        None if cast.is_ready() || sleeps || cast.makes_room() => {
+        None if cast.is_ready() || sleeps(cast, target) || cast.makes_room() => {
             retire(id, instance, observed, rollout, now, plan);
         }
         None if target == Target::Awake && instance.doing.is_none() => {
@@ -88,6 +87,11 @@ fn plan_former(
         }
         None => {}
     }
+}
+
+/// Whether the app is asleep and is to be, so that nobody has to stand in for its instances.
+fn sleeps(cast: &Cast<'_>, target: Target) -> bool {
+    matches!(target, Target::Asleep(_)) && cast.is_asleep()
 }
 
 /// The next step of an instance that serves nobody.
@@ -105,7 +109,8 @@ fn plan_other(
         until.into_iter().for_each(|until| plan.wake_at(until));
         return park(cast, id, instance, plan);
     }
-    if cast.stands_in(id, instance) && !cast.is_asleep() {
+    // Until then requests are sent to it, if they are to anybody.
+    if cast.stands_in(id, instance) && !sleeps(cast, target) {
         plan.probe(id, instance, &cast.app.app.health);
         if target == Target::Awake && instance.doing.is_none() {
             plan_stand_in(id, instance, now, plan);

@@ -339,13 +339,15 @@ impl<'a> Choice<'a> {
         let host = host?;
         let number = self.deployment.number;
         let of_number = |(id, _): &(&InstanceId, _)| id.deployment == number;
-        let copies = || self.copies(ordinal).filter(of_number);
-        if copies().any(|(id, instance)| id.host == *host && instance.is_ready()) {
-            return None;
-        }
-        let others = copies().filter(|(id, instance)| id.host != *host && instance.proven);
-        let best = others.max_by_key(|(_, instance)| instance.is_ready());
-        best.map(|(id, _)| id.clone())
+        let (there, others): (Vec<_>, Vec<_>) =
+            self.copies(ordinal).filter(of_number).partition(|(id, _)| id.host == *host);
+        let others = others.into_iter().filter(|(_, instance)| instance.proven);
+        let (leaving, instance) = others.max_by_key(|(_, instance)| instance.is_ready())?;
+        // While it sleeps, a copy that has been ready and sleeps is as good.
+        let takes_over = |copy: &Instance| {
+            copy.is_ready() || (!instance.is_ready() && copy.proven && copy.sleeps().is_some())
+        };
+        (!there.iter().any(|(_, copy)| takes_over(copy))).then(|| leaving.clone())
     }
 
     /// Where an instance is that no host takes.

@@ -1,4 +1,4 @@
-//! A container engine with processes that start slowly, crash, or never get ready.
+//! The container engines of all hosts, with processes that start slowly, crash, or never get ready.
 
 use std::{
     collections::BTreeMap,
@@ -6,17 +6,18 @@ use std::{
     time::Duration,
 };
 
-use weir_config::{InstanceId, Moment};
+use weir_config::{HostName, InstanceId, Moment};
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
 use crate::action::Action;
 
 /// What is true, whatever the loop has heard of it.
 #[derive(Debug, Default)]
-pub(super) struct Engine {
+pub(super) struct Engines {
     pub(super) containers: BTreeMap<InstanceId, Process>,
     addresses: u32,
-    pub(super) is_down: bool,
+    /// Those that do not answer, each with whether its whole host is cut off.
+    pub(super) down: BTreeMap<HostName, bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -41,9 +42,14 @@ pub(super) fn info() -> EngineInfo {
     }
 }
 
-impl Engine {
-    pub(super) fn listing(&self) -> Listing {
-        let containers = self.containers.values().map(|process| process.container.clone());
+impl Engines {
+    pub(super) fn is_down(&self, host: &HostName) -> bool {
+        self.down.contains_key(host)
+    }
+
+    pub(super) fn listing(&self, host: &HostName) -> Listing {
+        let of_host = self.containers.iter().filter(|(id, _)| id.host == *host);
+        let containers = of_host.map(|(_, process)| process.container.clone());
         Listing { containers: containers.collect(), unknown: Vec::new() }
     }
 
@@ -61,7 +67,8 @@ impl Engine {
             process.container.state == ContainerState::Running
                 && process.ready_at.is_some_and(|at| at <= now)
         };
-        self.containers.get(id).is_some_and(is_ready)
+        let is_cut_off = self.down.get(&id.host) == Some(&true);
+        !is_cut_off && self.containers.get(id).is_some_and(is_ready)
     }
 
     /// Does what it is told, and says what the container is then. `start_up` is how long a process

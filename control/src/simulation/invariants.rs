@@ -1,11 +1,14 @@
 //! What must hold whatever happens.
 
-use weir_config::{Backends, HostName, RouteState, Snapshot};
+use std::collections::BTreeSet;
+
+use weir_config::{Backends, RouteState, Snapshot};
 use weir_deploy::ContainerState;
 
 use super::world::World;
 use crate::{
     action::{Action, StopReason},
+    host::HostSeen,
     plan::placement::Places,
     reconciler,
 };
@@ -29,7 +32,7 @@ impl World {
         let seen = &self.reconciler.world.observed.instances[id];
         let drain = self.drain_of(&id.app);
         let had_time = seen.left_at.is_some_and(|at| self.now >= at + drain);
-        let runs = self.engine.state(id) == Some(ContainerState::Running);
+        let runs = self.engines.state(id) == Some(ContainerState::Running);
         let is_drained = !matches!(action, Action::Pause(_)) && had_time;
         assert!(is_drained || !runs, "{id} is {in_use} by {requests} requests");
     }
@@ -44,7 +47,7 @@ impl World {
     pub(super) fn check_snapshot(&self, snapshot: &Snapshot) {
         let observed = &self.reconciler.world.observed;
         assert!(snapshot.generation > observed.served.generation, "generations only grow");
-        if !observed.host(&HostName::local()).is_listed() {
+        if !observed.hosts.values().all(HostSeen::is_listed) {
             return;
         }
         for route in snapshot.apps() {
@@ -65,6 +68,7 @@ impl World {
             let Some(deployment) = app.target() else { continue };
             let reconciler::World { desired, observed, .. } = &self.reconciler.world;
             let wanted = Places::new(desired, observed).place(app, deployment).instances;
+            let wanted: BTreeSet<_> = wanted.into_iter().collect();
             let served = self.snapshots.current();
             let route = &served.app(name).expect("every app has a route").state;
             if matches!(&*deployment.template.image, "missing" | "broken") {
@@ -76,19 +80,23 @@ impl World {
             match route {
                 RouteState::Asleep(_) => {}
                 RouteState::Serving(Backends::Own(pool)) => {
-                    let serving: Vec<_> =
+                    let serving: BTreeSet<_> =
                         pool.endpoints().iter().filter_map(|e| e.id.instance().cloned()).collect();
                     assert_eq!(serving, wanted, "{name} is served by what is wanted");
                 }
                 other => panic!("{name} is {} in the end", other.as_str()),
             }
-            let there = self.engine.containers.keys().filter(|id| id.app == *name);
-            assert_eq!(there.cloned().collect::<Vec<_>>(), wanted, "{name}: nothing is left over");
+            let there = self.engines.containers.keys().filter(|id| id.app == *name);
+            assert_eq!(
+                there.cloned().collect::<BTreeSet<_>>(),
+                wanted,
+                "{name}: nothing is left over"
+            );
         }
         let known = |id: &&weir_config::InstanceId| {
             self.reconciler.world.desired.apps.contains_key(&id.app)
         };
-        let orphans: Vec<_> = self.engine.containers.keys().filter(|id| !known(id)).collect();
+        let orphans: Vec<_> = self.engines.containers.keys().filter(|id| !known(id)).collect();
         assert!(orphans.is_empty(), "containers of apps that are gone: {orphans:?}");
     }
 }

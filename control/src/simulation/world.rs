@@ -1,5 +1,7 @@
 //! Everything there is, and what happens to it when.
 
+mod clients;
+mod engines;
 mod trouble;
 
 use std::{
@@ -11,13 +13,13 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use weir_config::{
-    Activity, App, AppName, Cause, Desired, DesiredApp, EndpointId, HostName, InstanceId, LastGood,
-    Moment, Publisher, Snapshot, Snapshots, Source, channel,
+    Activity, App, AppName, Cause, DeploymentState, Desired, DesiredApp, EndpointId, Host,
+    HostName, InstanceId, LastGood, Moment, Publisher, Snapshot, Snapshots, Source, channel,
 };
 use weir_deploy::ProviderError;
 
 use super::{
-    engine::{Engine, info},
+    engine::{Engines, info},
     traffic::{Met, Traffic},
 };
 use crate::{
@@ -34,20 +36,31 @@ use crate::{
 const APPS: [&str; 3] = ["blog", "shop", "wiki"];
 /// Most of them work.
 const IMAGES: [&str; 6] = ["one", "two", "three", "four", "broken", "missing"];
+/// Beside the machine that Weir runs on.
+const HOSTS: [&str; 3] = ["local", "b", "c"];
 /// What is kept is gone in the end.
-const ROLLOUT: &str = ", rollout: {keep: 60s}";
+const ROLLOUTS: [&str; 3] = [
+    ", rollout: {keep: 60s}",
+    ", rollout: {keep: 60s, strategy: rolling}",
+    ", rollout: {keep: 60s, strategy: canary, steps: [20, 50], step_for: 10s}",
+];
+/// So many changes, one for each host and app, are how it begins.
+const BEGINNING: u64 = (HOSTS.len() + APPS.len()) as u64;
 /// Actions at once.
 const ROOM: usize = 3;
 /// How long trouble lasts.
 const TROUBLE: Duration = Duration::from_secs(15 * 60);
-/// Within this after it, everything is as meant: the longest back-off, and a deadline.
-const CALM: Duration = Duration::from_secs(8 * 60);
+/// An engine is away for no longer than this.
+const AWAY: Duration = Duration::from_secs(3 * 60);
+/// Within this after it, everything is as meant: an engine that is away, the longest back-off, and a
+/// deadline.
+const CALM: Duration = Duration::from_secs(11 * 60);
 /// Without requests, and longer than anything waits for: nothing is under way at the end.
 const SILENCE: Duration = Duration::from_secs(4 * 60);
 
 pub(super) struct World {
     pub(super) now: Moment,
-    pub(super) engine: Engine,
+    pub(super) engines: Engines,
     pub(super) traffic: Traffic,
     pub(super) reconciler: Reconciler,
     pub(super) snapshots: Snapshots,
@@ -79,6 +92,7 @@ pub(super) struct World {
 struct Store {
     apps: BTreeMap<AppName, Arc<DesiredApp>>,
     numbers: BTreeMap<AppName, u64>,
+    hosts: BTreeMap<HostName, Arc<Host>>,
     revision: u64,
 }
 
@@ -91,9 +105,9 @@ enum Happening {
     /// An action reaches the engine.
     Acts(Action),
     Ends(Action, Result<(), ProviderError>),
-    Listing,
+    Listing(HostName),
     Probing,
-    EngineComesBack,
+    EngineComesBack(HostName),
     Restart(InstanceId),
     RequestArrives,
     RequestEnds(u64),
@@ -113,7 +127,7 @@ impl World {
         let kept = (now, snapshots.current());
         let mut world = Self {
             now,
-            engine: Engine::default(),
+            engines: Engines::default(),
             traffic: Traffic::default(),
             reconciler: Reconciler::new(observed, Quarantine::default()),
             snapshots,
@@ -134,6 +148,9 @@ impl World {
             trouble: true,
             silent: false,
         };
+        for name in HOSTS {
+            world.put_host(name, "");
+        }
         for name in APPS {
             world.put(name);
         }
@@ -153,6 +170,9 @@ impl World {
     /// Nothing more goes wrong; then everything becomes as meant, and nothing is left to do.
     pub(super) fn settle(&mut self) {
         self.trouble = false;
+        for name in HOSTS {
+            self.put_host(name, "");
+        }
         self.live_until(self.now + CALM);
         self.silent = true;
         self.live_until(self.now + SILENCE);
@@ -234,16 +254,24 @@ impl World {
     }
 
     fn record(&mut self, app: &AppName, transition: &Transition) {
-        let Some(stored) = self.store.apps.get(app) else { return };
+        if !self.change(app, transition) && self.store.apps.contains_key(app) {
+            let late = Event::NotRecorded(app.clone());
+            self.reconciler.take(late, &self.activity, self.now);
+        }
+    }
+
+    /// Writes a transition of an app's deployments, unless it comes too late or cannot be.
+    fn change(&mut self, app: &AppName, transition: &Transition) -> bool {
+        let Some(stored) = self.store.apps.get(app) else { return false };
         let mut changed = (**stored).clone();
         if transition.apply(&mut changed.deployments, self.now) != Ok(true) {
-            let late = Event::NotRecorded(app.clone());
-            return self.reconciler.take(late, &self.activity, self.now);
+            return false;
         }
         self.tell(|| format!("{app}: {transition:?}"));
         self.store.apps.insert(app.clone(), Arc::new(changed));
         self.store.revision += 1;
         self.feed(app);
+        true
     }
 
     fn begin(&mut self, subject: &Subject, action: Action) {
@@ -262,11 +290,11 @@ impl World {
             Happening::Hears(event) => self.reconciler.take(event, &self.activity, self.now),
             Happening::Acts(action) => self.act(action),
             Happening::Ends(action, result) => self.end(action, result),
-            Happening::Listing => self.list(),
+            Happening::Listing(host) => self.list(host),
             Happening::Probing => self.probe(),
             Happening::Restart(id) => {
                 let start_up = self.start_up();
-                self.engine.restart(&id, start_up, self.now);
+                self.engines.restart(&id, start_up, self.now);
                 self.look(&id);
             }
             Happening::Records(app, transition) => self.record(&app, &transition),
@@ -280,140 +308,12 @@ impl World {
             Happening::OperatorActs => self.operate(),
             Happening::ProcessCrashes => self.crash(),
             Happening::EngineGoesAway => self.lose_engine(),
-            Happening::EngineComesBack => {
-                self.tell(|| "the engine is back".to_owned());
-                self.engine.is_down = false;
-                self.soon(Happening::Listing, 100);
+            Happening::EngineComesBack(host) => {
+                self.tell(|| format!("the engine of {host} is back"));
+                self.engines.down.remove(&host);
+                self.soon(Happening::Listing(host), 100);
             }
             Happening::ControlIsKilled => self.kill_control(),
-        }
-    }
-
-    /// An action reaches the engine, or not; its end is told late, or as something else than it was.
-    fn act(&mut self, action: Action) {
-        if self.engine.is_down || (self.trouble && self.likely(3)) {
-            let reason = "connection refused".to_owned();
-            let error = ProviderError::Unreachable { endpoint: "simulated".to_owned(), reason };
-            return self.soon(Happening::Ends(action, Err(error)), 50);
-        }
-        self.check_action(&action);
-        let start_up = self.start_up();
-        let done = self.engine.perform(&action, start_up, self.now);
-        self.tell(|| format!("done: {action}: {:?}", done.as_ref().map(|_| ())));
-        let result = if self.trouble && self.likely(3) {
-            Err(ProviderError::TimedOut { call: "any", limit: Duration::from_secs(30) })
-        } else {
-            done.map(|_| ())
-        };
-        let took = if self.trouble && self.likely(5) { 40_000 } else { 300 };
-        let (id, is_heard) = (action.instance().clone(), self.likely(80));
-        self.soon(Happening::Ends(action, result), took);
-        if is_heard {
-            self.look(&id);
-        }
-    }
-
-    fn end(&mut self, action: Action, result: Result<(), ProviderError>) {
-        let id = action.instance();
-        self.in_flight.remove(id);
-        let result = result.map(|()| self.engine.look(id));
-        let event = Event::Done { action, result: result.map_err(Into::into) };
-        self.reconciler.take(event, &self.activity, self.now);
-    }
-
-    /// The containers as they are now, told a moment later.
-    fn list(&mut self) {
-        self.in_a_while(Happening::Listing, 30_000);
-        if self.engine.is_down {
-            return;
-        }
-        let listing = self.engine.listing();
-        let listed =
-            Event::EngineListed { host: HostName::local(), info: info(), listing, began: self.now };
-        self.soon(Happening::Hears(listed), 50);
-    }
-
-    /// Control looks at one container because the engine told of it: late, twice, or not at all.
-    fn look(&mut self, id: &InstanceId) {
-        let times = if self.trouble { self.chance.random_range(0..3) } else { 1 };
-        for _ in 0..times {
-            let (instance, container) = (id.clone(), self.engine.look(id));
-            let seen = Event::ContainerSeen { instance, container, began: self.now };
-            let late = if self.likely(10) { 5_000 } else { 50 };
-            self.soon(Happening::Hears(seen), late);
-        }
-    }
-
-    fn probe(&mut self) {
-        self.soon(Happening::Probing, 2_000);
-        for (endpoint, target) in self.probes.clone() {
-            let Some(id) = endpoint.instance() else { continue };
-            let lies = self.trouble && self.chance.random_ratio(1, 500);
-            let passes = self.engine.answers(id, self.now) != lies;
-            let verdict = (target.epoch, passes);
-            let last = self.verdicts.insert(endpoint.clone(), verdict);
-            let is_news = match last {
-                Some((epoch, told)) if epoch == target.epoch => told != passes,
-                _ => passes != target.ready,
-            };
-            if is_news {
-                let outcome = if passes { Ok(()) } else { Err("refused".to_owned()) };
-                let probed = Event::Probed { endpoint, epoch: target.epoch, outcome };
-                self.soon(Happening::Hears(probed), 20);
-            }
-        }
-    }
-
-    fn request(&mut self) {
-        if self.silent {
-            return;
-        }
-        let pause = match (self.forgets_to_publish, self.likely(5)) {
-            // So many that one of them is in the way soon.
-            (true, _) => 100,
-            (false, true) => 600_000,
-            (false, false) => 3_000,
-        };
-        self.in_a_while(Happening::RequestArrives, pause);
-        let app = self.any(&APPS);
-        let chance = self.chance.random_range(0..1000);
-        let host = format!("{app}.test.example");
-        match self.traffic.arrive(&self.snapshots, &host, chance, self.now) {
-            Met::Instance(number) => {
-                let long = if self.likely(5) { 120_000 } else { 500 };
-                self.in_a_while(Happening::RequestEnds(number), long);
-            }
-            Met::Hold(number) => {
-                self.hint(app);
-                self.soon(Happening::Retries(number), 1_000);
-            }
-            Met::Refusal => {}
-        }
-    }
-
-    /// One that is held tries again, and asks again for the wake.
-    fn retry(&mut self, number: u64) {
-        let Some(request) = self.traffic.end(number) else { return };
-        let app = request.app.clone();
-        drop(request);
-        let chance = self.chance.random_range(0..1000);
-        let host = format!("{app}.test.example");
-        match self.traffic.arrive(&self.snapshots, &host, chance, self.now) {
-            Met::Instance(number) => self.in_a_while(Happening::RequestEnds(number), 500),
-            // Some clients have no patience.
-            Met::Hold(number) if self.likely(95) => {
-                self.hint(&app);
-                self.soon(Happening::Retries(number), 1_000);
-            }
-            Met::Hold(number) => drop(self.traffic.end(number)),
-            Met::Refusal => {}
-        }
-    }
-
-    fn hint(&mut self, app: &str) {
-        if !self.trouble || self.likely(80) {
-            let wanted = Event::WakeWanted(app.parse().expect("a name"));
-            self.soon(Happening::Hears(wanted), 5);
         }
     }
 
@@ -424,11 +324,16 @@ impl World {
         let served = self.snapshots.current();
         let observed = Observed::new(served, Arc::new([]), self.now);
         self.reconciler = Reconciler::new(observed, Quarantine::default());
-        let apps = self.store.apps.iter().map(|(name, app)| (name.clone(), Some(app.clone())));
-        let (revision, apps) = (self.store.revision, apps.collect());
-        let whole = DesiredChange { revision, apps, ..DesiredChange::whole(Desired::default()) };
+        let apps =
+            self.store.apps.keys().map(|name| (name.clone(), self.store.meant(name, self.now)));
+        let hosts = self.store.hosts.iter().map(|(name, host)| (name.clone(), Some(host.clone())));
+        let (revision, apps, hosts) = (self.store.revision, apps.collect(), hosts.collect());
+        let nothing = DesiredChange::whole(Desired::default());
+        let whole = DesiredChange { revision, apps, hosts, ..nothing };
         self.reconciler.take(Event::Desired(whole), &self.activity, self.now);
-        self.soon(Happening::Listing, 500);
+        for host in HOSTS {
+            self.soon(Happening::Listing(host.parse().expect("a name")), 500);
+        }
         self.soon(Happening::Probing, 500);
     }
 
@@ -471,6 +376,20 @@ impl World {
     }
 }
 
+impl Store {
+    /// An app as the loop is told of it: with the deployments that matter.
+    fn meant(&self, app: &AppName, now: Moment) -> Option<Arc<DesiredApp>> {
+        let mut meant = (**self.apps.get(app)?).clone();
+        let newest = meant.newest().map(|newest| newest.number);
+        meant.deployments.retain(|deployment| {
+            deployment.state <= DeploymentState::Live
+                || deployment.kept_until.is_some_and(|until| now < until)
+                || Some(deployment.number) == newest
+        });
+        Some(Arc::new(meant))
+    }
+}
+
 impl Happening {
     /// Whether it is lost when control is killed.
     fn is_control_s(&self) -> bool {
@@ -480,7 +399,7 @@ impl Happening {
                 | Self::Hears(_)
                 | Self::Acts(_)
                 | Self::Ends(..)
-                | Self::Listing
+                | Self::Listing(_)
                 | Self::Probing
         )
     }

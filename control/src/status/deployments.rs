@@ -1,6 +1,6 @@
 //! What is said of deployments.
 
-use weir_config::{App, Deployment, DeploymentState, DesiredApp, Source};
+use weir_config::{App, Deployment, DeploymentState, DesiredApp, Source, Template};
 
 use crate::{
     api::wire::{Condition, DeploymentResource, FailureDetails, RolloutPreview},
@@ -82,7 +82,12 @@ pub(crate) fn preview(wanted: &App, now: Option<&DesiredApp>) -> RolloutPreview 
         return say(false, "none", false, "no containers of its own".to_owned());
     };
     let newest = now.and_then(DesiredApp::newest);
-    if newest.is_some_and(|newest| newest.template == *template) {
+    // Its secrets are no part of what is written.
+    let is_same = |newest: &Deployment| {
+        let secrets = newest.template.secrets.clone();
+        *newest.template == Template { secrets, ..(**template).clone() }
+    };
+    if newest.is_some_and(is_same) {
         return say(false, "none", false, "the containers stay as they are".to_owned());
     }
     let Some(live) = now.and_then(DesiredApp::live) else {

@@ -39,10 +39,18 @@ pub(crate) enum Verb {
     Delete,
     Sleep,
     Wake,
+    /// The instances of apps are brought to the hosts that they would be placed on now.
+    Converge,
+    /// The apps on a shard's hosts are deployed, some at a time.
+    RollingUpdate,
+    /// Everything that is secret is sealed with a new key.
+    RotateKey,
+    /// What the gate keeps from being served is right.
+    Confirm,
 }
 
 impl Verb {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 13] = [
         Self::Put,
         Self::Deploy,
         Self::Promote,
@@ -52,7 +60,15 @@ impl Verb {
         Self::Delete,
         Self::Sleep,
         Self::Wake,
+        Self::Converge,
+        Self::RollingUpdate,
+        Self::RotateKey,
+        Self::Confirm,
     ];
+
+    /// Those that take many steps of their own, which [`crate::conductor`] takes: nothing but the
+    /// same anew, or a cancel by its number, comes before they are done.
+    pub(crate) const CONDUCTED: [Self; 2] = [Self::Converge, Self::RollingUpdate];
 
     /// As in the column `verb`.
     pub(crate) fn as_str(self) -> &'static str {
@@ -66,6 +82,10 @@ impl Verb {
             Self::Delete => "delete",
             Self::Sleep => "sleep",
             Self::Wake => "wake",
+            Self::Converge => "converge",
+            Self::RollingUpdate => "rolling-update",
+            Self::RotateKey => "rotate-key",
+            Self::Confirm => "confirm",
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     Cause, Kind, Operation, Store, StoreError, Target, next_revision,
     objects::{from_json, select},
     operations::{Change, begin},
-    record_change, signed, to_json, unsigned,
+    record_change, secrets, signed, to_json, unsigned,
 };
 use crate::{
     time::unix_millis,
@@ -75,8 +75,9 @@ impl Store {
             let (Some(cause), Some(record)) = (cause, select::<App>(writing, app).await?) else {
                 return Ok(Some(Moved { revision, operation: None }));
             };
-            let is_meant = |d: &&Deployment| d.state <= DeploymentState::Live;
-            let number = record.extra.iter().find(is_meant).map(|deployment| deployment.number);
+            // The one that is to be live: one that was brought back is not the newest.
+            let meant = record.extra.iter().filter(|d| d.state <= DeploymentState::Live);
+            let number = meant.min_by_key(|d| d.state).map(|deployment| deployment.number);
             let target = Target { deployment: number, ..record.target() };
             let change = Change { target, revision: Some(revision), before: None, after: None };
             let operation = Some(begin(writing, cause, change).await?);
@@ -192,9 +193,10 @@ async fn insert(
     )
     .bind(&**app)
     .bind(signed(deployment.number.saturating_sub(KEPT)))
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    // The values that only those had named.
+    secrets::prune(connection, app).await
 }
 
 async fn update(

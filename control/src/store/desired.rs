@@ -1,13 +1,16 @@
 //! Everything as meant, and what of it has changed.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
-use sqlx::Row;
+use sqlx::{Row, SqliteConnection};
 use weir_config::{App, AppName, Desired, Host, HostName, Shard, ShardName};
 
 use super::{
     Kind, Page, Store, StoreError,
-    objects::{Record, select_page},
+    objects::{Object, Record, select_page},
     parse_name, revision, signed, unsigned,
 };
 
@@ -28,50 +31,45 @@ impl Store {
     pub(crate) async fn desired(&self) -> Result<Desired, StoreError> {
         let mut reading = self.readers.begin().await?;
         let revision = revision(&mut reading).await?;
-        let (mut desired, all) = (Desired { revision, ..Desired::default() }, Page::default());
-        let (rows, mut extras) = select_page::<Host>(&mut reading, &all).await?;
-        for row in &rows {
-            match Record::<Host>::of(row, &mut extras)
-                .and_then(|record| record.meant(&self.base_domain))
-            {
-                Ok(host) => {
-                    desired.hosts.insert(host.name.clone(), Arc::new(host));
-                }
-                Err(error) => {
-                    tracing::error!(%error, "a host cannot be read and is left as it is");
-                    desired.unreadable_hosts.insert(parse_name(row)?);
-                }
-            }
-        }
-        let (rows, mut extras) = select_page::<Shard>(&mut reading, &all).await?;
-        for row in &rows {
-            match Record::<Shard>::of(row, &mut extras)
-                .and_then(|record| record.meant(&self.base_domain))
-            {
-                Ok(shard) => {
-                    desired.shards.insert(shard.name.clone(), Arc::new(shard));
-                }
-                Err(error) => {
-                    tracing::error!(%error, "a shard cannot be read and is left as it is served");
-                    desired.unreadable_shards.insert(parse_name(row)?);
-                }
-            }
-        }
-        let (rows, mut extras) = select_page::<App>(&mut reading, &all).await?;
-        for row in &rows {
-            match Record::<App>::of(row, &mut extras)
-                .and_then(|record| record.meant(&self.base_domain))
-            {
-                Ok(app) => {
-                    desired.apps.insert(app.app.name.clone(), Arc::new(app));
-                }
-                Err(error) => {
-                    tracing::error!(%error, "an app cannot be read; what runs of it is left alone");
-                    desired.unreadable.insert(parse_name(row)?);
-                }
-            }
-        }
+        let (hosts, unreadable_hosts) = self.all_meant::<Host>(&mut reading).await?;
+        let (shards, unreadable_shards) = self.all_meant::<Shard>(&mut reading).await?;
+        let (apps, unreadable) = self.all_meant::<App>(&mut reading).await?;
+        let mut desired = Desired {
+            revision,
+            unreadable,
+            unreadable_shards,
+            unreadable_hosts,
+            ..Desired::default()
+        };
+        desired.hosts.extend(hosts);
+        desired.shards.extend(shards);
+        desired.apps.extend(apps);
         Ok(desired)
+    }
+
+    /// Those of a kind as the loop takes them, and the names of those that cannot be read.
+    async fn all_meant<O: Object>(
+        &self,
+        reading: &mut SqliteConnection,
+    ) -> Result<(Vec<(O::Name, Arc<O::Meant>)>, BTreeSet<O::Name>), StoreError>
+    where
+        O::Name: Ord,
+    {
+        let (rows, mut extras) = select_page::<O>(reading, &Page::default()).await?;
+        let (mut all, mut unreadable) = (Vec::new(), BTreeSet::new());
+        for row in &rows {
+            let record = Record::<O>::of(row, &mut extras);
+            match record
+                .and_then(|record| Ok((record.name.clone(), record.meant(&self.base_domain)?)))
+            {
+                Ok((name, meant)) => all.push((name, Arc::new(meant))),
+                Err(error) => {
+                    tracing::error!(%error, kind = %O::KIND, "one cannot be read and is left as it is");
+                    unreadable.insert(parse_name(row)?);
+                }
+            }
+        }
+        Ok((all, unreadable))
     }
 
     /// What has changed after a revision, and the revision up to which that is told. `None` if it
@@ -93,10 +91,12 @@ impl Store {
             }
             last = rev;
             let kind: String = row.try_get("kind")?;
-            let changed = match kind {
-                kind if kind == Kind::Host.as_str() => Changed::Host(parse_name(row)?),
-                kind if kind == Kind::Shard.as_str() => Changed::Shard(parse_name(row)?),
-                _ => Changed::App(parse_name(row)?),
+            let changed = match Kind::parse(&kind) {
+                Some(Kind::Host) => Changed::Host(parse_name(row)?),
+                Some(Kind::Shard) => Changed::Shard(parse_name(row)?),
+                Some(Kind::App) => Changed::App(parse_name(row)?),
+                // Nothing that the loop has to do with.
+                Some(Kind::Notifier) | None => continue,
             };
             if known.insert(changed.clone()) {
                 changes.push(changed);

@@ -24,9 +24,13 @@ pub enum StoreError {
     TooManySecrets { most: usize },
     #[error("{0} has no image, and so no environment to put a secret in")]
     NoImage(AppName),
+    #[error("messages of the standard format are signed: write a secret")]
+    NoSigningSecret,
+    #[error("there are {most} notifiers already; delete one first")]
+    TooManyNotifiers { most: i64 },
     #[error(transparent)]
     NoKey(#[from] NoKey),
-    #[error("a secret cannot be sealed: {0}")]
+    #[error("a secret cannot be sealed or opened: {0}")]
     Seal(#[from] SealError),
     #[error("the host `local` is the machine that Weir runs on, and stays; cordon or drain it")]
     LocalHost,
@@ -35,6 +39,10 @@ pub enum StoreError {
     /// It was to be changed only if it is there.
     #[error("there is no {kind} `{name}`, so it is at no revision; leave out If-Match")]
     Absent { kind: Kind, name: String },
+    #[error("no app of an image is placed on the shard `{0}`; write `placement: {{shard: {0}}}`")]
+    NothingOnShard(ShardName),
+    #[error("op_{0} is over, or is nothing that goes on by itself; cancel a deployment by its app")]
+    NotCancelled(u64),
     /// Of a change of an app's deployments.
     #[error("{0}")]
     Refused(Refused),

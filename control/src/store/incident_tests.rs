@@ -1,9 +1,15 @@
 //! Incidents, and the messages about them, on a real SQLite file.
 
-use weir_config::{NotifierName, NotifierSpec, Severity};
+use weir_config::Severity;
 
-use super::{IncidentAction, IncidentQuery, IncidentRecord, Store};
-use crate::incidents::{Rule, Trouble};
+use super::{
+    Cause, IncidentAction, IncidentQuery, IncidentRecord, Notifier, Precondition, Record,
+    SealedNotifier, Store, Verb,
+};
+use crate::{
+    incidents::{Rule, Trouble},
+    seal::Keyring,
+};
 
 async fn store() -> (Store, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
@@ -95,23 +101,26 @@ async fn an_operator_acts_once_and_pages_tell_each_incident_once() {
     assert_eq!(none, None);
 }
 
+/// Writes a notifier with more fields than its URL.
+async fn put_notifier(store: &Store, name: &str, fields: &str) {
+    let text = format!("{{\"url\": \"http://127.0.0.1:1/\"{fields}}}");
+    let (name, spec) = (name.parse().unwrap(), serde_json::from_str(&text).unwrap());
+    let notifier = Notifier::new(&name, &spec, &Keyring::new()).unwrap();
+    let cause = Cause { actor: "test", verb: Verb::Put, key: None };
+    store.put(&spec.shown(), &notifier, Precondition::None, cause).await.unwrap();
+}
+
+async fn kept(store: &Store, name: &str) -> SealedNotifier {
+    let record: Record<Notifier> = store.read(&name.parse().unwrap()).await.unwrap();
+    record.extra
+}
+
 #[tokio::test]
-async fn each_notifier_is_told_what_it_wants_and_its_secret_stays() {
+async fn each_notifier_is_told_what_it_wants() {
     let (store, _dir) = store().await;
-    let name = |text: &str| text.parse::<NotifierName>().unwrap();
-    let spec = |fields: &str| -> NotifierSpec {
-        let text = format!("{{\"url\": \"http://127.0.0.1:1/\"{fields}}}");
-        serde_json::from_str(&text).unwrap()
-    };
-    let secret = ", \"secret\": \"whsec_AAAA\"";
-    assert!(store.put_notifier(&name("all"), &spec(secret)).await.unwrap());
-    assert!(!store.put_notifier(&name("all"), &spec("")).await.unwrap());
-    let kept = store.notifier("all").await.unwrap().unwrap();
-    assert_eq!(kept.spec.secret.as_deref(), Some("whsec_AAAA"), "it was left out of a change");
-    let grave = ", \"min_severity\": \"critical\"";
-    store.put_notifier(&name("grave"), &spec(grave)).await.unwrap();
-    let opened = ", \"events\": [\"incident.opened\"]";
-    store.put_notifier(&name("opened"), &spec(opened)).await.unwrap();
+    put_notifier(&store, "all", "").await;
+    put_notifier(&store, "grave", ", \"min_severity\": \"critical\"").await;
+    put_notifier(&store, "opened", ", \"events\": [\"incident.opened\"]").await;
 
     let shop = trouble("shop", Severity::Warning);
     store.open_incident(&shop).await.unwrap();
@@ -125,19 +134,20 @@ async fn each_notifier_is_told_what_it_wants_and_its_secret_stays() {
     let message = store.due_messages("all", 1).await.unwrap().remove(0);
     store.postpone_message(&message, i64::MAX, "no").await.unwrap();
     assert_eq!(counts("all").await, 0, "nothing is sent to who does not answer");
-    assert_eq!(store.notifier("all").await.unwrap().unwrap().last_error.as_deref(), Some("no"));
+    assert_eq!(kept(&store, "all").await.last_error.as_deref(), Some("no"));
     assert_eq!(store.notifiers_with_due().await.unwrap(), ["opened"]);
-    assert!(store.delete_notifier("all").await.unwrap());
-    assert!(!store.delete_notifier("all").await.unwrap());
+    let cause = Cause { actor: "test", verb: Verb::Delete, key: None };
+    let opened = "opened".parse().unwrap();
+    store.delete::<Notifier>(&opened, Precondition::None, cause).await.unwrap();
+    assert!(store.notifiers_with_due().await.unwrap().is_empty(), "nobody is left to be told");
 }
 
 #[tokio::test]
 async fn what_nobody_takes_is_bounded() {
     let (store, _dir) = store().await;
-    let spec = serde_json::from_str("{\"url\": \"http://127.0.0.1:1/\"}").unwrap();
-    store.put_notifier(&"dead".parse().unwrap(), &spec).await.unwrap();
+    put_notifier(&store, "dead", "").await;
     for i in 0..1010 {
         store.open_incident(&trouble(&format!("app{i}"), Severity::Warning)).await.unwrap();
     }
-    assert_eq!(store.notifier("dead").await.unwrap().unwrap().queued, 1000);
+    assert_eq!(kept(&store, "dead").await.queued, 1000);
 }

@@ -1,4 +1,4 @@
-//! What must survive: apps, shards and hosts, deployments, host names, tokens, and what happened: who
+//! What must survive: apps, shards, hosts and notifiers, deployments, host names, tokens, and what happened: who
 //! asked for what, and what came of it.
 //!
 //! One writer, WAL, full sync: an acknowledged write survives `kill -9` and power loss. Every write
@@ -18,11 +18,13 @@ mod idempotency;
 #[cfg(test)]
 mod incident_tests;
 mod incidents;
+mod notifiers;
 mod objects;
 mod operations;
 mod outbox;
 mod page;
 mod prune;
+mod rolling_updates;
 mod secrets;
 mod shards;
 #[cfg(test)]
@@ -59,10 +61,12 @@ pub(crate) use events::{EventFilter, NewEvent, StoredEvent};
 pub(crate) use follow::Place;
 pub(crate) use idempotency::{KeptAnswer, Known, Repeatable};
 pub(crate) use incidents::{IncidentAction, IncidentEvent, IncidentQuery, IncidentRecord};
+pub(crate) use notifiers::{Notifier, SealedNotifier};
 pub(crate) use objects::{Kind, Object, Record, Written};
 pub(crate) use operations::{Operation, OperationFilter, OperationState, Outcome, Target};
-pub(crate) use outbox::{Message, NotifierRecord, body};
+pub(crate) use outbox::{Message, body};
 pub(crate) use page::Page;
+pub(crate) use rolling_updates::{RollingUpdate, RollingUpdateSpec, UpdatedApp};
 pub(crate) use secrets::{SealedSecret, SecretRecord, WrittenSecrets};
 pub(crate) use tokens::Token;
 

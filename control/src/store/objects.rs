@@ -20,10 +20,11 @@ pub enum Kind {
     App,
     Shard,
     Host,
+    Notifier,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::App, Self::Shard, Self::Host];
+    pub(crate) const ALL: [Self; 4] = [Self::App, Self::Shard, Self::Host, Self::Notifier];
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
@@ -35,6 +36,7 @@ impl Kind {
             Self::App => "App",
             Self::Shard => "Shard",
             Self::Host => "Host",
+            Self::Notifier => "Notifier",
         }
     }
 }
@@ -46,6 +48,7 @@ impl fmt::Display for Kind {
             Self::App => "app",
             Self::Shard => "shard",
             Self::Host => "host",
+            Self::Notifier => "notifier",
         })
     }
 }
@@ -83,6 +86,11 @@ pub(crate) trait Object: Sized + Sync {
     /// The number of the deployment that is meant, if there is one.
     fn deployment(_: &Self::Extra) -> Option<u64> {
         None
+    }
+
+    /// Whether what other tables hold of it is as it is written already.
+    fn is_extra_of(&self, _former: &Record<Self>) -> bool {
+        true
     }
 
     /// # Errors
@@ -199,32 +207,9 @@ impl Store {
         precondition: Precondition,
         cause: Cause<'_>,
     ) -> Result<Written<O>, StoreError> {
-        let name = object.name();
-        let written = self.write(async |writing| {
-            let former = select::<O>(writing, name).await?;
-            precondition.check(former.as_ref().map(|f| &f.meta), O::KIND, name)?;
-            if let Some(former) = &former
-                && former.spec == *spec
-                && cause.verb == Verb::Put
-            {
-                return Ok(Written { record: former.clone(), created: false, operation: None });
-            }
-            let revision = next_revision(writing).await?;
-            upsert(writing, O::KIND, name, spec, revision).await?;
-            object.write_extra(writing, former.as_ref(), cause.verb).await?;
-            record_change(writing, revision, O::KIND, name).await?;
-            let stored = select(writing, name).await?;
-            let stored = stored.ok_or_else(|| StoreError::not_found(O::KIND, name))?;
-            let change = Change {
-                target: stored.target(),
-                revision: Some(revision),
-                before: former.as_ref().and_then(|former| redacted(&former.spec)),
-                after: redacted(spec),
-            };
-            let operation = Some(begin(writing, cause, change).await?);
-            Ok(Written { record: stored, created: former.is_none(), operation })
-        });
-        let written = written.await?;
+        let written = self
+            .write(async |writing| put(writing, spec, object, precondition, cause).await)
+            .await?;
         self.committed(written.record.meta.revision);
         Ok(written)
     }
@@ -270,6 +255,40 @@ impl Store {
         self.committed(revision);
         Ok(operation)
     }
+}
+
+/// See [`Store::put`].
+pub(super) async fn put<O: Object>(
+    writing: &mut SqliteConnection,
+    spec: &O::Spec,
+    object: &O,
+    precondition: Precondition,
+    cause: Cause<'_>,
+) -> Result<Written<O>, StoreError> {
+    let name = object.name();
+    let former = select::<O>(writing, name).await?;
+    precondition.check(former.as_ref().map(|f| &f.meta), O::KIND, name)?;
+    if let Some(former) = &former
+        && former.spec == *spec
+        && object.is_extra_of(former)
+        && cause.verb == Verb::Put
+    {
+        return Ok(Written { record: former.clone(), created: false, operation: None });
+    }
+    let revision = next_revision(writing).await?;
+    upsert(writing, O::KIND, name, spec, revision).await?;
+    object.write_extra(writing, former.as_ref(), cause.verb).await?;
+    record_change(writing, revision, O::KIND, name).await?;
+    let stored = select(writing, name).await?;
+    let stored = stored.ok_or_else(|| StoreError::not_found(O::KIND, name))?;
+    let change = Change {
+        target: stored.target(),
+        revision: Some(revision),
+        before: former.as_ref().and_then(|former| redacted(&former.spec)),
+        after: redacted(spec),
+    };
+    let operation = Some(begin(writing, cause, change).await?);
+    Ok(Written { record: stored, created: former.is_none(), operation })
 }
 
 impl<O: Object> Record<O> {

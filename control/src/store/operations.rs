@@ -3,8 +3,8 @@
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Cause, Kind, Page, Store, StoreError, idempotency, prune::KEPT_OPERATIONS, sequence, signed,
-    unsigned,
+    Cause, Kind, Page, Store, StoreError, Verb, idempotency, prune::KEPT_OPERATIONS, sequence,
+    signed, unsigned,
 };
 use crate::time::unix_millis;
 
@@ -56,6 +56,14 @@ pub(crate) enum OperationState {
     Cancelled,
 }
 
+impl Target {
+    /// All of Weir.
+    pub(crate) fn everything() -> Self {
+        let (kind, name) = ("Cluster".to_owned(), "weir".to_owned());
+        Self { kind, name, generation: 0, deployment: None }
+    }
+}
+
 /// What an operation changes.
 #[derive(Debug)]
 pub(super) struct Change {
@@ -91,8 +99,16 @@ impl OperationState {
     }
 }
 
+impl Change {
+    /// None: something is asked of what it is about.
+    pub(super) fn none(target: Target) -> Self {
+        Self { target, revision: None, before: None, after: None }
+    }
+}
+
 /// Notes an operation in the transaction that does it. What was under way on the same object is
-/// superseded: all of it by a change, former actions by an action.
+/// superseded, or cancelled if that is what is done: all of it by a change, former actions by an
+/// action.
 pub(super) async fn begin(
     writing: &mut SqliteConnection,
     cause: Cause<'_>,
@@ -101,17 +117,26 @@ pub(super) async fn begin(
     let Change { target, revision, before, after } = change;
     let (number, at) = (sequence(writing, "operations", 1).await?, unix_millis());
     let number = number.unwrap_or_default();
-    sqlx::query(
-        "UPDATE operations SET state = 'superseded', settled_at = $1, message = $2
-         WHERE state IS NULL AND kind = $3 AND name = $4 AND (revision IS NULL OR $5)",
-    )
-    .bind(at)
-    .bind(format!("{} by op_{number} came first", cause.verb.as_str()))
-    .bind(&target.kind)
-    .bind(&target.name)
-    .bind(revision.is_some())
-    .execute(&mut *writing)
-    .await?;
+    let (state, what) = match cause.verb {
+        Verb::Cancel => (OperationState::Cancelled, "called it off"),
+        _ => (OperationState::Superseded, "came first"),
+    };
+    let is_overtaken = format!(
+        "UPDATE operations SET state = $1, settled_at = $2, message = $3
+         WHERE state IS NULL AND kind = $4 AND name = $5 AND (revision IS NULL OR $6)
+         AND (verb NOT IN ({}) OR verb = $7)",
+        conducted()
+    );
+    sqlx::query(AssertSqlSafe(is_overtaken))
+        .bind(state.as_str())
+        .bind(at)
+        .bind(format!("{} by op_{number} {what}", cause.verb.as_str()))
+        .bind(&target.kind)
+        .bind(&target.name)
+        .bind(revision.is_some())
+        .bind(cause.verb.as_str())
+        .execute(&mut *writing)
+        .await?;
     sqlx::query(
         "INSERT INTO operations (number, at, actor, verb, kind, name, generation, deployment,
             revision, before, after)
@@ -139,6 +164,43 @@ pub(super) async fn begin(
     Ok(Operation { number, at, actor, verb, target, revision, before, after, outcome: None })
 }
 
+/// Notes an operation that is done with this transaction.
+pub(super) async fn note_done(
+    writing: &mut SqliteConnection,
+    cause: Cause<'_>,
+    change: Change,
+    message: String,
+) -> Result<Operation, StoreError> {
+    let operation = begin(writing, cause, change).await?;
+    let outcome = Outcome { state: OperationState::Succeeded, message, at: operation.at };
+    settle(writing, operation.number, &outcome).await?;
+    Ok(Operation { outcome: Some(outcome), ..operation })
+}
+
+/// Notes what came of an operation; false if that is noted already.
+async fn settle(
+    writing: &mut SqliteConnection,
+    number: u64,
+    outcome: &Outcome,
+) -> Result<bool, StoreError> {
+    let settled = sqlx::query(
+        "UPDATE operations SET state = $1, message = $2, settled_at = $3
+         WHERE number = $4 AND state IS NULL",
+    )
+    .bind(outcome.state.as_str())
+    .bind(&outcome.message)
+    .bind(outcome.at)
+    .bind(signed(number))
+    .execute(writing)
+    .await?;
+    Ok(settled.rows_affected() > 0)
+}
+
+/// The verbs of operations that go on by themselves, as SQL takes them.
+fn conducted() -> String {
+    Verb::CONDUCTED.map(|verb| format!("'{}'", verb.as_str())).join(", ")
+}
+
 impl Store {
     /// Notes an action on an object: something that is asked of it without changing its spec.
     pub(crate) async fn act(
@@ -146,10 +208,24 @@ impl Store {
         cause: Cause<'_>,
         target: Target,
     ) -> Result<Operation, StoreError> {
-        let change = Change { target, revision: None, before: None, after: None };
+        let change = Change::none(target);
         let begun = self.write(async |writing| begin(writing, cause, change).await).await?;
         self.operations_are_new();
         Ok(begun)
+    }
+
+    /// Notes an action that is done by now.
+    pub(crate) async fn act_done(
+        &self,
+        cause: Cause<'_>,
+        target: Target,
+        message: String,
+    ) -> Result<Operation, StoreError> {
+        let change = Change::none(target);
+        let done =
+            self.write(async |writing| note_done(writing, cause, change, message).await).await?;
+        self.operations_are_new();
+        Ok(done)
     }
 
     pub(crate) async fn operation(&self, number: u64) -> Result<Option<Operation>, StoreError> {
@@ -192,16 +268,7 @@ impl Store {
     pub(crate) async fn settle(&self, settled: &[(u64, Outcome)]) -> Result<(), StoreError> {
         let noted = self.write(async |writing| {
             for (number, outcome) in settled {
-                sqlx::query(
-                    "UPDATE operations SET state = $1, message = $2, settled_at = $3
-                     WHERE number = $4 AND state IS NULL",
-                )
-                .bind(outcome.state.as_str())
-                .bind(&outcome.message)
-                .bind(outcome.at)
-                .bind(signed(*number))
-                .execute(&mut *writing)
-                .await?;
+                settle(writing, *number, outcome).await?;
             }
             Ok(())
         });
@@ -209,9 +276,39 @@ impl Store {
         self.operations_are_new();
         Ok(())
     }
+
+    /// Calls off an operation that goes on by itself. What it has begun is not undone. Returns the
+    /// operation that this is.
+    ///
+    /// # Errors
+    /// [`StoreError::NotCancelled`] of one that is settled, or that does not go on by itself.
+    pub(crate) async fn cancel_operation(
+        &self,
+        operation: &Operation,
+        cause: Cause<'_>,
+    ) -> Result<Operation, StoreError> {
+        let number = operation.number;
+        let called_off = self.write(async |writing| {
+            let message = format!("called off by {}", cause.actor);
+            let outcome = Outcome { state: OperationState::Cancelled, message, at: unix_millis() };
+            if !operation.is_conducted() || !settle(writing, number, &outcome).await? {
+                return Err(StoreError::NotCancelled(number));
+            }
+            let change = Change::none(operation.target.clone());
+            note_done(writing, cause, change, format!("op_{number} is called off")).await
+        });
+        let done = called_off.await?;
+        self.operations_are_new();
+        Ok(done)
+    }
 }
 
 impl Operation {
+    /// Whether it goes on by itself until it is done.
+    pub(crate) fn is_conducted(&self) -> bool {
+        Verb::CONDUCTED.iter().any(|verb| verb.as_str() == self.verb)
+    }
+
     pub(crate) fn is_of(&self, kind: Kind) -> bool {
         self.target.kind == kind.as_str()
     }

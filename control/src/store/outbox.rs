@@ -1,25 +1,11 @@
-//! Who is told of incidents, and the messages on their way to them.
+//! The messages on their way to those who are told of incidents.
 
 use serde_json::json;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
-use weir_config::{NotifierEvent, NotifierName, NotifierSpec};
+use weir_config::{NotifierEvent, NotifierSpec};
 
-use super::{IncidentRecord, Store, StoreError, objects::from_json, to_json};
+use super::{IncidentRecord, Store, StoreError, objects::from_json};
 use crate::time::{rfc3339, unix_millis};
-
-/// Somebody who is told, with the secret.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct NotifierRecord {
-    pub(crate) name: NotifierName,
-    /// Its `secret` is there if there is one: for the signature, and for nobody else.
-    pub(crate) spec: NotifierSpec,
-    /// Messages that are not delivered yet.
-    pub(crate) queued: i64,
-    /// Of the last try to deliver one of those.
-    pub(crate) last_error: Option<String>,
-    pub(crate) created_at: i64,
-    pub(crate) updated_at: i64,
-}
 
 /// A message on its way.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,69 +24,7 @@ const MOST_QUEUED: i64 = 1000;
 /// After so many tries a message waits behind the others.
 const LETS_OTHERS_GO: i64 = 10;
 
-const SELECT: &str = "SELECT name, spec, secret, created_at, updated_at,
-    (SELECT COUNT(*) FROM outbox WHERE notifier = name) AS queued,
-    (SELECT MAX(last_error) FROM outbox WHERE notifier = name) AS last_error FROM notifiers";
-
 impl Store {
-    pub(crate) async fn notifiers(&self) -> Result<Vec<NotifierRecord>, StoreError> {
-        let select = format!("{SELECT} ORDER BY name");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(select)).fetch_all(&self.readers).await?;
-        Ok(rows.iter().filter_map(|row| NotifierRecord::of(row).ok()).collect())
-    }
-
-    pub(crate) async fn notifier(&self, name: &str) -> Result<Option<NotifierRecord>, StoreError> {
-        let select = format!("{SELECT} WHERE name = $1");
-        let row = sqlx::query(sqlx::AssertSqlSafe(select)).bind(name);
-        let row = row.fetch_optional(&self.readers).await?;
-        row.as_ref().map(NotifierRecord::of).transpose()
-    }
-
-    /// Makes a notifier what is written; without a secret it keeps the one it has. Returns whether
-    /// it is new.
-    pub(crate) async fn put_notifier(
-        &self,
-        name: &NotifierName,
-        spec: &NotifierSpec,
-    ) -> Result<bool, StoreError> {
-        let shown = NotifierSpec { secret: None, ..spec.clone() };
-        self.write(async |writing| {
-            let former = sqlx::query("SELECT name FROM notifiers WHERE name = $1").bind(&**name);
-            let is_new = former.fetch_optional(&mut *writing).await?.is_none();
-            sqlx::query(
-                "INSERT INTO notifiers (name, spec, secret, created_at, updated_at)
-                 VALUES ($1, $2, $3, $4, $4)
-                 ON CONFLICT (name) DO UPDATE SET spec = excluded.spec,
-                    secret = COALESCE(excluded.secret, notifiers.secret),
-                    updated_at = excluded.updated_at",
-            )
-            .bind(&**name)
-            .bind(to_json(&shown)?)
-            .bind(spec.secret.as_deref().map(seal))
-            .bind(unix_millis())
-            .execute(writing)
-            .await?;
-            Ok(is_new)
-        })
-        .await
-    }
-
-    /// Removes a notifier and what is on its way to it; false if there was none.
-    pub(crate) async fn delete_notifier(&self, name: &str) -> Result<bool, StoreError> {
-        self.write(async |writing| {
-            let deleted = sqlx::query("DELETE FROM notifiers WHERE name = $1")
-                .bind(name)
-                .execute(&mut *writing)
-                .await?;
-            sqlx::query("DELETE FROM outbox WHERE notifier = $1")
-                .bind(name)
-                .execute(writing)
-                .await?;
-            Ok(deleted.rows_affected() > 0)
-        })
-        .await
-    }
-
     /// The names of those to whom a message is due.
     pub(crate) async fn notifiers_with_due(&self) -> Result<Vec<String>, StoreError> {
         let rows = sqlx::query("SELECT DISTINCT notifier FROM outbox WHERE due_at <= $1")
@@ -170,7 +94,9 @@ pub(super) async fn enqueue(
     incident: &IncidentRecord,
     now: i64,
 ) -> Result<(), StoreError> {
-    let rows = sqlx::query("SELECT name, spec FROM notifiers").fetch_all(&mut *writing).await?;
+    let rows = sqlx::query("SELECT name, spec FROM objects WHERE kind = 'Notifier'")
+        .fetch_all(&mut *writing)
+        .await?;
     for row in &rows {
         // One that cannot be read is told nothing; the incident is noted all the same.
         let Ok(spec) = from_json::<NotifierSpec>(row, "spec") else { continue };
@@ -221,22 +147,6 @@ pub(crate) fn body(event: &str, incident: &IncidentRecord, now: i64) -> serde_js
     })
 }
 
-impl NotifierRecord {
-    fn of(row: &SqliteRow) -> Result<Self, StoreError> {
-        let name: String = row.try_get("name")?;
-        let secret: Option<String> = row.try_get("secret")?;
-        let spec: NotifierSpec = from_json(row, "spec")?;
-        Ok(Self {
-            name: name.parse().map_err(StoreError::Corrupt)?,
-            spec: NotifierSpec { secret: secret.as_deref().map(open_seal), ..spec },
-            queued: row.try_get("queued")?,
-            last_error: row.try_get("last_error")?,
-            created_at: row.try_get("created_at")?,
-            updated_at: row.try_get("updated_at")?,
-        })
-    }
-}
-
 impl Message {
     fn of(row: &SqliteRow) -> Result<Self, StoreError> {
         Ok(Self {
@@ -247,13 +157,4 @@ impl Message {
             attempts: row.try_get("attempts")?,
         })
     }
-}
-
-/// A secret as it is kept: readable by whoever can read the database, which is its owner.
-fn seal(secret: &str) -> String {
-    secret.to_owned()
-}
-
-fn open_seal(kept: &str) -> String {
-    kept.to_owned()
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sqlx::AssertSqlSafe;
+
 use super::{Store, StoreError};
 use crate::time::unix_millis;
 
@@ -26,6 +28,12 @@ impl Store {
                 ("DELETE FROM deployment_logs WHERE updated_at < $1", EVENTS_FOR),
             ] {
                 sqlx::query(statement).bind(before(kept)).execute(&mut *writing).await?;
+            }
+            for table in ["rolling_updates", "rolling_update_apps"] {
+                let delete = format!(
+                    "DELETE FROM {table} WHERE operation NOT IN (SELECT number FROM operations)"
+                );
+                sqlx::query(AssertSqlSafe(delete)).execute(&mut *writing).await?;
             }
             sqlx::query(
                 "DELETE FROM deployment_log_sources WHERE NOT EXISTS (SELECT 1

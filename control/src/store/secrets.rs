@@ -7,9 +7,10 @@ use weir_config::{App, AppName, Secret, SecretName, Template};
 use zeroize::Zeroizing;
 
 use super::{
-    Cause, Kind, Object, Record, Store, StoreError, Verb, next_revision,
+    Cause, Kind, Object, Operation, Record, Store, StoreError, Target, Verb, next_revision,
+    notifiers,
     objects::{from_json, select, upsert},
-    operations::{Change, begin},
+    operations::{Change, begin, note_done},
     parse_name, record_change, signed, unsigned,
 };
 use crate::{
@@ -51,10 +52,12 @@ pub(crate) struct WrittenSecrets {
 #[derive(Debug, Default)]
 pub(crate) struct Resealed {
     pub(crate) count: u64,
-    /// Those that could not be opened, as `app/NAME`, and are left as they are.
+    /// Those that could not be opened, as `app/NAME` or `Notifier/name`, and are left as they are.
     pub(crate) unreadable: BTreeSet<String>,
     /// Their keys.
     pub(crate) former_keys: BTreeSet<String>,
+    /// That it was, if anybody asked for it.
+    pub(crate) operation: Option<Operation>,
 }
 
 const SELECT_SEALED: &str = "SELECT app, name, version, key_id, sealed FROM secrets";
@@ -138,12 +141,18 @@ impl Store {
 
     /// Whether anything is sealed, with any key.
     pub(crate) async fn has_sealed(&self) -> Result<bool, StoreError> {
-        let row = sqlx::query("SELECT 1 FROM secrets LIMIT 1").fetch_optional(&self.readers);
+        let any = "SELECT key_id FROM secrets UNION ALL SELECT key_id FROM notifiers LIMIT 1";
+        let row = sqlx::query(any).fetch_optional(&self.readers);
         Ok(row.await?.is_some())
     }
 
-    /// Seals everything with the newest key, in one transaction.
-    pub(crate) async fn reseal(&self, keyring: &Keyring) -> Result<Resealed, StoreError> {
+    /// Seals everything with the newest key, in one transaction, and notes that if anybody asked
+    /// for it.
+    pub(crate) async fn reseal(
+        &self,
+        keyring: &Keyring,
+        cause: Option<Cause<'_>>,
+    ) -> Result<Resealed, StoreError> {
         let resealed = self.write(async |writing| {
             let mut resealed = Resealed::default();
             let select = format!("{SELECT_SEALED} WHERE key_id <> $1");
@@ -170,9 +179,18 @@ impl Store {
                 .await?;
                 resealed.count += 1;
             }
+            notifiers::reseal(writing, keyring, &mut resealed).await?;
+            if let Some(cause) = cause {
+                let (key, count) = (keyring.newest(), resealed.count);
+                let message = format!("sealed {count} values anew, with the key {key}");
+                let change = Change::none(Target::everything());
+                resealed.operation = Some(note_done(writing, cause, change, message).await?);
+            }
             Ok(resealed)
         });
-        resealed.await
+        let resealed = resealed.await?;
+        self.operations_are_new();
+        Ok(resealed)
     }
 }
 

@@ -73,7 +73,8 @@ pub(super) async fn name_shards(
     Ok(())
 }
 
-async fn users(
+/// The apps that name a shard, for whatever.
+pub(super) async fn users(
     connection: &mut SqliteConnection,
     shard: &ShardName,
 ) -> Result<Vec<AppName>, StoreError> {

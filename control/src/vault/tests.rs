@@ -3,11 +3,13 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use sqlx::{Connection, Row, SqliteConnection};
-use weir_config::{AppManifest, HostName, Hostname, InstanceId, parse_documents};
+use weir_config::{AppManifest, HostName, Hostname, InstanceId, NotifierSpec, parse_documents};
 use zeroize::Zeroizing;
 
 use super::*;
 use crate::store::{Cause, Precondition, SecretRecord, Verb};
+
+const ROTATE: Cause<'_> = Cause { actor: "test", verb: Verb::RotateKey, key: None };
 
 struct Bench {
     vault: Vault,
@@ -212,7 +214,7 @@ async fn a_rotation_seals_everything_anew_and_forgets_the_former_key() {
     let former = bench.key_lines();
     let mode = fs::metadata(bench.key_file()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let rotated = bench.vault.rotate().await.unwrap();
+    let rotated = bench.vault.rotate(ROTATE).await.unwrap();
     assert_eq!((rotated.resealed, rotated.unreadable.len()), (2, 0));
     let latter = bench.key_lines();
     assert_eq!(latter.len(), 1);
@@ -238,7 +240,7 @@ async fn a_rotation_that_was_interrupted_anywhere_is_ended_by_the_next_start() {
         // The key file is written first.
         let keys = bench.vault.keys.write(renewed).unwrap();
         if has_sealed {
-            bench.vault.store.reseal(&keys).await.unwrap();
+            bench.vault.store.reseal(&keys, None).await.unwrap();
         }
         assert!(bench.key_lines().len() > 1);
         bench.reopen().await;
@@ -260,7 +262,7 @@ async fn a_lost_key_is_told_and_stops_nothing_else() {
         bench.reopen().await;
         let error = bench.value("shop").await.unwrap_err();
         assert!(error.contains("secrets.key") && error.contains("put back"), "{error}");
-        assert!(bench.vault.rotate().await.is_err(), "a damaged file is not overwritten");
+        assert!(bench.vault.rotate(ROTATE).await.is_err(), "a damaged file is not overwritten");
         assert_eq!(fs::read(bench.key_file()).unwrap(), lost);
     }
     fs::remove_file(bench.key_file()).unwrap();
@@ -276,7 +278,7 @@ async fn a_lost_key_is_told_and_stops_nothing_else() {
     assert_eq!(bench.value("shop").await.unwrap(), "one", "put back, with no restart");
     fs::rename(bench.key_file(), &away).unwrap();
     bench.reopen().await;
-    let rotated = bench.vault.rotate().await.unwrap();
+    let rotated = bench.vault.rotate(ROTATE).await.unwrap();
     assert_eq!(rotated.resealed, 0);
     assert_eq!(rotated.unreadable, BTreeSet::from(["shop/KEY".to_owned()]));
     let error = bench.value("shop").await.unwrap_err();
@@ -304,4 +306,54 @@ async fn a_mask_knows_every_value_that_an_instance_may_have() {
     assert_eq!(mask.apply("a former value, a latter value".into()), "a ***, a ***");
     let nobody = bench.vault.mask(&"nobody".parse().unwrap()).await;
     assert_eq!(nobody.apply("last words".into()), "***");
+}
+
+#[tokio::test]
+async fn what_is_secret_of_a_notifier_is_sealed_kept_and_rotated() {
+    let mut bench = Bench::new().await;
+    let ops = "ops".parse().unwrap();
+    let spec = |fields: &str| -> NotifierSpec {
+        let text = format!("{{\"url\": \"https://example.com/hook?key=hunter2\"{fields}}}");
+        serde_json::from_str(&text).unwrap()
+    };
+    let put = async |bench: &Bench, spec: NotifierSpec| {
+        let cause = Cause { actor: "test", verb: Verb::Put, key: None };
+        bench.vault.put_notifier(&ops, spec, Precondition::None, cause).await
+    };
+    let unsigned = put(&bench, spec("")).await.unwrap_err();
+    assert!(matches!(unsigned, VaultError::Store(StoreError::NoSigningSecret)), "{unsigned}");
+    let signed = spec(", \"secret\": \"whsec_hunter2\"");
+    assert_eq!(bench.vault.hidden_changes(&ops, signed.clone()).await.unwrap(), ["url", "secret"]);
+    assert!(put(&bench, signed.clone()).await.unwrap().created);
+
+    let again = put(&bench, spec("")).await.unwrap();
+    assert!(again.operation.is_none(), "without a secret it keeps the one it has");
+    assert_eq!(bench.vault.notifier(&ops).await.unwrap(), Some(signed.clone()));
+    let other = spec(", \"secret\": \"whsec_hunter3\"");
+    assert_eq!(bench.vault.hidden_changes(&ops, other.clone()).await.unwrap(), ["secret"]);
+    assert!(put(&bench, other.clone()).await.unwrap().operation.is_some());
+
+    let rotated = bench.vault.rotate(ROTATE).await.unwrap();
+    assert_eq!((rotated.resealed, bench.key_lines().len()), (1, 1));
+    bench.reopen().await;
+    assert_eq!(bench.vault.notifier(&ops).await.unwrap(), Some(other));
+    let database = fs::read(bench.dir.path().join("weir.db")).unwrap();
+    let log = fs::read(bench.dir.path().join("weir.db-wal")).unwrap_or_default();
+    for kept in [database, log] {
+        assert!(!kept.windows(7).any(|bytes| bytes == b"hunter2"), "it is on disk");
+    }
+}
+
+#[tokio::test]
+async fn a_value_goes_with_the_last_deployment_that_names_it() {
+    let bench = Bench::new().await;
+    bench.put_app("shop", "{image: a}").await.unwrap();
+    bench.set("shop", "KEY", "hunter2").await;
+    bench.set("shop", "KEY", "hunter3").await;
+    let kept = async |bench: &Bench| bench.sql("SELECT version FROM secrets").await.len();
+    assert_eq!(kept(&bench).await, 2, "a rollback may need the former one");
+    for n in 0..60 {
+        bench.put_app("shop", &format!("{{image: a{n}}}")).await.unwrap();
+    }
+    assert_eq!(kept(&bench).await, 1, "no deployment is left that names the former one");
 }

@@ -5,12 +5,17 @@ mod returning;
 mod shares;
 #[cfg(test)]
 mod tests;
+mod vocabulary;
 
-use std::time::Duration;
+use std::{
+    mem::{Discriminant, discriminant},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use weir_config::{AllDown, FailoverLaw, MAX_TARGETS, Moment, Shares, Steering, WHOLE};
 
+pub use self::vocabulary::{Decision, Event, Frozen, Hold, Order, Phase, Standing, Why};
 use self::{damping::Damping, shares::Each};
 use crate::{
     Health, Samples, Source,
@@ -29,121 +34,6 @@ const CLEAR_FOR: Duration = Duration::from_secs(60);
 const FROZEN_FOR: Duration = Duration::from_secs(2 * 60 * 60);
 /// After so long even a frozen target that is down is left.
 const DEAD: Duration = Duration::from_secs(30);
-
-/// Something that the law has to know.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Event {
-    /// What the vantages together say of a target has changed.
-    Health { target: usize, health: Health },
-    /// What a target has answered since the last of these.
-    Answers { target: usize, source: Source, samples: Samples },
-    Order(Order),
-}
-
-/// What an operator wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Order {
-    /// Everything stays as it is.
-    Freeze { until: Moment },
-    /// All clients go to this target, whatever is known of it.
-    Force { target: usize, until: Moment },
-    /// Neither any more.
-    Release,
-}
-
-/// Something that was decided.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Decision {
-    /// A target gets no clients any more, for so long at least.
-    Leave { target: usize, why: Why, hold: Duration },
-    /// A target that is degraded keeps so much of its share, in ten-thousandths.
-    Ease { target: usize, to: u16 },
-    /// A target gets so much of its share back, in ten-thousandths.
-    Return { target: usize, to: u16 },
-    /// A target has its whole share again.
-    Restored { target: usize },
-    /// No target is well.
-    AllDown,
-    /// One is again.
-    SomeUp { target: usize },
-    /// Nothing comes back until then.
-    Freeze { by: Frozen, until: Moment },
-    Force { target: usize, until: Moment },
-    Release,
-    /// What follows: to be published, to the proxy first and then in DNS.
-    Steer(Steering),
-}
-
-/// Why a target was left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Why {
-    /// It is down.
-    Down,
-    /// Most of its answers fail, and the alternative's do not.
-    Failing,
-    /// It was degraded for too long.
-    Degraded,
-    /// It did not pass the gate on its way back.
-    Gate,
-}
-
-/// How far a target is admitted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Standing {
-    /// To its whole share.
-    In,
-    /// Not at all, and it had no share: it stands by, and nobody knows that it is good.
-    Aside,
-    /// It is degraded and gives up its share by steps; `fine` since when it seems to be no more.
-    Easing { step: u8, since: Moment, fine: Option<Moment> },
-    /// Not at all, until then at least; `clean` since when it has been well.
-    Out { until: Moment, clean: Option<Moment> },
-    /// It comes back by steps; what it and the others have answered in this one.
-    Returning { step: u8, since: Moment, own: Samples, others: Samples },
-}
-
-/// What suspends the law.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Hold {
-    #[default]
-    None,
-    Frozen { by: Frozen, until: Moment },
-    Forced { target: usize, until: Moment },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Frozen {
-    /// Nothing changes.
-    Operator,
-    /// Too many departures: nothing comes back, and only what is dead is left.
-    Damping,
-}
-
-/// In a word, what is going on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// Everybody has what the policy gives him.
-    Steady,
-    /// The same, but somebody doubts it.
-    Suspect,
-    /// A degraded target is being left.
-    FailingOver,
-    /// Somebody is left.
-    FailedOver,
-    /// Somebody comes back.
-    ShiftingBack,
-    AllDown,
-    Frozen,
-    Forced,
-}
 
 /// All that is known and decided about one policy's targets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -182,12 +72,13 @@ pub fn step(
         state.take(law, event, now, &mut decisions);
     }
     state.expire(law, now, &mut decisions);
-    if !state.is_suspended() {
-        state.stand_by(law, now);
-        state.leave(law, now, &mut decisions);
-    }
-    if state.hold == Hold::None && !state.all_down {
-        state.move_on(law, now, &mut decisions);
+    // What becomes of one may have consequences for another.
+    for _ in 0..=2 * state.targets.len() {
+        let before = (state.kinds(), state.hold, state.all_down);
+        state.decide(law, now, &mut decisions);
+        if (state.kinds(), state.hold, state.all_down) == before {
+            break;
+        }
     }
     state.steer(law, now, &mut decisions);
     (state, decisions)
@@ -353,6 +244,20 @@ impl State {
         }
     }
 
+    fn decide(&mut self, law: &FailoverLaw, now: Moment, out: &mut Vec<Decision>) {
+        if !self.is_suspended() {
+            self.stand_by(law, now);
+            self.leave(law, now, out);
+        }
+        if self.hold == Hold::None && !self.all_down {
+            (0..self.targets.len()).for_each(|place| self.move_on(law, place, now, out));
+        }
+    }
+
+    fn kinds(&self) -> Each<Option<Discriminant<Standing>>> {
+        std::array::from_fn(|place| Some(discriminant(&self.targets.get(place)?.standing)))
+    }
+
     /// Leaves whoever is down, if there is somewhere to go.
     fn leave(&mut self, law: &FailoverLaw, now: Moment, out: &mut Vec<Decision>) {
         let good = self.targets.iter().position(|target| target.health.is_good());
@@ -433,9 +338,8 @@ impl State {
             },
             _ => self.shares(law),
         };
-        let uneasy = |(place, target): (usize, &Target)| {
-            target.health > Health::Up && shares.of(place) > 0
-        };
+        let uneasy =
+            |(place, target): (usize, &Target)| target.health > Health::Up && shares.of(place) > 0;
         if self.targets.iter().enumerate().any(uneasy) {
             self.alert = Some(now + CALM);
         } else if self.alert.is_some_and(|until| now >= until) {

@@ -61,7 +61,7 @@ impl State {
         for place in 0..self.targets.len() {
             let is_good = self.targets[place].health.is_good();
             let standing = match self.targets[place].standing {
-                Standing::In if !is_good && self.steering.shares.of(place) == 0 => Standing::Aside,
+                Standing::In if !is_good && self.shares(law).of(place) == 0 => Standing::Aside,
                 Standing::Aside if is_good && self.changes_nothing(law, place) => Standing::In,
                 // It would have clients by now: they come as to any other.
                 Standing::Aside if is_good => Standing::Out { until: now, clean: Some(now) },
@@ -71,21 +71,8 @@ impl State {
         }
     }
 
-    /// Moves targets on by themselves, away because they are worse than the alternative, or back,
-    /// until nothing more follows.
-    pub(super) fn move_on(&mut self, law: &FailoverLaw, now: Moment, out: &mut Vec<Decision>) {
-        for _ in 0..=self.targets.len() {
-            let before = out.len();
-            for place in 0..self.targets.len() {
-                self.move_one_on(law, place, now, out);
-            }
-            if out.len() == before {
-                return;
-            }
-        }
-    }
-
-    fn move_one_on(
+    /// Moves one target on by itself: away because it is worse than the alternative, or back.
+    pub(super) fn move_on(
         &mut self,
         law: &FailoverLaw,
         place: usize,
@@ -134,14 +121,13 @@ impl State {
     }
 
     fn ease_out(&mut self, law: &FailoverLaw, place: usize, now: Moment, out: &mut Vec<Decision>) {
-        if self.steering.shares.of(place) == 0 {
+        if self.shares(law).of(place) == 0 {
             return;
         }
         match self.grade(law, place, now) {
             Grade::Hopeless => self.depart(law, place, Why::Failing, now, out),
             Grade::Degraded => {
-                self.targets[place].standing =
-                    Standing::Easing { step: 0, since: now, fine: None };
+                self.targets[place].standing = Standing::Easing { step: 0, since: now, fine: None };
                 out.push(Decision::Ease { target: place, to: EASING[0] });
             }
             Grade::Fine | Grade::Between => {}

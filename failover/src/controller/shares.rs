@@ -1,6 +1,6 @@
 //! From how far each target is admitted to what each one gets.
 
-use weir_config::{FailoverLaw, MAX_TARGETS, Sharing, Shares, WHOLE};
+use weir_config::{FailoverLaw, MAX_TARGETS, Shares, Sharing, WHOLE};
 
 /// A whole share, in the units of the sums below.
 const ALL: u64 = 1_000_000;

@@ -136,9 +136,11 @@ fn where_the_origin_behind_both_fails_nothing_moves() {
 
 #[test]
 fn when_all_are_down_the_policy_says_what_is_served() {
-    for (all_down, shares) in
-        [(AllDown::LastGood, [0, ALL]), (AllDown::FailOpen, [ALL, 0]), (AllDown::FailClosed, [0, 0])]
-    {
+    for (all_down, shares) in [
+        (AllDown::LastGood, [0, ALL]),
+        (AllDown::FailOpen, [ALL, 0]),
+        (AllDown::FailClosed, [0, 0]),
+    ] {
         let mut script = Script::new(FailoverLaw { all_down, ..FailoverLaw::ordered(2) });
         script.health(0, Health::Down);
         script.health(1, Health::Down);

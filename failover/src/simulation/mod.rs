@@ -7,6 +7,7 @@
 mod faults;
 mod path;
 mod report;
+mod sky;
 #[cfg(test)]
 mod tests;
 mod world;

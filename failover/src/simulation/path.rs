@@ -116,7 +116,8 @@ impl Path {
         if self.skipping.is_some() {
             self.disturb(network, now);
             self.send(Fate::Lost, now);
-        } else if self.flights.is_empty() {
+        } else {
+            // Whatever is on its way was sent before there was doubt.
             let fate = network.fate(now);
             self.send(fate, now);
         }
@@ -195,7 +196,10 @@ impl Path {
             Fate::Lost => (late, Then::Late { answered: None }),
             Fate::AnsweredLate => {
                 let at = Moment(now.0 + ROUND_TRIP + SLOW);
-                (late.min(at), if at <= late { Then::Answered } else { Then::Late { answered: Some(at) } })
+                (
+                    late.min(at),
+                    if at <= late { Then::Answered } else { Then::Late { answered: Some(at) } },
+                )
             }
         };
         self.flights.push(Flight { sent: now, at, then });

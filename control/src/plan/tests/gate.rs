@@ -175,6 +175,11 @@ fn what_the_process_died_of_twice_is_not_served_until_it_changes_or_a_while_has_
     bench.put("app1", "{upstreams: [\"10.3.0.2:80\"], hostnames: [better.com]}");
     bench.settle();
     assert!(bench.observed().served.route("better.com", "/").is_some());
+
+    let mut bench = quarantined();
+    bench.tell(Event::SnapshotConfirmed);
+    bench.settle();
+    assert!(bench.observed().served.route("poison.com", "/").is_some(), "an operator knows better");
 }
 
 /// Chance that can be had again (SplitMix64).

@@ -2,6 +2,7 @@
 
 mod cli;
 mod descriptors;
+mod dns;
 mod lifecycle;
 mod logging;
 mod paths;

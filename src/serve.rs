@@ -48,12 +48,18 @@ pub(crate) struct ServeArgs {
     /// Where apps are served [default: 0.0.0.0:443]
     #[arg(long, env = "WEIR_HTTPS", value_name = "ADDRESS:PORT")]
     https: Option<String>,
+    /// Where DNS is answered, over UDP and TCP, as 0.0.0.0:53 [default: nowhere]
+    #[arg(long, env = "WEIR_DNS", value_name = "ADDRESS:PORT")]
+    dns: Option<String>,
     /// Where the admin API and /metrics listen [default: 127.0.0.1:8600]
     #[arg(long, env = "WEIR_ADMIN", value_name = "ADDRESS:PORT")]
     admin: Option<String>,
     /// The Docker Engine's socket [default: /var/run/docker.sock]
     #[arg(long, env = "WEIR_DOCKER", value_name = "SOCKET")]
     docker: Option<String>,
+    /// A name server to ask about the domains of apps [default: whom this machine asks]
+    #[arg(long, env = "WEIR_RESOLVER", value_name = "ADDRESS:PORT")]
+    resolver: Option<String>,
     /// Threads that carry requests [default: one for each core]
     #[arg(long, env = "WEIR_THREADS", value_name = "N")]
     threads: Option<usize>,
@@ -130,8 +136,10 @@ impl ServeArgs {
             base_domain: self.base_domain,
             http: self.http,
             https: self.https,
+            dns: self.dns,
             admin: self.admin,
             docker: self.docker,
+            resolver: self.resolver,
             threads: self.threads,
             log_format: self.log_format,
             log_level: self.log_level,
@@ -196,9 +204,9 @@ impl App {
         data_plane: &Handle,
     ) -> anyhow::Result<Self> {
         let activity = Arc::new(Activity::default());
-        let certificates = weir_control::wildcard(&dir, &settings.base_domain)?;
+        let certificates = weir_control::certificates(&dir, &settings.base_domain)?;
         let served = match &mut predecessor {
-            Some(predecessor) => predecessor.snapshot(&activity),
+            Some(predecessor) => predecessor.snapshot(&activity, dir.zones()),
             None => dir.last_good(&activity),
         };
         let initial = match served {
@@ -232,12 +240,19 @@ impl App {
                 ProxyOptions { https_port_public, settings: proxy, access_log, slow_request };
             Proxy::new(snapshots.clone(), control.hints(), http, https, options)?
         };
+        let dns = match &sockets.dns {
+            Some(dns) => {
+                tracing::info!(address = %dns.address()?, "dns listens");
+                Some(dns.serve(snapshots.clone(), data_plane)?)
+            }
+            None => None,
+        };
         let tickets = TicketFile::open(&dir, proxy.tickets())?;
         let metrics = proxy.metrics(activity.clone());
         let watchdog = Watchdog::start(settings.watchdog, data_plane.clone())?;
         let data_plane = DataPlane::new(proxy, data_plane.clone());
         let process =
-            Process { settings, sockets, activity, snapshots, metrics, data_plane, watchdog };
+            Process { settings, sockets, activity, snapshots, metrics, data_plane, dns, watchdog };
         Ok(Self { process, state: Stateful { control, tickets }, dir, shared })
     }
 }

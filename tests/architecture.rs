@@ -21,9 +21,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-edge-agent", &["weir-config", "weir-deploy"]),
     (
         "weir-bench",
-        &["weir-config", "weir-deploy", "weir-dns", "weir-failover", "weir-proxy"],
+        &[
+            "weir-config",
+            "weir-control",
+            "weir-deploy",
+            "weir-dns",
+            "weir-failover",
+            "weir-proxy",
+            "weir-test-host",
+        ],
     ),
     ("weir-test-app", &[]),
+    ("weir-test-host", &[]),
     ("weir", &["weir-config", "weir-proxy", "weir-dns", "weir-deploy", "weir-control"]),
 ];
 

@@ -14,24 +14,21 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{
-    Weir,
-    hosts::{Host, Reach},
-    spec, unique, wait_for,
-};
+use support::{Weir, image, spec, unique, wait_for};
 use tokio::task::JoinSet;
+use weir_test_host::{Host, Reach};
 
 /// Adds hosts, and waits until their engines answer.
-async fn add(weir: &Weir, hosts: &[Host], fields: Value) {
+async fn add(weir: &Weir, hosts: &[Host], fields: &Value) {
     for host in hosts {
-        put_host(weir, host, fields.clone());
+        put_host(weir, host, fields);
     }
     for host in hosts {
         wait_for_state(weir, &host.name, "ready").await;
     }
 }
 
-fn put_host(weir: &Weir, host: &Host, fields: Value) {
+fn put_host(weir: &Weir, host: &Host, fields: &Value) {
     let mut spec = host.spec(fields);
     spec["region"] = json!("test");
     let written = json!({"kind": "Host", "name": host.name, "spec": spec}).to_string();
@@ -126,10 +123,10 @@ impl Requests {
 
 #[tokio::test]
 async fn an_app_is_spread_over_hosts_by_tls_and_ssh_and_a_drain_fails_no_request() {
-    let hosts = Host::start_all([("a", Reach::Tls), ("b", Reach::Ssh)]);
+    let hosts = Host::start_all([("a", Reach::Tls), ("b", Reach::Ssh)], &image());
     let weir = Weir::start().await;
     weir.ready().await;
-    add(&weir, &hosts, json!({})).await;
+    add(&weir, &hosts, &json!({})).await;
     let app = unique("spread");
     weir.put_ready(&app, placed(json!({"instances": 2}))).await;
     let both: BTreeSet<_> = ["a", "b"].map(str::to_owned).into();
@@ -178,10 +175,10 @@ async fn an_app_is_spread_over_hosts_by_tls_and_ssh_and_a_drain_fails_no_request
 
 #[tokio::test]
 async fn a_host_that_is_cut_off_is_replaced_when_it_is_lost_and_comes_back_without_duplicates() {
-    let hosts = Host::start_all([("c", Reach::Tcp), ("d", Reach::Tcp)]);
+    let hosts = Host::start_all([("c", Reach::Tcp), ("d", Reach::Tcp)], &image());
     let weir = Weir::start().await;
     weir.ready().await;
-    add(&weir, &hosts, json!({"disconnect": {"after": "2s", "lost_after": "7s"}})).await;
+    add(&weir, &hosts, &json!({"disconnect": {"after": "2s", "lost_after": "7s"}})).await;
     let app = unique("cutoff");
     weir.put_ready(&app, placed(json!({"instances": 2}))).await;
     let [cut, kept] = &hosts;

@@ -13,7 +13,7 @@ const REQUESTS: usize = 1000;
 
 pub(crate) async fn measure(report: &mut Report) -> anyhow::Result<()> {
     let server = Server::start().await?;
-    server.put("herd").await?;
+    server.put_sleepy("herd").await?;
     server.sleep("herd", "stopped").await?;
     let since = docker(&["info", "--format", "{{.SystemTime}}"])?;
     let (client, url) = (server.client("herd")?, server.url("herd"));

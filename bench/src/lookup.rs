@@ -11,7 +11,7 @@ const ROUNDS: usize = 9;
 
 pub(crate) fn measure(report: &mut Report) {
     let activity = Activity::default();
-    let mut snapshot = Snapshot::empty(1, 1, [].into());
+    let mut snapshot = Snapshot::empty(1, 1, std::sync::Arc::default());
     for i in 0..NAMES {
         snapshot.insert(route(
             &format!("app-{i}"),

@@ -1,9 +1,11 @@
 //! The real program on a state of its own, and the tests' web app behind it.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::SocketAddr,
     process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -19,6 +21,8 @@ pub(crate) struct Server {
     admin: SocketAddr,
     token: String,
     image: String,
+    /// Whose containers are to be removed.
+    apps: Mutex<BTreeSet<String>>,
 }
 
 impl Server {
@@ -29,7 +33,7 @@ impl Server {
         let mut child = weir::spawn(&mut weir::serve(dir.path(), weir::any())?, dir.path())?;
         let [_, https, admin] = weir::listening(dir.path(), &mut child).await?;
         let token = weir::token(dir.path())?;
-        Ok(Self { child, dir, https, admin, token, image })
+        Ok(Self { child, dir, https, admin, token, image, apps: Mutex::default() })
     }
 
     pub(crate) async fn api(&self, method: &str, path: &str, body: Value) -> anyhow::Result<Value> {
@@ -46,9 +50,15 @@ impl Server {
     }
 
     /// Makes the web app, awake until it is told to sleep.
-    pub(crate) async fn put(&self, app: &str) -> anyhow::Result<()> {
+    pub(crate) async fn put_sleepy(&self, app: &str) -> anyhow::Result<()> {
         let sleep = json!({"pause_after": null, "stop_after": null, "min_awake": "0s"});
-        let spec = json!({"image": self.image, "sleep": sleep});
+        self.put(app, json!({"sleep": sleep})).await
+    }
+
+    /// Makes the web app what is wanted, and waits until it is.
+    pub(crate) async fn put(&self, app: &str, mut spec: Value) -> anyhow::Result<()> {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner).insert(app.to_owned());
+        spec["image"] = json!(self.image);
         let manifest = json!({"kind": "App", "name": app, "spec": spec});
         let shown = self.api("PUT", &format!("/v1/apps/{app}?wait=60s"), manifest).await?;
         ensure!(shown["status"]["phase"] == "ready", "{app} is not ready: {shown:#}");
@@ -88,8 +98,13 @@ impl Drop for Server {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        for app in ["paused", "stopped", "herd"] {
-            let _ = docker(&["rm", "--force", &format!("weir-{app}-1-0")]);
+        let apps = self.apps.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for app in apps.iter() {
+            let filter = format!("label=weir.app={app}");
+            let containers = docker(&["ps", "--all", "--quiet", "--filter", &filter]);
+            for container in containers.unwrap_or_default().lines() {
+                let _ = docker(&["rm", "--force", container]);
+            }
         }
     }
 }

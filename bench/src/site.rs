@@ -111,7 +111,12 @@ fn issue(dir: &Path) -> anyhow::Result<()> {
 
 /// A program that was built beside this one.
 pub(crate) fn sibling(name: &str) -> anyhow::Result<PathBuf> {
-    Ok(env::current_exe()?.with_file_name(name))
+    let mut sibling = env::current_exe()?.with_file_name(name);
+    // Tests are built one folder below the programs.
+    if sibling.parent().is_some_and(|folder| folder.ends_with("deps")) {
+        sibling = sibling.with_file_name("..").join(name);
+    }
+    Ok(sibling)
 }
 
 /// An address that nobody listens on, for a program that cannot say which it chose itself. Nobody

@@ -31,7 +31,7 @@ async fn measure_level(
     rounds: usize,
     aim: f64,
 ) -> anyhow::Result<()> {
-    server.put(level).await?;
+    server.put_sleepy(level).await?;
     let raw = Raw::start()?;
     let client = server.client(level)?;
     let plain = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;

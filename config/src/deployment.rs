@@ -10,8 +10,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    App, AppName, Host, HostName, Moment, PortMapping, Resources, RestartPolicy, SecretName, Shard,
-    ShardName, Source, Volume,
+    App, AppName, DesiredZone, Host, HostName, Moment, PortMapping, Resources, RestartPolicy,
+    SecretName, Shard, ShardName, Source, Volume, ZoneName,
 };
 
 /// The part of an app that a container is made from. Two equal templates make equal containers; a
@@ -260,6 +260,7 @@ pub struct Desired {
     pub shards: imbl::OrdMap<ShardName, Arc<Shard>>,
     /// The machine that Weir runs on is always one of them.
     pub hosts: imbl::OrdMap<HostName, Arc<Host>>,
+    pub zones: imbl::OrdMap<ZoneName, Arc<DesiredZone>>,
     /// Apps whose specs cannot be read, as after a step back to an older Weir. What runs of them is
     /// left alone: to be unreadable is not to be deleted.
     pub unreadable: BTreeSet<AppName>,
@@ -267,6 +268,8 @@ pub struct Desired {
     pub unreadable_shards: BTreeSet<ShardName>,
     /// The same of hosts.
     pub unreadable_hosts: BTreeSet<HostName>,
+    /// The same of zones.
+    pub unreadable_zones: BTreeSet<ZoneName>,
 }
 
 impl Default for Desired {
@@ -278,9 +281,11 @@ impl Default for Desired {
             apps: imbl::OrdMap::new(),
             shards: imbl::OrdMap::new(),
             hosts: [(local.name.clone(), Arc::new(local))].into_iter().collect(),
+            zones: imbl::OrdMap::new(),
             unreadable: BTreeSet::new(),
             unreadable_shards: BTreeSet::new(),
             unreadable_hosts: BTreeSet::new(),
+            unreadable_zones: BTreeSet::new(),
         }
     }
 }
@@ -294,5 +299,10 @@ impl Desired {
     /// Whether a shard that is there should not be.
     pub fn has_gone_shard(&self, shard: &ShardName) -> bool {
         !self.shards.contains_key(shard) && !self.unreadable_shards.contains(shard)
+    }
+
+    /// Whether a zone that is there should not be.
+    pub fn has_gone_zone(&self, zone: &ZoneName) -> bool {
+        !self.zones.contains_key(zone) && !self.unreadable_zones.contains(zone)
     }
 }

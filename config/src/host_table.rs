@@ -67,6 +67,26 @@ impl<T: Clone> HostTable<T> {
     }
 }
 
+impl<T: Clone> HostTable<T> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.parts.iter().flat_map(|part| part.iter()).map(|(_, value)| value)
+    }
+
+    /// The values of names that `former` has no such value of. Costs the parts that have changed.
+    pub(crate) fn changed<'a>(
+        &'a self,
+        former: &'a Self,
+        is_same: impl Fn(&T, &T) -> bool,
+    ) -> impl Iterator<Item = &'a T> {
+        let parts = self.parts.iter().zip(&*former.parts);
+        let changed = parts.filter(|(part, former)| !Arc::ptr_eq(part, former));
+        let entries = changed.flat_map(|(part, _)| part.iter());
+        entries
+            .filter(move |(name, value)| former.get(name).is_none_or(|f| !is_same(f, value)))
+            .map(|(_, value)| value)
+    }
+}
+
 fn part(hash: u64) -> usize {
     // Bits from the middle: within a part, the low ones choose the place and the high ones tell
     // its neighbours apart. Were they the same in all of a part, each look-up would compare with

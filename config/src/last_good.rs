@@ -11,12 +11,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Activity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint, EndpointId, HostPath,
-    Moment, Pool, RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy, Zone,
-    hash::stable_hash,
+    Activity, AppName, AppRoute, Backends, Balance, Endpoint, EndpointId, HostPath, Moment, Pool,
+    RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy, hash::stable_hash,
 };
 
-/// A [`Snapshot`] without its counters. It holds private keys: write it for its owner's eyes only.
+/// A [`Snapshot`] without its counters, and without its certificates and its zones, which are kept
+/// apart.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LastGood {
     /// The boot of the machine that it was served in: after another one, instances have other
@@ -24,11 +24,8 @@ pub struct LastGood {
     boot: String,
     generation: u64,
     revision: u64,
-    certificates: Vec<Certificate>,
     shards: BTreeMap<ShardName, SavedPool>,
     apps: Vec<SavedRoute>,
-    #[serde(default)]
-    zones: Vec<Arc<Zone>>,
     #[serde(default)]
     http_challenges: BTreeMap<Arc<str>, Arc<str>>,
 }
@@ -64,13 +61,11 @@ impl LastGood {
             boot: boot.to_owned(),
             generation: snapshot.generation,
             revision: snapshot.revision,
-            certificates: snapshot.certificates.to_vec(),
             shards: snapshot
                 .shards()
                 .map(|(name, pool)| (name.clone(), SavedPool::of(pool)))
                 .collect(),
             apps: snapshot.apps().map(|route| SavedRoute::of(route)).collect(),
-            zones: snapshot.zones().cloned().collect(),
             http_challenges: snapshot.http_challenges.clone().into_iter().collect(),
         }
     }
@@ -79,12 +74,11 @@ impl LastGood {
         self.generation
     }
 
-    /// The snapshot, with its counters joined to `activity`. In another boot than `boot`, an app
+    /// The snapshot, with its counters joined to `activity` and without certificates. In another boot than `boot`, an app
     /// whose instances were serving is starting: its requests wait until they have been found.
     pub fn restore(self, activity: &Activity, boot: &str) -> Snapshot {
         let same_boot = self.boot == boot;
-        let mut snapshot =
-            Snapshot::empty(self.generation, self.revision, self.certificates.into());
+        let mut snapshot = Snapshot::empty(self.generation, self.revision, Arc::default());
         for (name, pool) in self.shards {
             snapshot.insert_shard(name, pool.restore(activity));
         }
@@ -95,9 +89,6 @@ impl LastGood {
                 route.state = RouteState::Starting;
             }
             snapshot.insert(route);
-        }
-        for zone in self.zones {
-            snapshot.insert_zone(zone);
         }
         snapshot.http_challenges = self.http_challenges.into_iter().collect();
         snapshot

@@ -7,6 +7,7 @@
 
 mod activity;
 mod app;
+mod certificates;
 mod client_key;
 mod clock;
 mod decode;
@@ -17,7 +18,9 @@ mod failover;
 mod hash;
 mod host;
 mod host_table;
+mod hosted_zone;
 mod instance;
+mod issuer;
 mod last_good;
 mod manifest;
 mod name;
@@ -28,6 +31,8 @@ mod pool;
 mod problem;
 mod proxy_settings;
 mod publish;
+pub mod rdata;
+mod resolver;
 mod secret;
 mod settings;
 mod shard;
@@ -35,6 +40,7 @@ mod snapshot;
 mod spec;
 mod traffic;
 mod units;
+mod zone_file;
 
 pub use activity::{
     Activity, Answers, AppActivity, EndpointActivity, EndpointLease, HISTOGRAM_BOUNDS_SECONDS,
@@ -44,6 +50,7 @@ pub use app::{
     App, Gates, HealthCheck, PortMapping, Probe, Resources, RestartPolicy, Rollout, SleepPolicy,
     Source, Volume,
 };
+pub use certificates::{Certificate, Certificates};
 pub use client_key::ClientKey;
 pub use clock::Moment;
 pub use decode::decode;
@@ -58,12 +65,17 @@ pub use failover::{
 };
 pub use hash::Numbers;
 pub use host::{Capacity, Disconnect, Engine, Host, Placement, Ssh, has_labels};
+pub use hosted_zone::{
+    Alias, DesiredZone, HostedZone, ImportedZone, MAX_NAMES, RecordSetSpec, SEALED_PREFIX, Serials,
+    SoaTimes, Ttls, WrittenSet, ZoneKey, ZoneName, ZoneSecondary, tsig_secret,
+};
 pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
+pub use issuer::{EabSpec, IssuerManifest, IssuerSpec};
 pub use last_good::LastGood;
 pub use manifest::Manifest;
 pub use name::{
-    AppName, FailoverName, HostName, HostPath, Hostname, MemberName, NotifierName, RESERVED_NAMES,
-    SecretName, ShardName, TargetName,
+    AppName, FailoverName, HostName, HostPath, Hostname, IssuerName, MemberName, NotifierName,
+    RESERVED_NAMES, SecretName, ShardName, TargetName,
 };
 pub use networks::Networks;
 pub use notifier::{
@@ -74,20 +86,25 @@ pub use pool::{Backends, Balance, Choice, Endpoint, HashKey, Pool};
 pub use problem::{Place, Problem, Problems};
 pub use proxy_settings::{ProxySettings, ProxySpec};
 pub use publish::{Admission, Decision, Publisher, Snapshots, StaleGeneration, channel};
+pub use resolver::{Found, Lookup, Resolver};
 pub use secret::{MAX_SECRET, Secret, Secrets};
 pub use settings::{LogFormat, Settings, SettingsSpec};
 pub use shard::{Member, Shard};
-pub use snapshot::{AppRoute, Certificate, RouteState, Snapshot};
+pub use snapshot::{AppRoute, RouteState, Snapshot};
 pub use spec::{
-    AppManifest, AppSpec, BalanceSpec, CapacitySpec, CheckSpec, ClientAuthSpec, DegradedSpec,
-    DisconnectSpec, EngineSshSpec, EngineTlsSpec, FailoverManifest, FailoverSpec, HashAlgorithm,
-    HealthSpec, HostManifest, HostSpec, LimitsSpec, MemberSpec, OutlierSpec, PlacementSpec,
-    PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec, RetriesSpec, RolloutSpec,
-    ShardManifest, ShardSpec, ShiftBackSpec, SleepSpec, Strategy, TargetSpec, TimeoutsSpec,
-    TtlSpec, UpstreamProtocol, UpstreamSpec, UpstreamTlsSpec,
+    AnswerTtlSpec, AppManifest, AppSpec, BalanceSpec, CapacitySpec, CheckSpec, ClientAuthSpec,
+    DegradedSpec, DisconnectSpec, EngineSshSpec, EngineTlsSpec, FailoverManifest, FailoverSpec,
+    HashAlgorithm, HealthSpec, HostManifest, HostSpec, LimitsSpec, MemberSpec, OutlierSpec,
+    PlacementSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec, RetriesSpec,
+    RolloutSpec, SecondarySpec, ShardManifest, ShardSpec, ShiftBackSpec, SleepSpec, SoaSpec,
+    Strategy, TargetSpec, TimeoutsSpec, TsigKeySpec, TtlSpec, UpstreamProtocol, UpstreamSpec,
+    UpstreamTlsSpec, ZoneManifest, ZoneSpec,
 };
 pub use traffic::{
     Authorities, ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream,
     UpstreamTls,
 };
 pub use units::{Memory, Span};
+pub use zone_file::{
+    Entry, MAX_SECONDS, WrittenType, read as read_zone_file, write as write_zone_file,
+};

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::{
-    App, AppManifest, Host, HostManifest, Hostname, NotifierManifest, NotifierName, Problem,
-    Problems, Shard, ShardManifest,
+    App, AppManifest, Host, HostManifest, HostedZone, Hostname, NotifierManifest, NotifierName,
+    Problem, Problems, Shard, ShardManifest, ZoneManifest,
 };
 
 /// What one document of a file says, as it is written and as it is meant.
@@ -13,11 +13,12 @@ pub enum Manifest {
     App(Box<(AppManifest, App)>),
     Shard(Box<(ShardManifest, Shard)>),
     Host(Box<(HostManifest, Host)>),
+    Zone(Box<(ZoneManifest, HostedZone)>),
     Notifier(Box<(NotifierManifest, NotifierName)>),
 }
 
 /// The kinds of documents there are.
-const KINDS: [&str; 4] = ["App", "Shard", "Host", "Notifier"];
+const KINDS: [&str; 5] = ["App", "Shard", "Host", "Zone", "Notifier"];
 
 impl Manifest {
     /// Reads a document by its kind and checks it.
@@ -28,6 +29,7 @@ impl Manifest {
         match value.get("kind").and_then(Value::as_str) {
             Some("Shard") => Shard::read(value).map(|read| Self::Shard(Box::new(read))),
             Some("Host") => Host::read(value).map(|read| Self::Host(Box::new(read))),
+            Some("Zone") => HostedZone::read(value).map(|read| Self::Zone(Box::new(read))),
             Some("Notifier") => {
                 NotifierManifest::read(value).map(|read| Self::Notifier(Box::new(read)))
             }
@@ -45,6 +47,7 @@ impl Manifest {
             Self::App(app) => &app.0.name,
             Self::Shard(shard) => &shard.0.name,
             Self::Host(host) => &host.0.name,
+            Self::Zone(zone) => &zone.0.name,
             Self::Notifier(notifier) => &notifier.0.name,
         }
     }

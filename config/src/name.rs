@@ -129,6 +129,18 @@ impl FromStr for TargetName {
     }
 }
 
+/// The name of an issuer of certificates: as a shard's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct IssuerName(Arc<str>);
+
+impl FromStr for IssuerName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        label("an issuer", text).map(|name| Self(name.into()))
+    }
+}
+
 /// A DNS label without `--` that starts with a letter, at most 40 bytes.
 fn label<'a>(of: &str, text: &'a str) -> Result<&'a str, String> {
     let refuse = |why: &str| Err(format!("`{text}` cannot be {of}'s name: {why}"));
@@ -344,6 +356,7 @@ macro_rules! text_newtype {
 text_newtype!(AppName);
 text_newtype!(HostName);
 text_newtype!(Hostname);
+text_newtype!(IssuerName);
 text_newtype!(MemberName);
 text_newtype!(SecretName);
 text_newtype!(FailoverName);

@@ -176,7 +176,7 @@ mod tests {
     use crate::{Activity, AppName, Backends, Balance, EndpointId, MemberId, MemberOf, Moment};
 
     fn generation(generation: u64) -> Snapshot {
-        Snapshot::empty(generation, 0, Arc::new([]))
+        Snapshot::empty(generation, 0, Arc::default())
     }
 
     #[tokio::test]

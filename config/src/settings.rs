@@ -15,8 +15,10 @@ pub struct SettingsSpec {
     pub base_domain: Option<String>,
     pub http: Option<String>,
     pub https: Option<String>,
+    pub dns: Option<String>,
     pub admin: Option<String>,
     pub docker: Option<String>,
+    pub resolver: Option<String>,
     pub threads: Option<usize>,
     pub log_format: Option<LogFormat>,
     pub log_level: Option<String>,
@@ -49,10 +51,14 @@ pub struct Settings {
     pub base_domain: Hostname,
     pub http: SocketAddr,
     pub https: SocketAddr,
+    /// Where DNS is answered over UDP and TCP; `None` for nowhere.
+    pub dns: Option<SocketAddr>,
     /// The admin API and `/metrics`.
     pub admin: SocketAddr,
     /// The Docker Engine's socket.
     pub docker: PathBuf,
+    /// Who is asked what the DNS says of domains; `None` for whom this machine asks.
+    pub resolver: Option<SocketAddr>,
     /// Threads that carry requests.
     pub threads: usize,
     pub log_format: LogFormat,
@@ -92,8 +98,10 @@ impl SettingsSpec {
             base_domain: self.base_domain.or(weaker.base_domain),
             http: self.http.or(weaker.http),
             https: self.https.or(weaker.https),
+            dns: self.dns.or(weaker.dns),
             admin: self.admin.or(weaker.admin),
             docker: self.docker.or(weaker.docker),
+            resolver: self.resolver.or(weaker.resolver),
             threads: self.threads.or(weaker.threads),
             log_format: self.log_format.or(weaker.log_format),
             log_level: self.log_level.or(weaker.log_level),
@@ -130,6 +138,15 @@ impl SettingsSpec {
         let http = address("http", self.http, "0.0.0.0:80");
         let https = address("https", self.https, "0.0.0.0:443");
         let admin = address("admin", self.admin, "127.0.0.1:8600");
+        let dns = self.dns.map(|dns| address("dns", Some(dns), "0.0.0.0:53"));
+        let resolver = self.resolver.and_then(|written| {
+            let parsed = written.parse::<SocketAddr>().map_err(|_| {
+                format!(
+                    "`{written}` is no name server's address; write ADDRESS:PORT, as 192.0.2.53:53"
+                )
+            });
+            problems.take("/resolver", "bad_address", parsed)
+        });
         let threads = self
             .threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
@@ -158,8 +175,10 @@ impl SettingsSpec {
             base_domain,
             http,
             https,
+            dns: dns.flatten(),
             admin,
             docker,
+            resolver,
             threads,
             log_format: self.log_format.unwrap_or_default(),
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),

@@ -1,13 +1,12 @@
 //! Everything the data plane serves, as one immutable value.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use imbl::ordmap::DiffItem;
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    AppActivity, AppName, Backends, ClientAuth, DnsName, HostPath, Hostname, Pool, ShardName,
-    SleepLevel, SleepPolicy, TrafficPolicy, Zone,
+    AppActivity, AppName, Backends, Certificates, ClientAuth, DnsName, HostPath, Hostname, Pool,
+    ShardName, SleepLevel, SleepPolicy, TrafficPolicy, Zone,
     dns::{NameMap, suffixes},
     hash::stable_hash,
     host_table::HostTable,
@@ -21,8 +20,7 @@ pub struct Snapshot {
     pub generation: u64,
     /// The revision of the store that it was planned from.
     pub revision: u64,
-    /// In the order of preference; names of a certificate may be wildcards of one label.
-    pub certificates: Arc<[Certificate]>,
+    pub certificates: Arc<Certificates>,
     /// What a certificate authority is answered over HTTP (RFC 8555 section 8.3): by token, the key
     /// authorization.
     pub http_challenges: imbl::OrdMap<Arc<str>, Arc<str>>,
@@ -45,7 +43,7 @@ enum HostRoutes {
 
 impl Snapshot {
     /// A snapshot that serves nothing yet.
-    pub fn empty(generation: u64, revision: u64, certificates: Arc<[Certificate]>) -> Self {
+    pub fn empty(generation: u64, revision: u64, certificates: Arc<Certificates>) -> Self {
         Self { generation, revision, certificates, ..Self::default() }
     }
 
@@ -362,21 +360,6 @@ impl RouteState {
             Self::Starting => "starting",
             Self::Unavailable { .. } => "unavailable",
         }
-    }
-}
-
-/// A certificate chain with its key, as PEM.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Certificate {
-    pub names: Vec<Hostname>,
-    pub chain_pem: String,
-    pub key_pem: String,
-}
-
-impl fmt::Debug for Certificate {
-    /// The key stays out of every log.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificate").field("names", &self.names).finish_non_exhaustive()
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use weir_config::{AppName, InstanceId, Moment};
+use weir_config::{AppName, InstanceId, Moment, ZoneName};
 
 use crate::subject::Subject;
 
@@ -51,6 +51,10 @@ impl Agenda {
 
     pub(crate) fn touch_instance(&mut self, instance: &InstanceId) {
         self.touch_app(&instance.app);
+    }
+
+    pub(crate) fn touch_zones(&mut self, zones: impl IntoIterator<Item = ZoneName>) {
+        self.touched.extend(zones.into_iter().map(Subject::Zone));
     }
 
     pub(crate) fn touch_everything(&mut self) {

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use weir_config::{Certificate, Hostname};
 
 use crate::{
-    event::Event,
+    certificates::{Command, parse},
     state_dir::{StateDir, write_private},
 };
 
@@ -37,15 +37,15 @@ pub enum AuthorityError {
 }
 
 /// The certificate for the base domain and `*.` below it: kept, renewed or made, with its authority.
-pub fn wildcard(dir: &StateDir, base: &Hostname) -> Result<Arc<[Certificate]>, AuthorityError> {
+pub(crate) fn wildcard(dir: &StateDir, base: &Hostname) -> Result<Certificate, AuthorityError> {
     let names = vec![base.clone(), base.wildcard()];
     let (authority, is_fresh) = authority(dir)?;
     let (chain, key) = (dir.file("wildcard.pem"), dir.file("wildcard.key"));
     if let (Ok(chain_pem), Ok(key_pem)) = (fs::read_to_string(&chain), fs::read_to_string(&key))
         && !is_fresh
-        && is_good(&chain_pem, &names)
+        && let Some(certificate) = kept(&chain_pem, &key_pem, &names)
     {
-        return Ok(Arc::new([Certificate { names, chain_pem, key_pem }]));
+        return Ok(certificate);
     }
     let leaf_key = KeyPair::generate()?;
     let mut params =
@@ -59,23 +59,24 @@ pub fn wildcard(dir: &StateDir, base: &Hostname) -> Result<Arc<[Certificate]>, A
     let (chain_pem, key_pem) = (leaf.pem(), leaf_key.serialize_pem());
     write(&key, &key_pem)?;
     write(&chain, &chain_pem)?;
-    Ok(Arc::new([Certificate { names, chain_pem, key_pem }]))
+    parse(&chain_pem, &key_pem)
+        .map_err(|error| AuthorityError::Damaged { file: chain, reason: error.to_string() })
 }
 
-/// Looks now and then whether the certificate is to be renewed, until the loop is gone.
+/// Looks now and then whether the certificate is to be renewed, until its keeper is gone.
 pub(crate) async fn keep_renewed(
     dir: Arc<StateDir>,
     base: Hostname,
-    mut current: Arc<[Certificate]>,
-    events: mpsc::Sender<Event>,
+    mut current: Arc<Certificate>,
+    keeper: mpsc::Sender<Command>,
 ) {
     loop {
         tokio::time::sleep(RENEWAL_LOOK).await;
         let (dir, base) = (dir.clone(), base.clone());
         match tokio::task::spawn_blocking(move || wildcard(&dir, &base)).await {
-            Ok(Ok(renewed)) if renewed != current => {
-                current = renewed.clone();
-                if events.send(Event::CertificatesRenewed(renewed)).await.is_err() {
+            Ok(Ok(renewed)) if renewed != *current => {
+                current = Arc::new(renewed);
+                if keeper.send(Command::LocalRenewed(current.clone())).await.is_err() {
                     return;
                 }
             }
@@ -125,18 +126,12 @@ fn validity(params: &mut CertificateParams, days: i64) {
     params.not_after = at(now + SignedDuration::from_hours(24 * days).as_secs());
 }
 
-/// Whether a kept certificate is for these names and will be valid for a while.
-fn is_good(chain_pem: &str, names: &[Hostname]) -> bool {
-    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(chain_pem.as_bytes()) else { return false };
-    let Ok(certificate) = pem.parse_x509() else { return false };
-    let left = certificate.validity().not_after.timestamp() - Timestamp::now().as_second();
-    let Ok(Some(found)) = certificate.subject_alternative_name() else { return false };
-    let has = |name: &Hostname| {
-        found.value.general_names.iter().any(|found| {
-            matches!(found, x509_parser::extensions::GeneralName::DNSName(text) if **text == **name)
-        })
-    };
-    left > RENEW_BEFORE_DAYS * 24 * 3600 && names.iter().all(has)
+/// A kept certificate, if it is for these names and will be valid for a while.
+fn kept(chain_pem: &str, key_pem: &str, names: &[Hostname]) -> Option<Certificate> {
+    let certificate = parse(chain_pem, key_pem).ok()?;
+    let left = certificate.valid.1 - Timestamp::now().as_second();
+    let is_for_all = names.iter().all(|name| certificate.names.contains(name));
+    (left > RENEW_BEFORE_DAYS * 24 * 3600 && is_for_all).then_some(certificate)
 }
 
 fn write(file: &std::path::Path, text: &str) -> Result<(), AuthorityError> {

@@ -15,12 +15,18 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use weir_config::{Activity, Certificate, Desired, Host, Hostname, Moment, Publisher, Snapshots};
+use weir_config::{
+    Activity, Certificate, Desired, Host, Hostname, Moment, Publisher, Resolver, Snapshots,
+};
 use weir_deploy::Provider;
 
 use crate::{
+    aliases,
     api::{self, ApiState},
-    authority, conductor,
+    authority::{self, AuthorityError, wildcard},
+    certificates::{Cache, CertificateMetrics, Keeper, Surroundings},
+    conductor,
+    domains::{self, Asker, Domains},
     engines::{Connect, Engines},
     event::{DesiredChange, Event},
     executor::Executor,
@@ -40,6 +46,7 @@ use crate::{
     store::{Store, StoreError},
     token,
     vault::{Vault, VaultError},
+    zones::Zones,
 };
 
 /// Control while it does not run: before, and between two runs. Hints find their way to whichever
@@ -57,7 +64,6 @@ pub struct Control {
 pub struct Options {
     pub dir: StateDir,
     pub base_domain: Hostname,
-    pub certificates: Arc<[Certificate]>,
     /// Where the admin API listens.
     pub admin: TcpListener,
     /// What `/metrics` tells.
@@ -67,6 +73,8 @@ pub struct Options {
     /// Where the proxy takes HTTPS from this machine, if it does: there it is seen whether an app
     /// is reached as its users reach it.
     pub https: Option<SocketAddr>,
+    /// Asks the DNS for the domains of apps, and for where ALIAS records lead.
+    pub resolver: Box<dyn Resolver>,
     /// False while a part of the process seems to stand still: then nothing that is served is
     /// taken for good.
     pub well: Arc<AtomicBool>,
@@ -78,6 +86,8 @@ pub enum ControlError {
     Store(#[from] StoreError),
     #[error("the secrets in the state directory: {0}")]
     Vault(#[from] VaultError),
+    #[error("the local certificate authority: {0}")]
+    Authority(#[from] AuthorityError),
     #[error("{file}: {error}")]
     File { file: PathBuf, error: io::Error },
     #[error("the admin API stopped: {0}")]
@@ -96,6 +106,8 @@ pub struct Opened {
     store: Store,
     vault: Vault,
     desired: Desired,
+    /// For the base domain, of Weir's own authority.
+    local: Arc<Certificate>,
     connect: Connect,
 }
 
@@ -127,10 +139,11 @@ impl Control {
         let store = open_store(&options.dir, &options.base_domain, has_traffic).await?;
         token::ensure_admin(&options.dir, &store).await?;
         let vault = Vault::open(options.dir.key_file(), store.clone()).await?;
-        let desired = store.desired().await?;
+        let desired = vault.desired().await?;
+        let local = Arc::new(wildcard(&options.dir, &options.base_domain)?);
         let cluster = store.cluster_id().to_owned();
         let connect = move |host: &Host| Arc::new(provider(host, &cluster)) as Arc<dyn Provider>;
-        Ok(Opened { options, store, vault, desired, connect: Connect(Box::new(connect)) })
+        Ok(Opened { options, store, vault, desired, local, connect: Connect(Box::new(connect)) })
     }
 
     /// Observes, plans and executes until `shutdown` ends. Then nothing is changed any more, in the
@@ -143,8 +156,8 @@ impl Control {
         opened: Opened,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, ControlError> {
-        let Opened { options, store, vault, desired, connect } = opened;
-        let Options { dir, base_domain, certificates, admin, metrics, https_port, https, well } =
+        let Opened { options, store, vault, desired, local, connect } = opened;
+        let Options { dir, base_domain, admin, metrics, https_port, https, resolver, well } =
             options;
         let open_incidents = incidents::gauge();
         metrics.register(Box::new(open_incidents.clone())).map_err(ControlError::Metrics)?;
@@ -152,7 +165,8 @@ impl Control {
         self.hints.lead_to(&events);
 
         let served = self.snapshots.current();
-        let observed = Observed::new(served, certificates.clone(), Moment::now());
+        let mut observed = Observed::new(served, Moment::now());
+        observed.zones = Zones::new(&base_domain, https_port);
         let (worlds, world) =
             watch::channel(Arc::new(World::new(desired.clone(), observed.clone())));
         let dir = Arc::new(dir);
@@ -187,11 +201,13 @@ impl Control {
         let saver = tokio::spawn(saver);
         let mut tasks = JoinSet::new();
         tasks.spawn(recorder::record(store.clone(), decisions, events.clone()));
-        tasks.spawn(feed::follow(store.clone(), desired.revision, events.clone()));
+        tasks.spawn(feed::follow(store.clone(), vault.clone(), desired.clone(), events.clone()));
         let incidents_changed = Arc::new(Notify::new());
         let (followed, resolved) = (world.clone(), incidents_changed.clone());
         tasks.spawn(incidents::follow(store.clone(), followed, resolved, open_incidents));
         tasks.spawn(notifications::deliver(store.clone(), vault.clone()));
+        let resolver: Arc<dyn Resolver> = resolver.into();
+        tasks.spawn(aliases::follow(resolver.clone(), world.clone(), events.clone()));
         let (noticed, events_noticed) = mpsc::channel(history::QUEUE);
         let (lines, lines_noticed) = mpsc::channel(history::QUEUE);
         let (dates, transitions) = watch::channel(Transitions::default());
@@ -206,8 +222,27 @@ impl Control {
         if let Err(error) = api::write_url(&dir, address) {
             tracing::warn!(%error, "the command line will need --url");
         }
+        let certificates = CertificateMetrics::new(world.clone()).map_err(ControlError::Metrics)?;
+        metrics.register(Box::new(certificates.clone())).map_err(ControlError::Metrics)?;
+        let (keeper, commands) = mpsc::channel(KEEPER_QUEUE);
+        let around = Surroundings {
+            store: store.clone(),
+            keys: vault.keys().clone(),
+            cache: Cache::of(&dir),
+            snapshots: self.snapshots.clone(),
+            base_domain: base_domain.clone(),
+            events: events.clone(),
+            metrics: certificates,
+            accounts: tokio::sync::Mutex::default(),
+        };
+        tasks.spawn(Keeper::new(around, local.clone()).keep(world.clone(), commands));
         let base = base_domain.clone();
-        tasks.spawn(authority::keep_renewed(dir.clone(), base, certificates, events.clone()));
+        tasks.spawn(authority::keep_renewed(dir.clone(), base, local, keeper.clone()));
+        let (domain_checks, checks) = mpsc::channel(KEEPER_QUEUE);
+        let (told, domains) = watch::channel(Domains::new());
+        let (asker, base) = (Asker(resolver), base_domain.clone());
+        let followed = world.clone();
+        tasks.spawn(domains::watch(asker, base, followed, checks, told, keeper.clone()));
 
         let state = ApiState {
             store: store.clone(),
@@ -216,6 +251,9 @@ impl Control {
             transitions,
             activity: self.activity.clone(),
             events,
+            keeper,
+            domains,
+            domain_checks,
             providers,
             base_domain,
             metrics,
@@ -253,6 +291,8 @@ impl Control {
     }
 }
 
+/// What is asked of the keeper of certificates waits in turn.
+const KEEPER_QUEUE: usize = 16;
 /// How long actions may go on when control is told to end. What is abandoned is found as it is by
 /// who comes next, as after a crash.
 const LAST_ACTIONS: Duration = Duration::from_secs(2);

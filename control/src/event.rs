@@ -4,12 +4,15 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::oneshot;
 use weir_config::{
-    AppName, Certificate, Desired, DesiredApp, EndpointId, Host, HostName, InstanceId, Moment,
-    Shard, ShardName, SleepLevel,
+    AppName, Desired, DesiredApp, DesiredZone, DnsName, EndpointId, Host, HostName, InstanceId,
+    Moment, Shard, ShardName, SleepLevel, ZoneName,
 };
 use weir_deploy::{Container, EngineInfo, Listing, ProviderError};
 
-use crate::{action::Action, failure::ActionError, subject::Subject, transition::Stage};
+use crate::{
+    action::Action, certificates::CertificateState, failure::ActionError, store::Touched,
+    subject::Subject, transition::Stage, zones::Addresses,
+};
 
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -64,11 +67,14 @@ pub(crate) enum Event {
         stage: Stage,
         outcome: Result<(), String>,
     },
-    /// A transition of this app's deployments was not written, or came too late.
-    NotRecorded(AppName),
+    /// What was decided about this one was not written, or came too late.
+    NotRecorded(Subject),
     /// An operator says that a loss that is held is right, and what is in quarantine too.
     SnapshotConfirmed,
-    CertificatesRenewed(Arc<[Certificate]>),
+    /// What is kept of certificates, or what authorities are to be answered, has changed.
+    Certificates(Box<CertificateState>),
+    /// What a name that aliases lead to was found to lead to.
+    Resolved(DnsName, Addresses),
     /// The proxy could not connect to an endpoint that should be ready.
     ConnectFailed(EndpointId),
 }
@@ -92,30 +98,40 @@ pub(crate) struct DesiredChange {
     pub(crate) hosts: Vec<(HostName, Option<Arc<Host>>)>,
     pub(crate) shards: Vec<(ShardName, Option<Arc<Shard>>)>,
     pub(crate) apps: Vec<(AppName, Option<Arc<DesiredApp>>)>,
+    /// With what of it may be served otherwise.
+    pub(crate) zones: Vec<(ZoneName, Option<(Arc<DesiredZone>, Touched)>)>,
     /// See [`Desired::unreadable`].
     pub(crate) unreadable: BTreeSet<AppName>,
     pub(crate) unreadable_shards: BTreeSet<ShardName>,
     pub(crate) unreadable_hosts: BTreeSet<HostName>,
+    pub(crate) unreadable_zones: BTreeSet<ZoneName>,
 }
 
 impl DesiredChange {
     /// All there is.
     pub(crate) fn whole(desired: Desired) -> Self {
-        let Desired { revision, apps, shards, hosts, .. } = desired;
+        let Desired { revision, apps, shards, hosts, zones, .. } = desired;
         let hosts = hosts.into_iter().map(|(name, host)| (name, Some(host))).collect();
         let shards = shards.into_iter().map(|(name, shard)| (name, Some(shard))).collect();
         let apps = apps.into_iter().map(|(name, app)| (name, Some(app))).collect();
         let (unreadable, unreadable_shards) = (desired.unreadable, desired.unreadable_shards);
         let unreadable_hosts = desired.unreadable_hosts;
+        let unreadable_zones = desired.unreadable_zones;
+        let zones = zones
+            .into_iter()
+            .map(|(name, zone)| (name, Some((zone, Touched::Everything))))
+            .collect();
         Self {
             revision,
             whole: true,
             hosts,
             shards,
             apps,
+            zones,
             unreadable,
             unreadable_shards,
             unreadable_hosts,
+            unreadable_zones,
         }
     }
 
@@ -123,6 +139,7 @@ impl DesiredChange {
     pub(crate) fn subjects(&self) -> BTreeSet<Subject> {
         let shards = self.shards.iter().map(|(name, _)| Subject::Shard(name.clone()));
         let apps = self.apps.iter().map(|(name, _)| Subject::App(name.clone()));
-        shards.chain(apps).collect()
+        let zones = self.zones.iter().map(|(name, _)| Subject::Zone(name.clone()));
+        shards.chain(apps).chain(zones).collect()
     }
 }

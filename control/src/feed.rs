@@ -1,13 +1,14 @@
 //! From commits in the store to events of the loop.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
-use weir_config::{App, Host, Shard};
+use weir_config::{App, Desired, DesiredZone, Host, Shard, ZoneName};
 
 use crate::{
     event::{DesiredChange, Event},
-    store::{Changed, Store, StoreError},
+    store::{Changed, ReadZone, Store, StoreError, Touched},
+    vault::Vault,
 };
 
 /// Correctness does not depend on being told of a commit: this often is looked anyway.
@@ -15,16 +16,22 @@ const LOOK_ANYWAY: Duration = Duration::from_secs(30);
 /// After a failed look.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Follows the store from a revision on, until the loop is gone.
-pub(crate) async fn follow(store: Store, mut seen: u64, events: mpsc::Sender<Event>) {
+/// The zones as they were told last: what has changed of one is read into it.
+type Zones = BTreeMap<ZoneName, Arc<DesiredZone>>;
+
+/// Follows the store from what was read of it, until the loop is gone.
+pub(crate) async fn follow(store: Store, vault: Vault, read: Desired, events: mpsc::Sender<Event>) {
     let mut revisions = store.revisions();
+    let mut seen = read.revision;
+    let mut zones: Zones = read.zones.into_iter().collect();
     loop {
         let told = revisions.wait_for(|revision| *revision > seen);
         // Either way the store is asked; being told only makes it sooner.
         let _ = tokio::time::timeout(LOOK_ANYWAY, told).await;
-        match change_since(&store, seen).await {
+        match change_since(&store, &vault, seen, &zones).await {
             Ok(change) if change.revision > seen => {
                 seen = change.revision;
+                note(&mut zones, &change);
                 if events.send(Event::Desired(change)).await.is_err() {
                     return;
                 }
@@ -38,9 +45,27 @@ pub(crate) async fn follow(store: Store, mut seen: u64, events: mpsc::Sender<Eve
     }
 }
 
-async fn change_since(store: &Store, seen: u64) -> Result<DesiredChange, StoreError> {
+/// Takes down how the zones of a change are now.
+fn note(zones: &mut Zones, change: &DesiredChange) {
+    if change.whole {
+        zones.clear();
+    }
+    for (name, zone) in &change.zones {
+        match zone {
+            Some((zone, _)) => _ = zones.insert(name.clone(), zone.clone()),
+            None => _ = zones.remove(name),
+        }
+    }
+}
+
+async fn change_since(
+    store: &Store,
+    vault: &Vault,
+    seen: u64,
+    zones: &Zones,
+) -> Result<DesiredChange, StoreError> {
     let Some((revision, changes)) = store.changes_since(seen).await? else {
-        return Ok(DesiredChange::whole(store.desired().await?));
+        return Ok(DesiredChange::whole(vault.desired().await?));
     };
     let mut change = DesiredChange { revision, ..DesiredChange::default() };
     for changed in changes {
@@ -57,6 +82,19 @@ async fn change_since(store: &Store, seen: u64) -> Result<DesiredChange, StoreEr
                 Some(shard) => change.shards.push((name, shard.map(Arc::new))),
                 None => _ = change.unreadable_shards.insert(name),
             },
+            Changed::Zone(name) => {
+                let former = zones.get(&name).map(|zone| (&**zone, seen));
+                match readable(store.zone(&name, former).await)? {
+                    Some(Some(ReadZone { mut zone, touched })) => {
+                        if touched == Touched::Everything {
+                            zone.secondaries = vault.secondaries(&zone.zone);
+                        }
+                        change.zones.push((name, Some((Arc::new(zone), touched))));
+                    }
+                    Some(None) => change.zones.push((name, None)),
+                    None => _ = change.unreadable_zones.insert(name),
+                }
+            }
         }
     }
     Ok(change)

@@ -4,12 +4,16 @@
 //! follows is a snapshot for the data plane and actions for a host's engine. The admin API writes
 //! to the store and reads copies of the world; the loop never waits for it.
 
+mod acme;
 mod action;
 mod agenda;
+mod aliases;
 pub mod api;
 mod authority;
+mod certificates;
 mod conductor;
 mod control;
+mod domains;
 mod engine;
 mod engines;
 mod event;
@@ -55,8 +59,10 @@ mod time;
 mod token;
 mod transition;
 mod vault;
+mod zones;
 
-pub use authority::{AuthorityError, wildcard};
+pub use authority::AuthorityError;
+pub use certificates::certificates;
 pub use control::{Control, ControlError, Opened, Options};
 pub use hints::Hints;
 pub use rehearsal::rehearse;

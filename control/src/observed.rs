@@ -10,14 +10,15 @@ mod meant;
 use std::{collections::BTreeSet, sync::Arc};
 
 use weir_config::{
-    Activity, Answers, AppName, Certificate, Desired, EndpointId, HostName, InstanceId, Moment,
-    RouteState, SleepLevel, Snapshot,
+    Activity, Answers, AppName, Desired, EndpointId, HostName, InstanceId, Moment, RouteState,
+    SleepLevel, Snapshot,
 };
 use weir_deploy::Container;
 
 use crate::{
     action::{Action, StopReason},
     agenda::Agenda,
+    certificates::CertificateState,
     event::Event,
     host::HostSeen,
     instance::Instance,
@@ -25,6 +26,7 @@ use crate::{
     served::serves,
     subject::Subject,
     transition::Stage,
+    zones::{Zones, aliases_of},
 };
 
 /// Everything seen. Cheap to clone, so that the API reads a copy and never waits for the loop.
@@ -34,7 +36,8 @@ pub(crate) struct Observed {
     pub(crate) instances: imbl::OrdMap<InstanceId, Instance>,
     pub(crate) members: Members,
     pub(crate) apps: imbl::OrdMap<AppName, AppState>,
-    pub(crate) certificates: Arc<[Certificate]>,
+    pub(crate) certificates: CertificateState,
+    pub(crate) zones: Zones,
     /// What the data plane serves now.
     pub(crate) served: Arc<Snapshot>,
 }
@@ -66,11 +69,7 @@ pub(crate) struct AppState {
 
 impl Observed {
     /// What is known at the start: the snapshot that was served last, and nothing of any host.
-    pub(crate) fn new(
-        served: Arc<Snapshot>,
-        certificates: Arc<[Certificate]>,
-        now: Moment,
-    ) -> Self {
+    pub(crate) fn new(served: Arc<Snapshot>, now: Moment) -> Self {
         let mut apps = imbl::OrdMap::new();
         for route in served.apps() {
             let asleep = match route.state {
@@ -82,7 +81,13 @@ impl Observed {
         }
         let hosts = imbl::OrdMap::unit(HostName::local(), HostSeen::new(true, now));
         let (instances, members) = (imbl::OrdMap::new(), Members::default());
-        Self { hosts, instances, members, apps, certificates, served }
+        // Until more is known, what is shown to clients stays.
+        let certificates = CertificateState {
+            served: served.certificates.clone(),
+            http_challenges: served.http_challenges.clone(),
+            ..CertificateState::default()
+        };
+        Self { hosts, instances, members, apps, certificates, zones: Zones::default(), served }
     }
 
     pub(crate) fn host(&self, name: &HostName) -> &HostSeen {
@@ -161,15 +166,29 @@ impl Observed {
                     state.public = Some((stage, outcome));
                 }
             }
-            Event::NotRecorded(app) => {
-                agenda.touch_app(&app);
-                if let Some(state) = self.apps.get_mut(&app) {
-                    state.is_recording = false;
+            Event::NotRecorded(subject) => {
+                match &subject {
+                    Subject::App(app) => {
+                        if let Some(state) = self.apps.get_mut(app) {
+                            state.is_recording = false;
+                        }
+                    }
+                    Subject::Zone(zone) => self.zones.take_serials(zone, false),
+                    Subject::Shard(_) => {}
                 }
+                agenda.touch(subject);
             }
-            Event::CertificatesRenewed(certificates) => {
-                self.certificates = certificates;
-                agenda.touch_everything();
+            Event::Resolved(target, addresses) => {
+                let zones = desired.zones.values();
+                let aliases: Vec<_> = zones.flat_map(|zone| aliases_of(zone, &target)).collect();
+                agenda.touch_zones(self.zones.resolved_anew(target, addresses, &aliases));
+            }
+            Event::Certificates(state) => {
+                let challenges = state.dns_challenges.clone();
+                agenda.touch_zones(self.zones.challenges_changed(challenges));
+                agenda.touch_zones(self.zones.caa_changed(state.caa()));
+                self.certificates = *state;
+                agenda.touch_nobody();
             }
             Event::ConnectFailed(_)
             | Event::Desired(_)
@@ -184,9 +203,13 @@ impl Observed {
         self.members.forget_gone(activity, |member| serves(served, &member.clone().into()));
     }
 
-    /// Notes that a transition of an app's deployments is on its way to the store.
-    pub(crate) fn recording(&mut self, app: &AppName) {
-        self.apps.entry(app.clone()).or_default().is_recording = true;
+    /// Notes that what was decided of this one is on its way to the store.
+    pub(crate) fn recording(&mut self, subject: &Subject) {
+        match subject {
+            Subject::App(app) => self.apps.entry(app.clone()).or_default().is_recording = true,
+            Subject::Zone(zone) => self.zones.take_serials(zone, true),
+            Subject::Shard(_) => {}
+        }
     }
 
     /// Notes that an action has been handed to the executor.
@@ -230,8 +253,11 @@ impl Observed {
     ) {
         let former = std::mem::replace(&mut self.served, snapshot);
         for subject in changed {
-            let Subject::App(app) = subject else { continue };
-            self.serves_otherwise(app, &former, now);
+            match subject {
+                Subject::App(app) => self.serves_otherwise(app, &former, now),
+                Subject::Zone(zone) => self.zones.is_served(zone),
+                Subject::Shard(_) => {}
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::sleep,
 };
-use weir_config::{Activity, AppName, Moment, Publisher};
+use weir_config::{Activity, Moment, Publisher};
 
 use crate::{
     action::Action,
@@ -93,8 +93,8 @@ impl Reactor {
                 for action in planned.actions {
                     self.begin(&subject, action, now);
                 }
+                self.record(&subject, planned.transition, planned.serials);
                 if let Subject::App(app) = &subject {
-                    self.record(app, planned.transition);
                     self.public_checks.keep(app, planned.public_check);
                 }
                 self.probers.keep(subject, planned.probes);
@@ -115,12 +115,18 @@ impl Reactor {
     }
 
     /// What finds no room is decided again when there is some.
-    fn record(&mut self, app: &AppName, transition: Option<Transition>) {
-        let Some(transition) = transition else { return };
-        tracing::info!(%app, ?transition, "a deployment moves");
-        match self.recorder.try_send(Decision { app: app.clone(), transition }) {
-            Ok(()) => self.reconciler.recording(app),
-            Err(_) => self.reconciler.postponed(Subject::App(app.clone())),
+    fn record(&mut self, subject: &Subject, transition: Option<Transition>, serials: Option<u64>) {
+        let decision = match (subject, transition, serials) {
+            (Subject::App(app), Some(transition), _) => {
+                tracing::info!(%app, ?transition, "a deployment moves");
+                Decision::Transition(app.clone(), transition)
+            }
+            (Subject::Zone(zone), _, Some(next)) => Decision::Serials(zone.clone(), next),
+            _ => return,
+        };
+        match self.recorder.try_send(decision) {
+            Ok(()) => self.reconciler.recording(subject),
+            Err(_) => self.reconciler.postponed(subject.clone()),
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use weir_config::{Activity, AppName, Desired, Moment, Shard, Snapshot};
+use weir_config::{Activity, AppName, Desired, DesiredApp, Moment, Shard, Snapshot};
 
 use crate::{
     action::Action,
@@ -87,6 +87,9 @@ impl Reconciler {
             if let (Subject::App(app), true) = (subject, planned.converged) {
                 observed.has_converged(app);
             }
+            if let (Subject::Zone(zone), true) = (subject, planned.is_settled) {
+                observed.zones.is_served(zone);
+            }
         }
         Some(plan)
     }
@@ -97,9 +100,10 @@ impl Reconciler {
         self.world.observed.begun(action, now);
     }
 
-    /// Notes that a transition of the plan is on its way to the store, and comes back from there.
-    pub(crate) fn recording(&mut self, app: &AppName) {
-        self.world.observed.recording(app);
+    /// Notes that what the plan decided of this one is on its way to the store, and comes back from
+    /// there.
+    pub(crate) fn recording(&mut self, subject: &Subject) {
+        self.world.observed.recording(subject);
     }
 
     /// Notes that an action of the plan found no room: it is planned again when there is some, if
@@ -160,8 +164,18 @@ impl Reconciler {
                 None => _ = desired.shards.remove(&name),
             }
         }
+        for (name, zone) in change.zones {
+            desired.unreadable_zones.remove(&name);
+            let (zone, touched) = zone.unzip();
+            self.agenda.touch_zones(observed.zones.zone_changed(&name, touched));
+            match zone {
+                Some(zone) => _ = desired.zones.insert(name, zone),
+                None => _ = desired.zones.remove(&name),
+            }
+        }
         for (name, app) in change.apps {
             self.world.desired.unreadable.remove(&name);
+            self.names_changed(&name, app.as_deref(), !change.whole);
             match app {
                 Some(app) => {
                     let World { desired, observed, .. } = &mut self.world;
@@ -177,6 +191,7 @@ impl Reconciler {
         desired.unreadable.extend(change.unreadable);
         desired.unreadable_shards.extend(change.unreadable_shards);
         desired.unreadable_hosts.extend(change.unreadable_hosts);
+        desired.unreadable_zones.extend(change.unreadable_zones);
         subjects.into_iter().for_each(|subject| self.agenda.touch(subject));
     }
 
@@ -188,7 +203,8 @@ impl Reconciler {
         }
         let shards = change.shards.iter().map(|(n, s)| (Subject::Shard(n.clone()), s.is_none()));
         let apps = change.apps.iter().map(|(n, a)| (Subject::App(n.clone()), a.is_none()));
-        for (subject, is_deleted) in shards.chain(apps) {
+        let zones = change.zones.iter().map(|(n, z)| (Subject::Zone(n.clone()), z.is_none()));
+        for (subject, is_deleted) in shards.chain(apps).chain(zones) {
             match is_deleted {
                 true => self.gate.deleted(subject),
                 false => self.gate.written(&subject),
@@ -210,7 +226,11 @@ impl Reconciler {
         let kept: BTreeSet<_> = change.hosts.iter().map(|(name, _)| name).collect();
         let known = desired.hosts.keys();
         let gone_hosts: Vec<_> = known.filter(|name| !kept.contains(name)).cloned().collect();
+        let kept: BTreeSet<_> = change.zones.iter().map(|(name, _)| name).collect();
+        let known = desired.zones.keys();
+        let gone_zones: Vec<_> = known.filter(|name| !kept.contains(name)).cloned().collect();
         for name in gone.iter().filter(|name| !change.unreadable.contains(*name)) {
+            self.names_changed(name, None, false);
             self.remove(name, activity, now);
         }
         let World { desired, observed, .. } = &mut self.world;
@@ -221,6 +241,25 @@ impl Reconciler {
         for name in gone_hosts.iter().filter(|name| !change.unreadable_hosts.contains(*name)) {
             desired.hosts.remove(name);
             observed.host_changed(name, None, false, now);
+        }
+        for name in gone_zones.iter().filter(|name| !change.unreadable_zones.contains(*name)) {
+            desired.zones.remove(name);
+            self.agenda.touch_zones(observed.zones.zone_changed(name, None));
+        }
+    }
+
+    /// Notes that the names of an app may be others now. What follows for zones is `asked` for if
+    /// the change is.
+    fn names_changed(&mut self, name: &AppName, latter: Option<&DesiredApp>, asked: bool) {
+        let World { desired, observed, .. } = &mut self.world;
+        let former = desired.apps.get(name).map(|former| &former.app);
+        let zones = observed.zones.app_changed(former, latter.map(|latter| &latter.app));
+        for zone in zones {
+            let subject = Subject::Zone(zone);
+            if asked {
+                self.gate.written(&subject);
+            }
+            self.agenda.touch(subject);
         }
     }
 

@@ -11,8 +11,8 @@ const SECRET_WORDS: &[&str] =
 /// A longer spec is not kept: it would be a copy of the database in itself.
 const LONGEST: usize = 16 << 10;
 
-/// A spec without its secrets, as JSON: all values of `secrets`, and those of `env` whose names
-/// look like it.
+/// A spec without its secrets, as JSON: all values of `secrets`, those of `env` whose names look
+/// like it, and each `secret` wherever it is.
 pub(crate) fn redacted(spec: &impl Serialize) -> Option<String> {
     let mut spec = serde_json::to_value(spec).ok()?;
     let fields = spec.as_object_mut()?;
@@ -21,10 +21,26 @@ pub(crate) fn redacted(spec: &impl Serialize) -> Option<String> {
             hide(values, is_hidden);
         }
     }
+    hide_secrets(&mut spec);
     let text = spec.to_string();
     match text.len() {
         ..=LONGEST => Some(text),
         bytes => Some(format!("{{\"omitted\":\"a spec of {bytes} bytes\"}}")),
+    }
+}
+
+fn hide_secrets(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                match value {
+                    Value::String(_) if field == "secret" => *value = HIDDEN.into(),
+                    value => hide_secrets(value),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(hide_secrets),
+        _ => {}
     }
 }
 

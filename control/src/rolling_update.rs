@@ -150,7 +150,7 @@ mod tests {
 
     fn world() -> World {
         let served = Arc::new(Snapshot::default());
-        World::new(Desired::default(), Observed::new(served, Arc::new([]), Moment(1)))
+        World::new(Desired::default(), Observed::new(served, Moment(1)))
     }
 
     /// One of these: waiting, running, done, failed, rolled back, overtaken or deleted.

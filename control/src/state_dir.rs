@@ -5,9 +5,10 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use weir_config::{Activity, Snapshot};
+use weir_config::{Activity, Snapshot, Zone};
 
 use crate::last_good;
 
@@ -87,6 +88,11 @@ impl StateDir {
     /// with.
     pub fn last_good(&self, activity: &Activity) -> Option<Snapshot> {
         last_good::recover(self, activity)
+    }
+
+    /// The zones that were served last. They are part of [`Self::last_good`].
+    pub fn zones(&self) -> Vec<Arc<Zone>> {
+        last_good::zones(self)
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use weir_config::{AppName, EndpointId, MemberOf, ShardName};
+use weir_config::{AppName, EndpointId, MemberOf, ShardName, ZoneName};
 
 /// An object that is planned for itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Subject {
     Shard(ShardName),
     App(AppName),
+    Zone(ZoneName),
 }
 
 impl From<&EndpointId> for Subject {
@@ -29,6 +30,7 @@ impl fmt::Display for Subject {
         match self {
             Self::Shard(name) => write!(f, "Shard/{name}"),
             Self::App(name) => write!(f, "App/{name}"),
+            Self::Zone(name) => write!(f, "Zone/{name}"),
         }
     }
 }

@@ -7,6 +7,7 @@
 mod notifiers;
 #[cfg(test)]
 mod tests;
+mod zone_keys;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,6 +27,8 @@ use crate::{
     seal::{Keyring, SealError},
     store::{Cause, Kind, Operation, SealedSecret, Store, StoreError, WrittenSecrets},
 };
+
+pub(crate) use zone_keys::reseal as reseal_zone;
 
 /// Clones share the keys.
 #[derive(Clone, Debug)]
@@ -79,6 +82,11 @@ impl Vault {
             Err(error) => tracing::error!(%error, "the secrets of apps cannot be read"),
         }
         Ok(vault)
+    }
+
+    /// The keys, for what else is sealed with them.
+    pub(crate) fn keys(&self) -> &Arc<KeyFile> {
+        &self.keys
     }
 
     /// Sets (`Some`) and removes secrets of an app: see [`Store::write_secrets`].

@@ -18,6 +18,7 @@ mod name;
 mod notify;
 mod rate_limit;
 mod request;
+mod resolver;
 mod respond;
 mod server;
 mod slow;
@@ -29,5 +30,6 @@ mod writer;
 
 pub use metrics::DnsMetrics;
 pub use rate_limit::Rate;
+pub use resolver::StubResolver;
 pub use server::{Options, Server, bind};
 pub use tcp::TcpLimits;

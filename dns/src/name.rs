@@ -16,8 +16,6 @@ impl NameBuf {
     pub(crate) fn new(wire: &[u8]) -> Self {
         let mut name = Self { bytes: [0; MAX_NAME], len: 0 };
         name.push(wire);
-        // Lengths of labels are below the letters.
-        name.bytes.make_ascii_lowercase();
         name
     }
 
@@ -33,7 +31,6 @@ impl NameBuf {
         }
         let mut name = Self::new(labels);
         name.push(above);
-        name.bytes.make_ascii_lowercase();
         Some(name)
     }
 
@@ -45,6 +42,8 @@ impl NameBuf {
         let start = usize::from(self.len);
         let end = (start + wire.len()).min(MAX_NAME);
         self.bytes[start..end].copy_from_slice(&wire[..end - start]);
+        // Lengths of labels are below the letters.
+        self.bytes[start..end].make_ascii_lowercase();
         self.len = end as u8;
     }
 }

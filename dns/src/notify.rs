@@ -24,6 +24,8 @@ use crate::{
 /// How long it is waited for an answer to the first message; to each further one twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const MOST_MESSAGES: u32 = 5;
+/// Changes within this are told together.
+const TOGETHER: Duration = Duration::from_millis(100);
 /// How many secondaries are told at once.
 const AT_ONCE: usize = 64;
 const NOTIFY: u16 = 4 << 11;
@@ -57,8 +59,13 @@ pub(crate) async fn run(
             });
         }
         served = newer;
+        let changed = async {
+            snapshots.newer_than(served.generation).await;
+            tokio::time::sleep(TOGETHER).await;
+            snapshots.current()
+        };
         newer = tokio::select! {
-            newer = snapshots.newer_than(served.generation) => newer,
+            newer = changed => newer,
             _ = is_over.wait_for(|is_over| *is_over) => return,
         };
     }

@@ -69,42 +69,36 @@ impl Responder {
             }
         };
         let (options, is_known) = self.options(&request, client);
-        if request.is_signed {
-            let verdict = self.respond_signed(snapshot, &request, client, &options, out);
-            return counters.answered(verdict);
-        }
+        let limit = limit(&request, client);
         let verdict = match ordinary(&request).filter(|_| !self.is_slow) {
+            _ if request.is_signed => {
+                self.respond_signed(snapshot, &request, client, limit, &options, out)
+            }
             Some(question) => {
-                let limit = limit(&request, client);
-                let name = NameBuf::new(question.name);
+                let (name, subject) = (NameBuf::new(question.name), subject(&request, client));
                 let mut writer = Writer::new(out, *question, limit, reserved(&request, &options));
-                let subject = subject(&request, client);
                 let verdict = answer(snapshot, &name, question.rtype, subject, &mut writer);
                 writer.finish(&request, verdict, &options.of(verdict));
                 verdict
             }
-            None => {
-                let limit = limit(&request, client);
-                self.respond_slowly(snapshot, &request, client, limit, &options, out)
-            }
+            None => self.respond_slowly(snapshot, &request, client, limit, &options, out),
         };
-        if client.transport == Transport::Udp
-            && !is_known
-            && let Some(rates) = &self.rate_limit
-        {
-            match rates.rule(&request, verdict, client.address, client.now) {
-                Ruling::Answer => {}
+        let is_free = client.transport == Transport::Tcp || is_known || request.is_signed;
+        match self.rate_limit.as_ref().filter(|_| !is_free) {
+            Some(rates) => match rates.rule(&request, verdict, client.address, client.now) {
+                Ruling::Answer => counters.answered(verdict),
                 Ruling::Slip => {
                     truncate(&request, &options, verdict, out);
+                    counters.answered(verdict);
                     counters.slipped();
                 }
                 Ruling::Drop => {
                     out.clear();
-                    return counters.dropped();
+                    counters.dropped();
                 }
-            }
+            },
+            None => counters.answered(verdict),
         }
-        counters.answered(verdict);
     }
 
     /// The options of the answer, and whether the client has shown that it is at its address.
@@ -121,24 +115,25 @@ impl Responder {
         (Options { nsid, cookie, subnet }, is_known)
     }
 
-    /// To somebody who shares a secret with us, or says so. It is as long as its question, or as
-    /// rare as those who share one: it needs no rate.
+    /// To somebody who shares a secret with us, or says so. What it is told then is hardly longer
+    /// than what it said, so that this needs no rate.
     fn respond_signed(
         &self,
         snapshot: &Snapshot,
         request: &Request<'_>,
         client: Client,
+        limit: usize,
         options: &Options<'_>,
         out: &mut Vec<u8>,
     ) -> Verdict {
         let now = client.now / 1_000_000;
         let Some(question) = request.question else {
-            return self.respond_slowly(snapshot, request, client, MOST, options, out);
+            return self.respond_slowly(snapshot, request, client, limit, options, out);
         };
         let zone = snapshot.zone_of(NameBuf::new(question.name).wire());
         match signer(zone.map(|zone| &**zone), request, now) {
             Ok(mut signer) => {
-                let limit = limit(request, client).saturating_sub(signer.len());
+                let limit = limit.saturating_sub(signer.len());
                 let verdict = self.respond_slowly(snapshot, request, client, limit, options, out);
                 signer.sign(out, now);
                 verdict

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener, UdpSocket},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -35,11 +36,14 @@ pub struct Options {
     /// What cookies are made with. Servers that answer at one address have to have the same one;
     /// `None` makes one for this process.
     pub cookie_secret: Option<[u8; 16]>,
-    /// What the server calls itself to those that ask (RFC 5001).
+    /// What the server calls itself to those that ask (RFC 5001): at most 128 octets.
     pub nsid: Option<Box<[u8]>>,
     /// Whether everything is answered on the slow path, to compare the two.
     pub is_slow: bool,
 }
+
+/// So that it fits into the shortest answer.
+const MOST_NSID: usize = 128;
 
 /// Answers questions from what is served, until it is stopped or dropped.
 #[derive(Debug)]
@@ -55,13 +59,19 @@ impl Server {
     /// listener and one that tells secondaries of changes. Sockets that are bound to one address by `SO_REUSEPORT` share its questions.
     ///
     /// # Errors
-    /// A socket cannot be readied, or the system gives no thread.
+    /// A socket cannot be readied, the system gives no thread, or the NSID is too long.
     pub fn start(
         snapshots: Snapshots,
         udp: Vec<UdpSocket>,
         tcp: Vec<TcpListener>,
         options: Options,
     ) -> io::Result<Self> {
+        if options.nsid.as_ref().is_some_and(|nsid| nsid.len() > MOST_NSID) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "an NSID has 128 octets at most",
+            ));
+        }
         let responder = Arc::new(Responder {
             cookies: Cookies::new(options.cookie_secret.unwrap_or_else(rand::random)),
             nsid: options.nsid,
@@ -89,7 +99,15 @@ impl Server {
             udp::prepare(&socket)?;
             let (snapshots, responder) = (snapshots.clone(), responder.clone());
             let is_over = server.is_over.clone();
-            let serve = move || udp::serve(&socket, &snapshots, &responder, &counters, &is_over);
+            let serve = move || {
+                while !is_over.load(Relaxed) {
+                    let serve = || udp::serve(&socket, &snapshots, &responder, &counters, &is_over);
+                    // A question that makes it panic costs the others of its batch, and no more.
+                    if catch_unwind(AssertUnwindSafe(serve)).is_err() {
+                        tracing::error!("a thread of the DNS server has panicked, and goes on");
+                    }
+                }
+            };
             let thread = thread::Builder::new().name(format!("weir-dns-{i}")).spawn(serve)?;
             server.threads.push(thread);
         }
@@ -119,7 +137,7 @@ impl Server {
     pub fn stop(mut self) {
         self.tell();
         for thread in self.threads.drain(..) {
-            // It has panicked, which was told when it did.
+            // It does not panic.
             let _ = thread.join();
         }
     }

@@ -76,7 +76,10 @@ impl<'q> Builder<'q> {
             self.message.set_edns(edns);
         }
         let whole = self.message.to_vec()?;
-        if whole.len() <= limit { Ok(whole) } else { self.message.truncate().to_vec() }
+        // Hickory leaves out what does not fit into any message, and says so.
+        let is_whole =
+            whole.get(2).is_some_and(|flags| u16::from(*flags) << 8 & flag::TRUNCATED == 0);
+        if is_whole && whole.len() <= limit { Ok(whole) } else { self.message.truncate().to_vec() }
     }
 
     fn add(&mut self, section: Section, record: Record) {

@@ -51,7 +51,7 @@ impl<'o> Writer<'o> {
         out.extend_from_slice(question.name);
         out.extend_from_slice(&question.rtype.0.to_be_bytes());
         out.extend_from_slice(&question.class.to_be_bytes());
-        let (start, limit) = (out.len(), limit - reserved);
+        let (start, limit) = (out.len(), limit.saturating_sub(reserved));
         let (counts, places) = ([0; 3], [(0, 0); MOST_PLACES]);
         Self { out, question, start, limit, counts, is_full: false, places, placed: 0, names: 1 }
     }

@@ -78,6 +78,11 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        if !ctx.client.https
+            && let Some(answer) = self.challenge(session)
+        {
+            return pages::plain(session, answer).await.map(|()| true);
+        }
         if !ctx.client.https && !self.serves_plainly(session) {
             return self.redirect(session, ctx).await.map(|()| true);
         }
@@ -310,7 +315,18 @@ impl ProxyHttp for Gateway {
     }
 }
 
+/// Where a certificate authority asks (RFC 8555, 8.3).
+const CHALLENGES: &str = "/.well-known/acme-challenge/";
+
 impl Gateway {
+    /// What a certificate authority is answered. For other tokens an app may have an answer itself.
+    fn challenge(&self, session: &Session) -> Option<Bytes> {
+        let token = session.req_header().uri.path().strip_prefix(CHALLENGES)?;
+        let snapshot = self.snapshots.current();
+        let answer = snapshot.http_challenges.get(token)?;
+        Some(Bytes::copy_from_slice(answer.as_bytes()))
+    }
+
     /// Whether the app wants plain HTTP served and not redirected.
     fn serves_plainly(&self, session: &Session) -> bool {
         let request = session.req_header();

@@ -186,6 +186,14 @@ pub(crate) async fn redirect(session: &mut Session, location: String) -> Result<
     send(session, response, Bytes::new()).await
 }
 
+/// Answers with a text that is no page.
+pub(crate) async fn plain(session: &mut Session, text: Bytes) -> Result<()> {
+    let mut response = ResponseHeader::build(StatusCode::OK, Some(4))?;
+    response.insert_header(header::CONTENT_TYPE, "text/plain")?;
+    response.insert_header(header::CACHE_CONTROL, "no-store")?;
+    send(session, response, text).await
+}
+
 async fn send(session: &mut Session, mut response: ResponseHeader, body: Bytes) -> Result<()> {
     response.insert_header(header::CONTENT_LENGTH, body.len())?;
     let no_body = body.is_empty() || session.req_header().method == Method::HEAD;

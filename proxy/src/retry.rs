@@ -1,9 +1,9 @@
 //! What a failed attempt says about the endpoint, and whether the request gets another one.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use pingora::{Error, ErrorSource, ErrorType, RetryType, proxy::Session};
-use weir_config::{AppRoute, Endpoint, Incident, Moment, Retries};
+use weir_config::{AppRoute, Backends, Endpoint, Incident, Moment, Pool, Retries, RouteState};
 
 use crate::{
     context::Context,
@@ -77,14 +77,30 @@ impl Gateway {
             ctx.attempts.met_closed = true;
             return true;
         }
+        let mut is_gone = false;
         if let (Some(route), Some(endpoint)) = (&ctx.route, &ctx.endpoint) {
             self.note_failure(route, endpoint, ctx);
-        }
-        if timeout {
-            ctx.refusal = Some(Refusal::UpstreamTimeout);
+            is_gone = self.is_gone(route, endpoint);
         }
         // An instance that is slow would only get more to do.
-        !timeout && may_retry(session, ctx)
+        let again = (!timeout || is_gone) && may_retry(session, ctx);
+        if timeout && !again {
+            ctx.refusal = Some(Refusal::UpstreamTimeout);
+        }
+        again
+    }
+
+    /// Whether an endpoint has been taken from what serves the app, as when its machine is lost.
+    fn is_gone(&self, route: &AppRoute, endpoint: &Endpoint) -> bool {
+        let snapshot = self.snapshots.current();
+        let has_it = |pool: &Arc<Pool>| pool.endpoints().iter().any(|one| one.id == endpoint.id);
+        match snapshot.app(&route.app).map(|route| &route.state) {
+            Some(RouteState::Serving(Backends::Own(pool))) => !has_it(pool),
+            Some(RouteState::Serving(Backends::Shards(shards))) => {
+                !shards.iter().filter_map(|shard| snapshot.shard(shard)).any(has_it)
+            }
+            _ => false,
+        }
     }
 
     /// Judges an answer by its status. Returns whether the client gets it; otherwise the request is

@@ -8,7 +8,8 @@ use reqwest::{Method, header};
 use serde::{Serialize, de::DeserializeOwned};
 use weir_config::Manifest;
 use weir_control::api::wire::{
-    AppResource, HostResource, NotifierPreview, NotifierResource, RolloutPreview, ShardResource,
+    AppResource, HostResource, NotifierPreview, NotifierResource, Phase, RolloutPreview,
+    ShardResource, ZoneResource,
 };
 
 use super::{
@@ -21,11 +22,11 @@ use super::{
     progress::{WaitArgs, follow, is_well, report_accepted},
 };
 
-/// Create and change apps, shards, hosts and notifiers as files say.
+/// Create and change apps, shards, hosts, DNS zones and notifiers as files say.
 ///
 /// All files are checked first, and nothing is sent while there is a problem. Then it prints what
 /// it will change, changes it, and waits for the result: `+` is a new object, `~` a changed one,
-/// `=` one that is already as written. Hosts and shards come before the apps that name them. What
+/// `=` one that is already as written. Hosts, shards and zones come before apps. What
 /// no file names is left alone; so is the secret of a notifier that is written without one. An object that somebody else changes between the plan and the change is
 /// refused, not overwritten.
 #[derive(Debug, Args)]
@@ -56,6 +57,7 @@ enum Written {
     Shard(Box<ShardResource>, Instant),
     App(Box<AppResource>, Instant),
     Notifier(Box<NotifierResource>),
+    Zone(Box<ZoneResource>),
 }
 
 impl Apply {
@@ -116,6 +118,7 @@ impl Apply {
         let ends = written.iter().map(async |object| match (object, limit) {
             (Written::Host(host), _) => report_host(host),
             (Written::Notifier(notifier), _) => report_notifier(notifier),
+            (Written::Zone(zone), _) => report_zone(zone),
             (Written::Shard(shard, since), Some(limit)) => {
                 follow_shard(client, shard, *since, limit).await
             }
@@ -138,6 +141,7 @@ impl Written {
         match self {
             Self::Shard(shard, _) => is_well(shard.status.phase),
             Self::App(app, _) => is_well(app.status.phase),
+            Self::Zone(zone) => is_well(zone.status.phase),
             Self::Host(_) | Self::Notifier(_) => true,
         }
     }
@@ -156,6 +160,11 @@ async fn compare(client: &Client, object: &Manifest) -> anyhow::Result<(Change, 
             let current = client.find(&["shards", object.name()]).await?;
             let change = Change::of_shard(current.as_ref(), &shard.0);
             Ok((change, current.map(|shard| Written::Shard(Box::new(shard), now))))
+        }
+        Manifest::Zone(zone) => {
+            let current = client.find(&["zones", object.name()]).await?;
+            let change = Change::of_zone(current.as_ref(), &zone.0);
+            Ok((change, current.map(|zone| Written::Zone(Box::new(zone)))))
         }
         Manifest::App(app) => {
             let current = client.find(&["apps", object.name()]).await?;
@@ -200,6 +209,12 @@ fn report_notifier(notifier: &NotifierResource) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// A zone is served by the time that its change is answered.
+fn report_zone(zone: &ZoneResource) -> anyhow::Result<Outcome> {
+    say(format_args!("Zone/{}  {}", zone.name, super::zone::summary(zone)))?;
+    Ok(if zone.status.phase == Phase::Failed { Outcome::Failed } else { Outcome::Done })
+}
+
 async fn write(
     client: &Client,
     object: &Manifest,
@@ -212,6 +227,9 @@ async fn write(
         }
         Manifest::Shard(shard) => {
             Written::Shard(Box::new(put(client, ["shards", name], &shard.0, kind).await?), now)
+        }
+        Manifest::Zone(zone) => {
+            Written::Zone(Box::new(put(client, ["zones", name], &zone.0, kind).await?))
         }
         Manifest::App(app) => {
             Written::App(Box::new(put(client, ["apps", name], &app.0, kind).await?), now)

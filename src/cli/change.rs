@@ -4,8 +4,12 @@ use std::fmt;
 
 use serde::Serialize;
 use serde_json::Value;
-use weir_config::{AppManifest, AppSpec, HostManifest, NotifierManifest, ShardManifest};
-use weir_control::api::wire::{AppResource, HostResource, NotifierResource, ShardResource};
+use weir_config::{
+    AppManifest, AppSpec, HostManifest, NotifierManifest, ShardManifest, ZoneManifest, ZoneSpec,
+};
+use weir_control::api::wire::{
+    AppResource, HostResource, NotifierResource, ShardResource, ZoneResource,
+};
 
 /// The difference between an object as it is and as it is written.
 #[derive(Debug, PartialEq)]
@@ -56,6 +60,25 @@ impl Change {
         Self { object: format!("Host/{}", wanted.name), kind }
     }
 
+    pub(super) fn of_zone(current: Option<&ZoneResource>, wanted: &ZoneManifest) -> Self {
+        let (shown, has_secrets) = without_secrets(&wanted.spec);
+        let kind = match current {
+            None => ChangeKind::Create {
+                summary: match shown.addresses.as_slice() {
+                    [] => counted(shown.nameservers.len(), "nameserver"),
+                    addresses => addresses.join(", "),
+                },
+            },
+            Some(current) => {
+                let mut fields = differences(&current.spec, &shown);
+                // Whether they are others, only the server could tell.
+                fields.extend(has_secrets.then(|| "keys of secondaries written anew".to_owned()));
+                ChangeKind::of(current.revision, fields)
+            }
+        };
+        Self { object: format!("Zone/{}", wanted.name), kind }
+    }
+
     /// `hidden` are the fields that it changes of what is not shown.
     pub(super) fn of_notifier(
         current: Option<&NotifierResource>,
@@ -81,6 +104,15 @@ impl Change {
     pub(super) fn kind(&self) -> &ChangeKind {
         &self.kind
     }
+}
+
+/// As the server shows it, and whether there were secrets in it.
+fn without_secrets(spec: &ZoneSpec) -> (ZoneSpec, bool) {
+    let (mut spec, mut had_any) = (spec.clone(), false);
+    for key in spec.secondaries.iter_mut().filter_map(|secondary| secondary.key.as_mut()) {
+        had_any |= key.secret.take().is_some();
+    }
+    (spec, had_any)
 }
 
 impl ChangeKind {

@@ -1,4 +1,4 @@
-//! `weir delete`: an app and all that runs of it, a shard or a host.
+//! `weir delete`: an app and all that runs of it, a shard, a host or a zone.
 
 use std::time::Instant;
 
@@ -12,11 +12,11 @@ use super::{
     steps::Steps,
 };
 
-/// Delete an app, a shard or a host.
+/// Delete an app, a shard, a host or a zone.
 ///
 /// An app's requests in flight end, then its containers go. Named volumes are kept. A shard can be
 /// deleted when no app names it any more; nothing happens to its members. A
-/// host can be deleted when it has been drained (`weir host drain`), or has been lost.
+/// host can be deleted when it has been drained (`weir host drain`), or has been lost. A zone goes with its records.
 #[derive(Debug, Args)]
 #[command(
     allow_missing_positional = true,
@@ -25,6 +25,7 @@ Examples:
   weir delete shop
   weir delete shard east
   weir delete host b
+  weir delete zone example.com
   weir delete shop --no-wait
 
 Exit codes: 0 gone, 2 the server refuses or is not there, 4 the time is up and it goes on."
@@ -46,6 +47,7 @@ enum Kind {
     App,
     Shard,
     Host,
+    Zone,
 }
 
 impl Delete {
@@ -55,6 +57,7 @@ impl Delete {
             None | Some(Kind::App) => self.delete_app(&client).await,
             Some(Kind::Shard) => self.delete_object(&client, "shards", "Shard").await,
             Some(Kind::Host) => self.delete_object(&client, "hosts", "Host").await,
+            Some(Kind::Zone) => self.delete_object(&client, "zones", "Zone").await,
         }
     }
 

@@ -4,7 +4,9 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use weir_control::api::wire::{AppResource, HostResource, InstanceResource, ShardResource};
+use weir_control::api::wire::{
+    AppResource, HostResource, InstanceResource, ShardResource, ZoneResource,
+};
 
 use super::{
     change::source,
@@ -12,9 +14,10 @@ use super::{
     outcome::{Outcome, say, say_aside},
     output::Output,
     table::Table,
+    zone::zones,
 };
 
-/// Show apps, shards, instances or hosts.
+/// Show apps, shards, instances, hosts or zones.
 ///
 /// As a table for people, or as the API's own objects for programs.
 #[derive(Debug, Args)]
@@ -47,6 +50,8 @@ enum Kind {
     Instances,
     #[value(alias = "host")]
     Hosts,
+    #[value(alias = "zone")]
+    Zones,
 }
 
 impl Kind {
@@ -56,6 +61,7 @@ impl Kind {
             Self::Shards => "shards",
             Self::Instances => "instances",
             Self::Hosts => "hosts",
+            Self::Zones => "zones",
         }
     }
 }
@@ -78,6 +84,7 @@ impl Get {
             Kind::Shards => say(shards(read(items)?))?,
             Kind::Instances => say(instances(read(items)?))?,
             Kind::Hosts => say(hosts(read(items)?))?,
+            Kind::Zones => say(zones(read::<ZoneResource>(items)?))?,
         }
         Ok(Outcome::Done)
     }
@@ -85,7 +92,7 @@ impl Get {
     async fn fetch(&self, client: &Client) -> anyhow::Result<Value> {
         let path = self.kind.path();
         match (self.kind, &self.name) {
-            (Kind::Apps | Kind::Shards | Kind::Hosts, Some(name)) => {
+            (Kind::Apps | Kind::Shards | Kind::Hosts | Kind::Zones, Some(name)) => {
                 Ok(client.get(&[path, name]).await?)
             }
             (_, None) => Ok(client.get(&[path]).await?),

@@ -25,12 +25,12 @@ pub(super) struct Manifests {
     hostnames: BTreeMap<HostPath, Claim>,
 }
 
-/// The kinds of objects, in the order in which they are written: hosts and shards before the apps that
-/// name them.
+/// The kinds of objects, in the order in which they are written: what apps need before them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Host,
     Shard,
+    Zone,
     App,
     Notifier,
 }
@@ -40,6 +40,7 @@ impl Kind {
         match manifest {
             Manifest::Host(_) => Self::Host,
             Manifest::Shard(_) => Self::Shard,
+            Manifest::Zone(_) => Self::Zone,
             Manifest::App(_) => Self::App,
             Manifest::Notifier(_) => Self::Notifier,
         }
@@ -50,6 +51,7 @@ impl Kind {
         match self {
             Self::Host => "a host",
             Self::Shard => "a shard",
+            Self::Zone => "a zone",
             Self::App => "an app",
             Self::Notifier => "a notifier",
         }

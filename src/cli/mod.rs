@@ -2,6 +2,7 @@
 
 mod apply;
 mod audit;
+mod cert;
 mod change;
 mod check;
 mod client;
@@ -11,6 +12,7 @@ mod delete;
 mod deploy;
 mod deployment_log;
 mod deployments;
+mod domain;
 mod events;
 mod explain;
 mod get;
@@ -25,6 +27,7 @@ mod operation;
 mod outcome;
 mod output;
 mod progress;
+mod record;
 mod rolling_update;
 mod secret;
 mod sleep;
@@ -33,6 +36,7 @@ mod sse;
 mod steps;
 mod table;
 mod upgrade;
+mod zone;
 
 use std::{io, process::ExitCode};
 
@@ -53,6 +57,7 @@ pub(crate) enum Command {
     Events(events::Events),
     Operation(operation::Operation),
     Audit(audit::Audit),
+    Cert(cert::Cert),
     Sleep(sleep::Sleep),
     Wake(sleep::Wake),
     Delete(delete::Delete),
@@ -60,6 +65,10 @@ pub(crate) enum Command {
     Secret(secret::Secret),
     Host(host::Host),
     Shard(host::Shard),
+    Domain(domain::Domain),
+    Zone(zone::Zone),
+    #[command(visible_alias = "records")]
+    Record(record::Record),
     Explain(explain::Explain),
     Incident(incident::Incident),
     Notifier(notifier::Notifier),
@@ -99,12 +108,16 @@ impl Command {
             Self::Events(command) => command.run().await,
             Self::Operation(command) => command.run().await,
             Self::Audit(command) => command.run().await,
+            Self::Cert(command) => command.run().await,
             Self::Sleep(command) => command.run().await,
             Self::Wake(command) => command.run().await,
             Self::Delete(command) => command.run().await,
             Self::Secret(command) => command.run().await,
             Self::Host(command) => command.run().await,
             Self::Shard(command) => command.run().await,
+            Self::Domain(command) => command.run().await,
+            Self::Zone(command) => command.run().await,
+            Self::Record(command) => command.run().await,
             Self::Explain(command) => command.run().await,
             Self::Incident(command) => command.run().await,
             Self::Notifier(command) => command.run().await,

@@ -36,6 +36,7 @@ use tokio::{
 use weir_config::{Activity, Settings, Snapshots};
 use weir_control::{Control, ControlError, Opened, Options, StateDir};
 use weir_deploy::Docker;
+use weir_dns::StubResolver;
 use weir_proxy::ProxyMetrics;
 
 pub(crate) use drain::{DataPlane, Signals};
@@ -45,7 +46,7 @@ pub(crate) use sockets::{Inherited, Sockets};
 use successor::Successor;
 use watchdog::Watchdog;
 
-use crate::tickets::TicketFile;
+use crate::{dns::Dns, tickets::TicketFile};
 
 /// What lasts as long as the process.
 pub(crate) struct Process {
@@ -55,6 +56,8 @@ pub(crate) struct Process {
     pub(crate) snapshots: Snapshots,
     pub(crate) metrics: ProxyMetrics,
     pub(crate) data_plane: DataPlane,
+    /// `None` if it answers nowhere.
+    pub(crate) dns: Option<Dns>,
     pub(crate) watchdog: Watchdog,
 }
 
@@ -188,16 +191,19 @@ impl Process {
 
     async fn open(&self, control: &Control, dir: StateDir) -> anyhow::Result<Opened> {
         let base_domain = self.settings.base_domain.clone();
-        let certificates = weir_control::wildcard(&dir, &base_domain)?;
         let admin = tokio::net::TcpListener::from_std(self.sockets.admin.try_clone()?)?;
         let metrics = prometheus::Registry::new();
         metrics.register(Box::new(self.metrics.clone()))?;
+        if let Some(dns) = &self.dns {
+            metrics.register(Box::new(dns.metrics()))?;
+        }
         let https = self.sockets.https.local_addr()?;
         let https_port = https.port();
         let https = self.settings.proxy.from_here(https);
         let well = self.watchdog.well();
+        let resolver = Box::new(StubResolver::new(self.settings.resolver.into_iter().collect()));
         let options =
-            Options { dir, base_domain, certificates, admin, metrics, https_port, https, well };
+            Options { dir, base_domain, admin, metrics, https_port, https, resolver, well };
         let docker = PathBuf::clone(&self.settings.docker);
         Ok(control.open(options, move |host, cluster| Docker::of(host, &docker, cluster)).await?)
     }
@@ -220,7 +226,7 @@ impl Process {
 
     /// What is left to do after a successor serves.
     async fn hand_over(
-        self,
+        mut self,
         successor: Successor,
         control: Control,
         mut asker: Asker,
@@ -230,13 +236,16 @@ impl Process {
         let (process, version) = (successor.process, &successor.version);
         asker.say(Progress::Done(format!("process {process} serves: Weir {version}"))).await;
         drop(asker);
-        let generation = self.snapshots.current().generation;
+        if let Some(dns) = self.dns.take() {
+            dns.stop().await;
+        }
+        let served = self.snapshots.current();
         let publisher = control.into_publisher();
         let activity = self.activity.clone();
         tokio::select! {
             // The first one is for the service, which is another process now.
             () = self.drain(false, async { signals.stop().await; signals.stop().await }) => {}
-            () = successor.follow(generation, publisher, activity) => {}
+            () = successor.follow(&served, publisher, activity) => {}
         }
     }
 
@@ -247,7 +256,8 @@ impl Process {
 
     /// Ends when nothing is in flight, at the deadline, or when told again.
     async fn drain(self, accepting: bool, told_again: impl Future<Output = ()>) {
-        let Self { settings, sockets, activity, mut data_plane, .. } = self;
+        // Questions are answered to the end.
+        let Self { settings, sockets, activity, mut data_plane, dns, .. } = self;
         tracing::info!("draining");
         // As long as anyone has a socket open, it takes connections; one that nobody accepts from
         // would keep its clients waiting.
@@ -256,6 +266,7 @@ impl Process {
             () = data_plane.drain(accepting, &activity, settings.shutdown_grace) => {}
             () = told_again => tracing::warn!("told to stop while draining: ending at once"),
         }
+        drop(dns);
     }
 }
 

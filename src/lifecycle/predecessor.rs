@@ -6,7 +6,7 @@ use anyhow::bail;
 use tokio::time::interval;
 use weir_config::{
     Activity, Backends, EndpointLease, Held, LastGood, Lease, Observe, RouteState, Settings,
-    Snapshot, Snapshots,
+    Snapshot, Snapshots, Zone,
 };
 
 use super::{
@@ -49,9 +49,15 @@ impl Predecessor {
         }
     }
 
-    /// What it served last, to go on with.
-    pub(crate) fn snapshot(&mut self, activity: &Activity) -> Option<Snapshot> {
-        self.snapshot.take().map(|snapshot| restored(snapshot, activity))
+    /// What it served last, to go on with. It has kept the `zones` of that in the state directory.
+    pub(crate) fn snapshot(
+        &mut self,
+        activity: &Activity,
+        zones: Vec<Arc<Zone>>,
+    ) -> Option<Snapshot> {
+        let mut snapshot = restored(self.snapshot.take()?, activity);
+        zones.into_iter().for_each(|zone| snapshot.insert_zone(zone));
+        Some(snapshot)
     }
 
     /// Begins to count what is in use over there as in use here. To be called before anything is

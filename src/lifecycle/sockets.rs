@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     env,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     os::{
         fd::OwnedFd,
         unix::net::{UnixListener, UnixStream},
@@ -18,12 +18,14 @@ use listenfd::ListenFd;
 use rustix::net::{AddressFamily, SocketType};
 use weir_config::Settings;
 
-use crate::ports;
+use crate::{dns::DnsSockets, ports};
 
 /// What was handed to this process.
 #[derive(Debug, Default)]
 pub(crate) struct Inherited {
     listeners: BTreeMap<String, TcpListener>,
+    /// Those for DNS over UDP.
+    dns: Vec<UdpSocket>,
     operator: Option<UnixListener>,
     /// Leads to the process that this one follows, if it does.
     pub(crate) predecessor: Option<UnixStream>,
@@ -32,6 +34,7 @@ pub(crate) struct Inherited {
 /// The first descriptor that is handed over.
 const FIRST: i32 = 3;
 const NAMES: &str = "LISTEN_FDNAMES";
+const DNS: &str = "dns";
 const OPERATOR: &str = "operator";
 const PREDECESSOR: &str = "predecessor";
 
@@ -57,7 +60,11 @@ impl Inherited {
 
     fn add(&mut self, name: &str, i: usize, handed: &mut ListenFd) -> anyhow::Result<()> {
         let former = match name {
-            "http" | "https" | "admin" => {
+            DNS if let Ok(Some(socket)) = handed.take_udp_socket(i) => {
+                self.dns.push(socket);
+                false
+            }
+            "http" | "https" | "admin" | DNS => {
                 let listener = handed.take_tcp_listener(i)?.context("it was taken already")?;
                 self.listeners.insert(name.to_owned(), listener).is_some()
             }
@@ -71,7 +78,9 @@ impl Inherited {
                 let channel = handed.take_custom(i, family, kind, "unix stream socket")?;
                 std::mem::replace(&mut self.predecessor, channel).is_some()
             }
-            _ => bail!("name it `http`, `https` or `admin` (FileDescriptorName= in its .socket)"),
+            _ => bail!(
+                "name it `http`, `https`, `dns` or `admin` (FileDescriptorName= in its .socket)"
+            ),
         };
         if former { Err(anyhow!("there is another one of that name")) } else { Ok(()) }
     }
@@ -82,6 +91,7 @@ impl Inherited {
 pub(crate) struct Sockets {
     pub(crate) http: TcpListener,
     pub(crate) https: TcpListener,
+    pub(crate) dns: Option<DnsSockets>,
     pub(crate) admin: TcpListener,
     /// None when it cannot be had: traffic does not depend on it.
     pub(crate) operator: Option<UnixListener>,
@@ -91,6 +101,8 @@ impl Sockets {
     /// What was inherited, and for the rest what the settings say. The operator's is inherited
     /// only: it is in the state directory, which is not ours yet.
     pub(crate) fn gather(inherited: &mut Inherited, settings: &Settings) -> anyhow::Result<Self> {
+        let dns_over_tcp = inherited.listeners.remove(DNS);
+        let dns_over_udp = std::mem::take(&mut inherited.dns);
         let mut listener = |name: &str, address: SocketAddr| {
             let Some(listener) = inherited.listeners.remove(name) else {
                 return ports::bind(name, address);
@@ -102,9 +114,17 @@ impl Sockets {
             }
             Ok(listener)
         };
+        let dns = match settings.dns {
+            Some(address) => {
+                let handed = DnsSockets::inherited(dns_over_tcp, dns_over_udp);
+                Some(handed.map_or_else(|| DnsSockets::bind(address, settings.threads), Ok)?)
+            }
+            None => None,
+        };
         Ok(Self {
             http: listener("http", settings.http)?,
             https: listener("https", settings.https)?,
+            dns,
             admin: listener("admin", settings.admin)?,
             operator: inherited.operator.take(),
         })
@@ -118,6 +138,9 @@ impl Sockets {
             ("admin", self.admin.try_clone()?.into()),
             (PREDECESSOR, channel.into()),
         ];
+        if let Some(dns) = &self.dns {
+            handed.extend(dns.descriptors()?.into_iter().map(|socket| (DNS, socket)));
+        }
         if let Some(operator) = &self.operator {
             handed.push((OPERATOR, operator.try_clone()?.into()));
         }

@@ -163,10 +163,11 @@ impl Successor {
     /// here is known there. Never returns.
     pub(crate) async fn follow(
         mut self,
-        mut generation: u64,
+        served: &Snapshot,
         mut publisher: Publisher,
         activity: Arc<Activity>,
     ) {
+        let (mut generation, certificates) = (served.generation, served.certificates.clone());
         let mut said = Levels::default();
         let mut ticks = interval(LEVELS_EVERY);
         loop {
@@ -174,7 +175,10 @@ impl Successor {
             tokio::select! {
                 message = receiver.receive() => match message {
                     Ok(Some(FromSuccessor::Snapshot(snapshot))) => {
-                        let snapshot = Arc::new(restored(snapshot, &activity));
+                        let mut snapshot = restored(snapshot, &activity);
+                        // No connection is made here any more.
+                        snapshot.certificates = certificates.clone();
+                        let snapshot = Arc::new(snapshot);
                         let newest = snapshot.generation;
                         match publisher.publish(snapshot) {
                             Ok(()) => generation = newest,

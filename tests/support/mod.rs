@@ -3,8 +3,9 @@
 // Each test binary uses its own part of this, and a panic is a failed test with a place.
 #![allow(dead_code, unreachable_pub, clippy::needless_pass_by_value, clippy::unwrap_used)]
 
-pub mod hosts;
+pub mod faulty_ca;
 pub mod load;
+pub mod pebble;
 pub mod relay;
 pub mod sink;
 pub mod sse;

@@ -20,8 +20,9 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 use weir_config::{
-    Activity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint, EndpointId, HostName,
-    InstanceId, Moment, NoObserver, Pool, ProxySettings, Publisher, RouteState, Snapshot, channel,
+    Activity, AppName, AppRoute, Backends, Balance, Certificate, Certificates, Endpoint,
+    EndpointId, HostName, InstanceId, Moment, NoObserver, Pool, ProxySettings, Publisher,
+    RouteState, Snapshot, channel,
 };
 use weir_proxy::{Phase, Proxy, ProxyOptions};
 
@@ -113,13 +114,13 @@ struct Seen {
 
 impl Control {
     fn start(site: &Site, runtime: &Runtime) -> anyhow::Result<Self> {
-        let certificate = Certificate {
-            names: vec![format!("*.{DOMAIN}").parse().map_err(anyhow::Error::msg)?],
-            chain_pem: std::fs::read_to_string(site.certificate())?,
-            key_pem: std::fs::read_to_string(site.key())?,
-        };
+        let chain = std::fs::read_to_string(site.certificate())?;
+        let key = std::fs::read_to_string(site.key())?;
+        let names = [format!("*.{DOMAIN}").parse().map_err(anyhow::Error::msg)?];
+        let certificate = Arc::new(Certificate::from_pem(names, &chain, &key, (0, 0))?);
+        let certificates = Arc::new(Certificates::from_iter([certificate]));
         let activity = Activity::default();
-        let mut snapshot = Snapshot::empty(1, 1, [certificate].into());
+        let mut snapshot = Snapshot::empty(1, 1, certificates);
         for i in 0..NAMES {
             snapshot.insert(route(&activity, i, site.backend(0))?);
         }

@@ -65,7 +65,7 @@ pub(crate) async fn measure(report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn answer(client: &UdpSocket, host: &DnsName) -> anyhow::Result<Vec<u8>> {
+pub(super) fn answer(client: &UdpSocket, host: &DnsName) -> anyhow::Result<Vec<u8>> {
     let header = [0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     client.send(&[&header[..], host.wire(), &[0, 1, 0, 1]].concat())?;
     let mut answer = vec![0; 512];

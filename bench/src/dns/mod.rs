@@ -2,6 +2,7 @@
 //!
 //! All serve the same zones with one thread, minimal answers, no log, and no limit of their rate.
 
+mod api_change;
 mod change;
 mod peers;
 
@@ -19,7 +20,6 @@ use crate::{
     report::{Best, Report, Table},
 };
 
-pub(crate) use change::measure as measure_change;
 use peers::{Kind, Server};
 
 /// What is served: so many zones, with so many names each.
@@ -47,6 +47,12 @@ enum Mix {
     Mixed,
     /// None exists, and none is asked for twice.
     Flood,
+}
+
+/// From a change to its answers: of what is served, and all the way from the admin API.
+pub(crate) async fn measure_change(report: &mut Report) -> anyhow::Result<()> {
+    change::measure(report).await?;
+    api_change::measure(report).await
 }
 
 pub(crate) fn measure(report: &mut Report, options: &Options) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    ops::Range,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -28,6 +29,16 @@ pub(super) struct Book {
     closed: AtomicBool,
     /// What was done to the server meanwhile, in order.
     events: Mutex<Vec<(Duration, String)>>,
+    losses: Mutex<Vec<Loss>>,
+}
+
+/// The loss of a machine.
+#[derive(Debug)]
+struct Loss {
+    from: Duration,
+    /// From then on nothing more was sent there.
+    to: Duration,
+    upstreams: Range<u16>,
 }
 
 #[derive(Debug)]
@@ -49,7 +60,25 @@ impl Book {
             ended: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             events: Mutex::default(),
+            losses: Mutex::default(),
         }
+    }
+
+    /// How old it is.
+    pub(super) fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// The machine of these upstreams was lost at that age, and by now it is left alone.
+    pub(super) fn lose(&self, upstreams: Range<u16>, from: Duration) {
+        locked(&self.losses).push(Loss { from, to: self.age(), upstreams });
+    }
+
+    /// Whether all that were answered are known to have arrived, and where. An upstream in another
+    /// process may tell that later than it answers.
+    pub(super) fn is_complete(&self) -> bool {
+        let answered = |line: &&Line| matches!(line.ended, Some((_, Ok(()))));
+        locked(&self.lines).iter().filter(answered).all(|line| !line.arrived.is_empty())
     }
 
     /// The number of a request that is about to be sent; none when enough were.
@@ -95,6 +124,7 @@ impl Book {
     /// Adds up. To be called when everything that was sent has ended.
     pub(super) fn balance(&self) -> Balance {
         let (lines, events) = (locked(&self.lines), locked(&self.events));
+        let losses = locked(&self.losses);
         let mut balance = Balance { sent: lines.len(), ..Balance::default() };
         for (id, line) in lines.iter().enumerate() {
             *balance.kinds.entry(line.kind).or_default() += 1;
@@ -103,8 +133,12 @@ impl Book {
             balance.answered += usize::from(answered);
             balance.twice += usize::from(line.arrived.len() > 1);
             balance.posts_twice += usize::from(line.kind == Kind::Post && line.arrived.len() > 1);
-            if !answered || line.arrived.len() != 1 {
-                balance.wrong.push(line.tell(id, &events));
+            if answered && line.arrived.len() == 1 {
+                continue;
+            }
+            match losses.iter().any(|loss| line.went_down_with(loss)) {
+                true => balance.went_down += 1,
+                false => balance.wrong.push(line.tell(id, &events)),
             }
         }
         balance
@@ -112,6 +146,21 @@ impl Book {
 }
 
 impl Line {
+    /// Whether it was under way to a machine that was lost, and what could be done for it was done:
+    /// a GET is sent to another one; a POST that may have arrived must fail.
+    fn went_down_with(&self, loss: &Loss) -> bool {
+        let Some((ended, outcome)) = &self.ended else { return false };
+        let met = self.sent <= loss.to && *ended >= loss.from;
+        met && match self.kind {
+            Kind::Get => outcome.is_ok() && !self.arrived.is_empty(),
+            Kind::Post | Kind::Message => {
+                let was_there =
+                    self.arrived.iter().all(|upstream| loss.upstreams.contains(upstream));
+                outcome.is_err() && self.arrived.len() <= 1 && was_there
+            }
+        }
+    }
+
     fn tell(&self, id: usize, events: &[(Duration, String)]) -> String {
         let (at, what) = match &self.ended {
             None => (self.sent, "never ended"),
@@ -145,7 +194,10 @@ pub(super) struct Balance {
     pub(super) twice: usize,
     pub(super) posts_twice: usize,
     pub(super) kinds: BTreeMap<Kind, usize>,
-    /// Every request that was not answered by exactly one upstream, and what happened around it.
+    /// Those that were under way to a machine that was lost, and could not be saved or were by
+    /// being sent again.
+    pub(super) went_down: usize,
+    /// Every other request that was not answered by exactly one upstream, and what happened around it.
     pub(super) wrong: Vec<String>,
 }
 
@@ -172,6 +224,33 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lost_machine_excuses_what_was_on_it_and_nothing_else() {
+        let book = Book::new();
+        let line = |kind, arrivals: &[u16], outcome: Result<(), String>| {
+            let id = book.send(kind, "test").expect("it is open");
+            arrivals.iter().for_each(|upstream| book.arrive(id, *upstream));
+            book.end(id, outcome);
+        };
+        let failed = || Err("504".to_owned());
+        line(Kind::Post, &[10], failed());
+        let from = book.age();
+        // Those that may be as they are, and those that may not.
+        for arrivals in [&[][..], &[10]] {
+            line(Kind::Post, arrivals, failed());
+        }
+        line(Kind::Get, &[10, 2], Ok(()));
+        for arrivals in [&[2][..], &[10, 11]] {
+            line(Kind::Post, arrivals, failed());
+        }
+        line(Kind::Get, &[10], failed());
+        line(Kind::Post, &[10, 2], Ok(()));
+        book.lose(10..20, from);
+        line(Kind::Post, &[10], failed());
+        let Balance { went_down, wrong, .. } = book.balance();
+        assert_eq!((went_down, wrong.len()), (3, 6), "{wrong:#?}");
+    }
 
     #[test]
     fn only_what_one_upstream_answered_once_is_right() {

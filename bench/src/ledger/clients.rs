@@ -8,7 +8,7 @@ use rustls::ClientConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout},
 };
 
 use super::{
@@ -35,8 +35,14 @@ const CONNECTIONS: usize = 4;
 /// The life of a WebSocket, which stays with its process through an upgrade.
 const WEBSOCKET: Duration = Duration::from_millis(500);
 
-/// Starts all of them.
-pub(super) fn start(server: &Server, app: &str, book: &Arc<Book>) -> anyhow::Result<JoinSet<()>> {
+/// Starts all of them. With a rate they ask no more than so many times a second together, and else
+/// each as soon as it has been answered.
+pub(super) fn start(
+    server: &Server,
+    app: &str,
+    book: &Arc<Book>,
+    rate: Option<u32>,
+) -> anyhow::Result<JoinSet<()>> {
     let pem = fs::read(server.roots())?;
     let host = Server::host(app);
     let secure = || -> anyhow::Result<ClientBuilder> {
@@ -54,18 +60,22 @@ pub(super) fn start(server: &Server, app: &str, book: &Arc<Book>) -> anyhow::Res
         ("new HTTP/1.1", secure()?.http1_only().pool_max_idle_per_host(0), &https, 1),
         ("new HTTP/2", secure()?.pool_max_idle_per_host(0), &https, 1),
     ];
+    let count = 2 * (kinds.iter().map(|kind| kind.3).sum::<usize>() + CONNECTIONS);
+    let mut paces = Pace::of_each(count, rate);
     let mut clients = JoinSet::new();
     for (name, builder, url, concurrency) in kinds {
         let client = builder.build()?;
         for kind in [Kind::Get, Kind::Post].repeat(concurrency) {
-            clients.spawn(requests(client.clone(), url.clone(), kind, name, book.clone()));
+            let pace = paces.next().context("a pace for each")?;
+            clients.spawn(requests(client.clone(), url.clone(), kind, name, book.clone(), pace));
         }
     }
     let tls = Arc::new(trust(&server.roots())?);
     for _ in 0..CONNECTIONS {
-        let (name, http, https) = (host.clone(), server.http, server.https);
-        clients.spawn(sockets(name.clone(), http, None, book.clone()));
-        clients.spawn(sockets(name, https, Some(tls.clone()), book.clone()));
+        for (address, tls) in [(server.http, None), (server.https, Some(tls.clone()))] {
+            let pace = paces.next().context("a pace for each")?;
+            clients.spawn(sockets(host.clone(), address, tls, book.clone(), pace));
+        }
     }
     Ok(clients)
 }
@@ -74,14 +84,42 @@ fn client(host: &str, address: SocketAddr) -> ClientBuilder {
     reqwest::Client::builder().resolve(host, address).timeout(PATIENCE).no_proxy()
 }
 
+/// How often one client asks.
+struct Pace(Option<Interval>);
+
+impl Pace {
+    /// Those of so many clients, one after the other.
+    fn of_each(count: usize, rate: Option<u32>) -> impl Iterator<Item = Self> {
+        let start = Instant::now();
+        (0..count).map(move |n| {
+            Self(rate.map(|rate| {
+                let between = Duration::from_secs(1) / rate;
+                let mut interval = interval_at(start + between * n as u32, between * count as u32);
+                // What a slow answer has cost is not made up for by a burst.
+                interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                interval
+            }))
+        })
+    }
+
+    async fn keep(&mut self) {
+        if let Some(interval) = &mut self.0 {
+            interval.tick().await;
+        }
+    }
+}
+
 async fn requests(
     client: reqwest::Client,
     url: String,
     kind: Kind,
     name: &'static str,
     book: Arc<Book>,
+    mut pace: Pace,
 ) {
-    while let Some(id) = book.send(kind, name) {
+    loop {
+        pace.keep().await;
+        let Some(id) = book.send(kind, name) else { return };
         let url = format!("{url}/{id}");
         let request = match kind {
             Kind::Post => {
@@ -106,6 +144,7 @@ async fn sockets(
     address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
     book: Arc<Book>,
+    mut pace: Pace,
 ) {
     let name = if tls.is_some() { "WebSocket with TLS" } else { "WebSocket" };
     // The handshake is a request too: a GET that the upstream does not count.
@@ -114,11 +153,12 @@ async fn sockets(
             match &tls {
                 Some(tls) => {
                     let client = Client::connect_tls(address, &host, tls.clone());
-                    socket(client.await.map_err(|error| (id, error))?, &host, id, name, &book).await
+                    let client = client.await.map_err(|error| (id, error))?;
+                    socket(client, &host, id, name, &book, &mut pace).await
                 }
                 None => {
                     let client = Client::connect(address).await.map_err(|error| (id, error))?;
-                    socket(client, &host, id, name, &book).await
+                    socket(client, &host, id, name, &book, &mut pace).await
                 }
             }
         };
@@ -136,6 +176,7 @@ async fn socket<S: AsyncRead + AsyncWrite + Unpin>(
     first: Id,
     name: &'static str,
     book: &Book,
+    pace: &mut Pace,
 ) -> Result<(), (Id, anyhow::Error)> {
     let opened = async {
         // With the example key of RFC 6455, section 1.3.
@@ -154,6 +195,7 @@ async fn socket<S: AsyncRead + AsyncWrite + Unpin>(
         let echo = within(exchange(&mut client.stream, TEXT, payload.as_bytes())).await;
         echo.map_err(|error| (id, error))?;
         book.end(id, Ok(()));
+        pace.keep().await;
         next = (began.elapsed() < WEBSOCKET).then(|| book.send(Kind::Message, name)).flatten();
     }
     // Whether the end is heard by both is not what is counted.

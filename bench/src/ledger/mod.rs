@@ -1,11 +1,14 @@
 //! Every request is written down where it is sent, where it arrives and where it is answered, while
 //! everything is changed that can be: the three must agree.
 
+mod arrivals;
 mod book;
 mod changes;
 mod clients;
+pub(crate) mod deployments;
+mod operator;
 pub(crate) mod returning;
-mod server;
+pub(crate) mod server;
 mod upstream;
 
 use std::{sync::Arc, time::Instant};
@@ -75,7 +78,7 @@ pub(crate) async fn measure(report: &mut Report, scale: &Scale) -> anyhow::Resul
 async fn control() -> anyhow::Result<Balance> {
     let (mut server, book) = (Server::start().await?, Arc::new(Book::new()));
     let _pool = Pool::start(&server, APP, &book).await?;
-    let mut clients = clients::start(&server, APP, &book)?;
+    let mut clients = clients::start(&server, APP, &book, None)?;
     tokio::select! {
         changed = changes::crashes(&mut server, &book, &CONTROL) => changed?,
         stalled = changes::stalled(&book) => stalled?,
@@ -96,7 +99,7 @@ struct Run {
 async fn run(scale: &Scale) -> anyhow::Result<Run> {
     let (mut server, book) = (Server::start().await?, Arc::new(Book::new()));
     let mut pool = Pool::start(&server, APP, &book).await?;
-    let mut clients = clients::start(&server, APP, &book)?;
+    let mut clients = clients::start(&server, APP, &book, None)?;
     let changes = async {
         let (swapped, (), ()) = tokio::try_join!(
             changes::swaps(&server, &book, scale),

@@ -22,22 +22,22 @@ use crate::{
 };
 
 /// Far above what anything takes that is waited for here.
-pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-pub(super) struct Server {
+pub(crate) struct Server {
     dir: tempfile::TempDir,
     child: Child,
     /// Processes that took over, in order: the last one serves.
     successors: Mutex<Vec<u32>>,
-    pub(super) http: SocketAddr,
-    pub(super) https: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) https: SocketAddr,
     admin: SocketAddr,
     token: String,
     client: reqwest::Client,
 }
 
 impl Server {
-    pub(super) async fn start() -> anyhow::Result<Self> {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let mut child = serve(dir.path(), weir::any())?;
         let [http, https, admin] = weir::listening(dir.path(), &mut child).await?;
@@ -48,16 +48,16 @@ impl Server {
     }
 
     /// The certificate of the authority that its clients trust.
-    pub(super) fn roots(&self) -> PathBuf {
+    pub(crate) fn roots(&self) -> PathBuf {
         weir::roots(self.dir.path())
     }
 
-    pub(super) fn host(app: &str) -> String {
+    pub(crate) fn host(app: &str) -> String {
         format!("{app}.{DOMAIN}")
     }
 
     /// Lets one program follow the other, as an operator does.
-    pub(super) async fn upgrade(&self) -> anyhow::Result<()> {
+    pub(crate) async fn upgrade(&self) -> anyhow::Result<()> {
         let mut command = tokio::process::Command::new(sibling("weir")?);
         command.arg("upgrade").env("WEIR_STATE_DIR", self.dir.path());
         let output = command.output().await?;
@@ -69,14 +69,14 @@ impl Server {
     }
 
     /// What an upgrade is not: an end without a word, and then a start.
-    pub(super) fn crash(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn crash(&mut self) -> anyhow::Result<()> {
         self.kill();
         self.child = serve(self.dir.path(), [self.http, self.https, self.admin])?;
         Ok(())
     }
 
     /// Waits until all processes have ended but the one that serves.
-    pub(super) async fn predecessors_ended(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn predecessors_ended(&mut self) -> anyhow::Result<()> {
         let mut former = lock(&self.successors).clone();
         if former.pop().is_none() {
             return Ok(());
@@ -91,15 +91,25 @@ impl Server {
 
     /// Makes an app, or changes it. This is no request of the ledger: during an upgrade it is asked
     /// for again, until it is done.
-    pub(super) async fn put(&self, app: &str, spec: Value) -> anyhow::Result<()> {
+    pub(crate) async fn put(&self, app: &str, spec: Value) -> anyhow::Result<()> {
         let manifest = json!({"kind": "App", "name": app, "spec": spec});
         let url = format!("http://{}/v1/apps/{app}?wait=30s", self.admin);
         let request = || self.client.put(&url).bearer_auth(&self.token).json(&manifest);
         self.ask(request).await.with_context(|| format!("the change of {app}")).map(drop)
     }
 
+    /// Asks the admin API for something, once.
+    pub(crate) async fn api(&self, method: &str, path: &str, body: Value) -> anyhow::Result<Value> {
+        let url = format!("http://{}{path}", self.admin);
+        let request = self.client.request(method.parse()?, url).bearer_auth(&self.token);
+        let answer = request.json(&body).timeout(2 * DEADLINE).send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        ensure!(status.is_success(), "{method} {path}: {status}: {text}");
+        Ok(serde_json::from_str(&text).unwrap_or_default())
+    }
+
     /// How many snapshots there have been.
-    pub(super) async fn generation(&self) -> anyhow::Result<u64> {
+    pub(crate) async fn generation(&self) -> anyhow::Result<u64> {
         let url = format!("http://{}/metrics", self.admin);
         let metrics = self.ask(|| self.client.get(&url)).await?;
         let mut lines = metrics.lines();
@@ -125,7 +135,7 @@ impl Server {
     }
 
     /// Warnings and errors in its log.
-    pub(super) fn complaints(&self) -> String {
+    pub(crate) fn complaints(&self) -> String {
         let log = fs::read_to_string(weir::log(self.dir.path())).unwrap_or_default();
         let severe = ["\"WARN\"", "\"ERROR\""];
         let bad = log.lines().filter(|line| severe.iter().any(|level| line.contains(level)));

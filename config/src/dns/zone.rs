@@ -117,6 +117,20 @@ impl Zone {
         self.in_order.iter().flat_map(|(name, node)| node.sets.iter().map(move |set| (name, set)))
     }
 
+    /// As [`Self::iter`], from a name on.
+    pub fn iter_from<'a>(
+        &'a self,
+        first: &DnsName,
+    ) -> impl Iterator<Item = (&'a DnsName, &'a RecordSet)> + use<'a> {
+        let nodes = self.in_order.range(first.clone()..);
+        nodes.flat_map(|(name, node)| node.sets.iter().map(move |set| (name, set)))
+    }
+
+    /// Whether there is a name below this one.
+    pub fn has_names_below(&self, name: &DnsName) -> bool {
+        self.nodes.get(name).is_some_and(|node| node.children > 0)
+    }
+
     /// The names whose records are others than in `former`. Costs what has changed, if the one was
     /// made out of the other.
     pub fn changed_names<'a>(&'a self, former: &'a Self) -> impl Iterator<Item = &'a DnsName> {

@@ -40,7 +40,7 @@ pub struct FailoverSpec {
     #[serde(default)]
     pub all_down: AllDown,
     #[serde(default)]
-    pub ttl: TtlSpec,
+    pub ttl: AnswerTtlSpec,
 }
 
 /// One that can serve the names: exactly one of `cdn`, `addresses` and `own`.
@@ -110,7 +110,7 @@ pub struct ShiftBackSpec {
 /// For how long resolvers may keep an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct TtlSpec {
+pub struct AnswerTtlSpec {
     #[schema(value_type = String)]
     pub steady: Span,
     /// While something is about to change.
@@ -142,7 +142,7 @@ impl Default for ShiftBackSpec {
     }
 }
 
-impl Default for TtlSpec {
+impl Default for AnswerTtlSpec {
     fn default() -> Self {
         Self { steady: Span::seconds(30), low: Span::seconds(5) }
     }

@@ -6,6 +6,7 @@ mod host;
 mod rollout;
 mod shard;
 mod traffic;
+mod zone;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,8 @@ use utoipa::ToSchema;
 
 pub use self::{
     failover::{
-        CheckSpec, DegradedSpec, FailoverManifest, FailoverSpec, ShiftBackSpec, TargetSpec, TtlSpec,
+        AnswerTtlSpec, CheckSpec, DegradedSpec, FailoverManifest, FailoverSpec, ShiftBackSpec,
+        TargetSpec,
     },
     host::{
         CapacitySpec, DisconnectSpec, EngineSshSpec, EngineTlsSpec, HostManifest, HostSpec,
@@ -27,6 +29,7 @@ pub use self::{
         ProxyProtocol, RateSpec, RetriesSpec, TimeoutsSpec, UpstreamProtocol, UpstreamSpec,
         UpstreamTlsSpec,
     },
+    zone::{SecondarySpec, SoaSpec, TsigKeySpec, TtlSpec, ZoneManifest, ZoneSpec},
 };
 use crate::{Memory, RestartPolicy, Span};
 

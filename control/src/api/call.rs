@@ -34,6 +34,11 @@ pub(super) type Answer = Result<Response, ApiProblem>;
 pub(crate) trait Shown: Object {
     type Status: Serialize;
 
+    /// The spec as it is shown.
+    fn shown(spec: Self::Spec) -> Self::Spec {
+        spec
+    }
+
     /// How one is; `None` if the loop does not have it: not yet, or no more.
     fn status(record: &Record<Self>, state: &ApiState, world: &World) -> Option<Self::Status>;
 
@@ -135,7 +140,12 @@ impl Call {
         self.write(&spec, &object, precondition).await
     }
 
-    async fn write<O: Parsed>(self, spec: &O::Spec, object: &O, holds: Precondition) -> Answer {
+    pub(super) async fn write<O: Shown>(
+        self,
+        spec: &O::Spec,
+        object: &O,
+        holds: Precondition,
+    ) -> Answer {
         let written = self.state.store.put(spec, object, holds, self.cause(Verb::Put)).await?;
         self.answer_written(written).await
     }
@@ -224,7 +234,7 @@ impl ApiState {
             revision: record.meta.revision,
             created_at: rfc3339(record.meta.created_at),
             updated_at: rfc3339(record.meta.updated_at),
-            spec: record.spec,
+            spec: O::shown(record.spec),
             status,
         }
     }

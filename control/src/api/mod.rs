@@ -3,20 +3,24 @@
 mod apps;
 mod auth;
 mod call;
+mod certificates;
 mod deployment_logs;
 mod deployments;
+mod domains;
 mod events;
 mod explain;
 mod hosts;
 mod idempotency;
 mod incidents;
 mod instances;
+mod issuers;
 mod logs;
 mod notifiers;
 mod openapi;
 mod operations;
 mod problem;
 mod query;
+mod records;
 mod secrets;
 mod shards;
 mod snapshot;
@@ -24,6 +28,7 @@ mod sse;
 mod wait;
 mod watches;
 pub mod wire;
+mod zones;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -38,7 +43,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use weir_config::{Activity, Hostname};
 
 use crate::{
+    certificates::Command,
     control::ControlError,
+    domains::Domains,
     engines::Providers,
     event::Event,
     history::Transitions,
@@ -52,6 +59,8 @@ use problem::ApiProblem;
 
 /// A spec is text that somebody wrote; more than this is a mistake.
 const MAX_BODY: usize = 1 << 20;
+/// A zone of a million names, as text.
+const MAX_ZONE_FILE: usize = 256 << 20;
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -62,6 +71,11 @@ pub(crate) struct ApiState {
     pub(crate) transitions: watch::Receiver<Transitions>,
     pub(crate) activity: Arc<Activity>,
     pub(crate) events: mpsc::Sender<Event>,
+    /// Of certificates.
+    pub(crate) keeper: mpsc::Sender<Command>,
+    pub(crate) domains: watch::Receiver<Domains>,
+    /// Those that somebody wants to know of now.
+    pub(crate) domain_checks: mpsc::Sender<Hostname>,
     pub(crate) providers: Providers,
     pub(crate) base_domain: Hostname,
     pub(crate) metrics: prometheus::Registry,
@@ -128,6 +142,26 @@ pub(crate) fn router(state: ApiState) -> Router {
         )
         .route("/v1/notifiers/{name}/actions/preview", post(notifiers::preview))
         .route("/v1/notifiers/{name}/actions/test", post(notifiers::test))
+        .route("/v1/certificates", get(certificates::list).post(certificates::upload))
+        .route("/v1/certificates/{name}", get(certificates::read).delete(certificates::delete))
+        .route("/v1/certificates/{name}/actions/renew", post(certificates::renew))
+        .route("/v1/domains", get(domains::list))
+        .route("/v1/domains/{name}", get(domains::read))
+        .route("/v1/domains/{name}/actions/check", post(domains::check))
+        .route("/v1/issuers", get(issuers::list))
+        .route("/v1/issuers/{name}", get(issuers::read).put(issuers::put).delete(issuers::delete))
+        .route("/v1/zones", get(zones::list))
+        .route("/v1/zones/{name}", get(zones::read).put(zones::put).delete(zones::delete))
+        .route("/v1/zones/{name}/records", get(records::list).patch(records::patch))
+        .route(
+            "/v1/zones/{name}/records/{record}/{type}",
+            get(records::read).put(records::put).delete(records::delete),
+        )
+        .route("/v1/zones/{name}/export", get(records::export))
+        .route(
+            "/v1/zones/{name}/actions/import",
+            post(records::import).layer(DefaultBodyLimit::max(MAX_ZONE_FILE)),
+        )
         .route("/v1/snapshot", get(snapshot::read))
         .route("/v1/snapshot/actions/confirm", post(snapshot::confirm))
         .route("/v1/watch", get(watches::watch))

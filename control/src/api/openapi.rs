@@ -4,8 +4,9 @@ use axum::Json;
 use utoipa::OpenApi;
 
 use super::{
-    apps, deployment_logs, deployments, events, explain, hosts, incidents, instances, logs,
-    notifiers, operations, secrets, shards, snapshot, watches, wire,
+    apps, certificates, deployment_logs, deployments, domains, events, explain, hosts, incidents,
+    instances, issuers, logs, notifiers, operations, records, secrets, shards, snapshot, watches,
+    wire, zones,
 };
 
 #[derive(OpenApi)]
@@ -71,8 +72,31 @@ use super::{
         notifiers::delete,
         notifiers::preview,
         notifiers::test,
+        certificates::list,
+        certificates::read,
+        certificates::upload,
+        certificates::renew,
+        certificates::delete,
+        domains::list,
+        domains::read,
+        domains::check,
+        issuers::list,
+        issuers::read,
+        issuers::put,
+        issuers::delete,
         snapshot::read,
         snapshot::confirm,
+        zones::list,
+        zones::read,
+        zones::put,
+        zones::delete,
+        records::list,
+        records::patch,
+        records::read,
+        records::put,
+        records::delete,
+        records::export,
+        records::import,
     ),
     components(schemas(wire::ProblemDetails))
 )]

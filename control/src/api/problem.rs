@@ -99,6 +99,7 @@ impl From<StoreError> for ApiProblem {
             StoreError::TooManySecrets { .. } => {
                 Problems(vec![Problem::new("", "too_many", detail)]).into()
             }
+            StoreError::Records(problems) => problems.clone().into(),
             StoreError::NoSigningSecret => {
                 Problems(vec![Problem::new("/spec/secret", "required", detail)]).into()
             }

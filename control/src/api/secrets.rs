@@ -21,6 +21,7 @@ use super::{
     wire::{KeyRotation, List, ProblemDetails, SecretResource, SecretValue},
 };
 use crate::{
+    certificates::Command,
     store::{Kind, SecretRecord, StoreError, Verb},
     time::rfc3339,
 };
@@ -96,6 +97,10 @@ pub(crate) async fn delete(Path((_app, key)): Path<(String, String)>, call: Call
     responses((status = 200, body = KeyRotation), (status = 409, body = ProblemDetails)))]
 pub(crate) async fn rotate_key(call: Call) -> Answer {
     let rotated = call.state.vault.rotate(call.cause(Verb::RotateKey)).await?;
+    // What is kept of certificates for the next start is sealed anew too.
+    if call.state.keeper.send(Command::KeysRotated).await.is_err() {
+        return Err(ApiProblem::unavailable("the process is about to end"));
+    }
     let unreadable = rotated.unreadable.into_iter().collect();
     let rotation = KeyRotation { key: rotated.key, resealed: rotated.resealed, unreadable };
     Ok(with_operation(Json(rotation).into_response(), rotated.operation.as_ref()))

@@ -12,7 +12,7 @@ use crate::{reconciler::World, store::Record};
 /// A longer wait is asked for again: connections that say nothing for long get lost.
 const LONGEST: Duration = Duration::from_secs(60);
 /// A write is answered once it is served, or after this: the loop may be behind, the write holds.
-const CATCH_UP: Duration = Duration::from_secs(2);
+pub(super) const CATCH_UP: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]

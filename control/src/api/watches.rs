@@ -14,7 +14,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
-use weir_config::{App, Host, Shard};
+use weir_config::{App, Host, HostedZone, Shard};
 
 use super::{
     ApiState,
@@ -187,6 +187,7 @@ impl ApiState {
                 Kind::App => names(self.store.list::<App>(&all).await?.0),
                 Kind::Shard => names(self.store.list::<Shard>(&all).await?.0),
                 Kind::Host => names(self.store.list::<Host>(&all).await?.0),
+                Kind::Zone => names(self.store.list::<HostedZone>(&all).await?.0),
                 Kind::Notifier => names(self.store.list::<Notifier>(&all).await?.0),
             };
             objects.extend(names.into_iter().map(|name| (*kind, name)));
@@ -200,6 +201,7 @@ impl ApiState {
             Kind::App => self.find_shown::<App>(name).await?,
             Kind::Shard => self.find_shown::<Shard>(name).await?,
             Kind::Host => self.find_shown::<Host>(name).await?,
+            Kind::Zone => self.find_shown::<HostedZone>(name).await?,
             Kind::Notifier => self.find_shown::<Notifier>(name).await?,
         };
         let gone = || json!({"kind": kind.as_str(), "name": name});

@@ -1,14 +1,15 @@
 //! Whether what is offered for one subject could be served.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use weir_config::{
-    AppName, AppRoute, Backends, Certificate, DesiredApp, EndpointId, MemberOf, Pool, RouteState,
-    ShardName, Snapshot,
+    AppName, AppRoute, Backends, DesiredApp, EndpointId, MemberOf, Pool, RecordType, RouteState,
+    ShardName, Snapshot, Zone, ZoneName,
 };
 
 use super::{View, size::MOST_IN_POOL};
 use crate::{
+    certificates::check_key,
     served::{own_pool, serves},
     subject::Subject,
 };
@@ -24,6 +25,11 @@ pub(super) fn subject(subject: &Subject, view: &View<'_>) -> Option<String> {
         Subject::Shard(name) => match view.candidate.shard(name) {
             Some(offered) => pool(offered, |id| is_of_shard(id, name)),
             None => shard_gone(name, view),
+        },
+        Subject::Zone(name) => match view.candidate.zone(name.dns()) {
+            Some(offered) => zone(name, offered, view),
+            None if view.desired.has_gone_zone(name) => Ok(()),
+            None => Err("it would no longer be served, but nobody has deleted it".to_owned()),
         },
     };
     checked.err()
@@ -121,7 +127,7 @@ fn shard_gone(name: &ShardName, view: &View<'_>) -> Result<(), String> {
     if !view.desired.has_gone_shard(name) {
         return Err("it would be gone, but nobody has deleted it".to_owned());
     }
-    let names_it = |route: &&std::sync::Arc<AppRoute>| match &route.state {
+    let names_it = |route: &&Arc<AppRoute>| match &route.state {
         RouteState::Serving(Backends::Shards(shards)) => shards.contains(name),
         _ => false,
     };
@@ -129,6 +135,20 @@ fn shard_gone(name: &ShardName, view: &View<'_>) -> Result<(), String> {
         Some(route) => Err(format!("the app {} is still served by it", route.app)),
         None => Ok(()),
     }
+}
+
+fn zone(name: &ZoneName, offered: &Zone, view: &View<'_>) -> Result<(), String> {
+    let Some(wanted) = view.desired.zones.get(name) else {
+        return Err("it would be served, but nobody wants it".to_owned());
+    };
+    let lacks = |rtype| offered.get(name.dns(), rtype).is_none();
+    if let Some(rtype) = [RecordType::SOA, RecordType::NS].into_iter().find(|t| lacks(*t)) {
+        return Err(format!("it would be served without {rtype} records at its name"));
+    }
+    if offered.len() < wanted.custom.len() {
+        return Err("it would not have all records that are written".to_owned());
+    }
+    Ok(())
 }
 
 fn pool(pool: &Pool, is_own: impl Fn(&EndpointId) -> bool) -> Result<(), String> {
@@ -166,24 +186,18 @@ fn is_of_shard(id: &EndpointId, shard: &ShardName) -> bool {
     }
 }
 
-/// Every name that had a certificate has one, and a new one can be read.
+/// There is one for those who name no host, and a new one can be shown.
 pub(super) fn certificates(served: &Snapshot, candidate: &Snapshot) -> Result<(), String> {
-    if std::sync::Arc::ptr_eq(&served.certificates, &candidate.certificates) {
+    let (former, latter) = (&served.certificates, &candidate.certificates);
+    if Arc::ptr_eq(former, latter) {
         return Ok(());
     }
-    let covered: BTreeSet<_> = candidate.certificates.iter().flat_map(|c| &c.names).collect();
-    let mut names = served.certificates.iter().flat_map(|c| &c.names);
-    if let Some(name) = names.find(|name| !covered.contains(name)) {
-        return Err(format!("{name} would no longer have a certificate"));
+    if latter.fallback().is_none() && former.fallback().is_some() {
+        return Err("there would be no certificate for the base domain".to_owned());
     }
-    match candidate.certificates.iter().find(|certificate| !is_readable(certificate)) {
-        Some(bad) => Err(format!("the certificate of {:?} cannot be read", bad.names)),
-        None => Ok(()),
+    for certificate in latter.changed(former) {
+        check_key(certificate)
+            .map_err(|why| format!("the certificate of {:?}: {why}", certificate.names))?;
     }
-}
-
-fn is_readable(certificate: &Certificate) -> bool {
-    let pem = x509_parser::pem::parse_x509_pem(certificate.chain_pem.as_bytes());
-    pem.is_ok_and(|(_, pem)| pem.parse_x509().is_ok())
-        && certificate.key_pem.contains("PRIVATE KEY")
+    Ok(())
 }

@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, ops::Add};
 use weir_config::{AppName, Backends, DesiredApp, EndpointId, Pool, RouteState, Snapshot, Source};
 use weir_deploy::ContainerState;
 
-use super::{FEW, MOST_ENDPOINTS_PERCENT, MOST_NAMES_PERCENT, View, size::Size};
+use super::{
+    FEW, MOST_ENDPOINTS_PERCENT, MOST_NAMES_PERCENT, MOST_RECORDS_PERCENT, View, size::Size,
+};
 use crate::subject::Subject;
 
 /// Without what was deleted or changed in its spec, put to sleep, moved or replaced, or whose
@@ -14,11 +16,12 @@ use crate::subject::Subject;
 pub(super) struct Loss {
     names: u64,
     endpoints: u64,
+    records: u64,
 }
 
 impl Loss {
-    pub(super) fn of(subject: &Subject, view: &View<'_>, deleted: &BTreeSet<Subject>) -> Self {
-        if deleted.contains(subject) {
+    pub(super) fn of(subject: &Subject, view: &View<'_>, asked: &BTreeSet<Subject>) -> Self {
+        if asked.contains(subject) {
             return Self::default();
         }
         let lost = |is_wanted: &dyn Fn(&EndpointId) -> bool| {
@@ -38,15 +41,23 @@ impl Loss {
                     }
                     (EndpointId::Instance(_), _) => false,
                 };
-                Self { names: 0, endpoints: lost(&is_wanted) }
+                Self { endpoints: lost(&is_wanted), ..Self::default() }
+            }
+            Subject::Zone(name) => {
+                let records =
+                    |snapshot: &Snapshot| snapshot.zone(name.dns()).map_or(0, |zone| zone.len());
+                let lost = records(view.served).saturating_sub(records(view.candidate));
+                Self { records: lost as u64, ..Self::default() }
             }
             Subject::App(name) => match view.desired.apps.get(name) {
                 None => {
                     let names = view.served.app(name).map_or(0, |route| route.hostnames.len());
-                    Self { names: names as u64, endpoints: lost(&|_| true) }
+                    Self { names: names as u64, endpoints: lost(&|_| true), records: 0 }
                 }
                 Some(_) if sleeps(view.candidate, name) => Self::default(),
-                Some(app) => Self { names: 0, endpoints: lost(&|id| should_serve(id, app, view)) },
+                Some(app) => {
+                    Self { endpoints: lost(&|id| should_serve(id, app, view)), ..Self::default() }
+                }
             },
         }
     }
@@ -60,6 +71,7 @@ impl Loss {
         let parts = [
             (self.names, all.names, MOST_NAMES_PERCENT, "host names"),
             (self.endpoints, all.endpoints, MOST_ENDPOINTS_PERCENT, "endpoints"),
+            (self.records, all.records, MOST_RECORDS_PERCENT, "records"),
         ];
         let (lost, all, _, what) = parts.into_iter().find(|(lost, all, percent, _)| {
             *lost > FEW && lost.saturating_mul(100) > all.saturating_mul(*percent)
@@ -75,7 +87,11 @@ impl Add for Loss {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self { names: self.names + other.names, endpoints: self.endpoints + other.endpoints }
+        Self {
+            names: self.names + other.names,
+            endpoints: self.endpoints + other.endpoints,
+            records: self.records + other.records,
+        }
     }
 }
 
@@ -106,6 +122,7 @@ fn sleeps(snapshot: &Snapshot, app: &AppName) -> bool {
 /// The pool that is a subject's own.
 fn pool<'a>(snapshot: &'a Snapshot, subject: &Subject) -> Option<&'a Pool> {
     match subject {
+        Subject::Zone(_) => None,
         Subject::Shard(name) => snapshot.shard(name).map(AsRef::as_ref),
         Subject::App(name) => match &snapshot.app(name)?.state {
             RouteState::Serving(Backends::Own(pool)) => Some(pool),

@@ -22,6 +22,7 @@ use crate::{observed::Observed, quarantine::Quarantine, subject::Subject};
 /// Of what is served, what may be lost at once without anybody having asked for it.
 const MOST_NAMES_PERCENT: u64 = 20;
 const MOST_ENDPOINTS_PERCENT: u64 = 50;
+const MOST_RECORDS_PERCENT: u64 = 20;
 /// So few are no catastrophe, whatever share they are.
 const FEW: u64 = 20;
 /// A loss that is still there after this is taken for the truth.
@@ -66,8 +67,9 @@ pub(crate) type Refusals = imbl::OrdMap<Subject, Refusal>;
 pub(crate) struct Gate {
     /// Of everything that is served.
     size: Size,
-    /// Those that an operator has deleted and that may still be served.
-    deleted: BTreeSet<Subject>,
+    /// Those that an operator has deleted and that may still be served, and zones that an operator
+    /// has changed: what goes with that was asked for.
+    asked: BTreeSet<Subject>,
     quarantine: Quarantine,
     held_since: Option<Moment>,
     confirmed: bool,
@@ -78,7 +80,7 @@ impl Gate {
     pub(crate) fn new(served: &Snapshot, quarantine: Quarantine) -> Self {
         Self {
             size: Size::of_all(served),
-            deleted: BTreeSet::new(),
+            asked: BTreeSet::new(),
             quarantine,
             held_since: None,
             confirmed: false,
@@ -108,13 +110,16 @@ impl Gate {
 
     /// An operator has written this object.
     pub(crate) fn written(&mut self, subject: &Subject) {
-        self.deleted.remove(subject);
+        match subject {
+            Subject::Zone(_) => _ = self.asked.insert(subject.clone()),
+            Subject::App(_) | Subject::Shard(_) => _ = self.asked.remove(subject),
+        }
         self.quarantine.release(subject);
     }
 
     pub(crate) fn deleted(&mut self, subject: Subject) {
         self.quarantine.release(&subject);
-        self.deleted.insert(subject);
+        self.asked.insert(subject);
     }
 
     /// An operator says that what is held is right, and that the process did not die of what is in
@@ -192,7 +197,7 @@ impl Gate {
         now: Moment,
     ) {
         let losses = changed.iter().filter(|subject| !refused.contains_key(*subject));
-        let losses = losses.map(|subject| (subject, Loss::of(subject, view, &self.deleted)));
+        let losses = losses.map(|subject| (subject, Loss::of(subject, view, &self.asked)));
         let losses: Vec<_> = losses.filter(|(_, loss)| !loss.is_none()).collect();
         let all = losses.iter().fold(Loss::default(), |sum, (_, loss)| sum + *loss);
         let Some(message) = all.too_much(&self.size) else {
@@ -217,8 +222,8 @@ impl Gate {
         now: Moment,
     ) {
         for subject in planned {
-            if !self.deleted.is_empty() && !refused.contains_key(subject) {
-                self.deleted.remove(subject);
+            if !self.asked.is_empty() && !refused.contains_key(subject) {
+                self.asked.remove(subject);
             }
             let Some((cause, message)) = refused.remove(subject) else {
                 if !self.refusals.is_empty() && self.refusals.remove(subject).is_some() {
@@ -281,6 +286,9 @@ fn with_changes(view: &View<'_>, accepted: &BTreeSet<Subject>) -> Option<Arc<Sna
         match subject {
             Subject::App(name) if candidate.app(name).is_none() => snapshot.remove(name),
             Subject::Shard(name) if candidate.shard(name).is_none() => snapshot.remove_shard(name),
+            Subject::Zone(name) if candidate.zone(name.dns()).is_none() => {
+                snapshot.remove_zone(name.dns());
+            }
             _ => {}
         }
     }
@@ -296,6 +304,11 @@ fn with_changes(view: &View<'_>, accepted: &BTreeSet<Subject>) -> Option<Arc<Sna
                     snapshot.insert_shard(name.clone(), pool.clone());
                 }
             }
+            Subject::Zone(name) => {
+                if let Some(zone) = candidate.zone(name.dns()) {
+                    snapshot.insert_zone(zone.clone());
+                }
+            }
         }
     }
     match check::certificates(served, candidate) {
@@ -304,7 +317,9 @@ fn with_changes(view: &View<'_>, accepted: &BTreeSet<Subject>) -> Option<Arc<Sna
     }
     let is_same = accepted.is_empty()
         && candidate.revision == served.revision
-        && Arc::ptr_eq(&snapshot.certificates, &served.certificates);
+        && Arc::ptr_eq(&snapshot.certificates, &served.certificates)
+        && candidate.http_challenges.ptr_eq(&served.http_challenges);
+    snapshot.http_challenges = candidate.http_challenges.clone();
     snapshot.generation = served.generation + 1;
     snapshot.revision = candidate.revision;
     (!is_same).then(|| Arc::new(snapshot))

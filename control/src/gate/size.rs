@@ -17,11 +17,13 @@ pub(super) const MOST_IN_POOL: usize = 10_000;
 const ROUTE_BYTES: u64 = 700;
 const NAME_BYTES: u64 = 160;
 const ENDPOINT_BYTES: u64 = 300;
+const RECORD_BYTES: u64 = 300;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Size {
     pub(super) names: u64,
     pub(super) endpoints: u64,
+    pub(super) records: u64,
     bytes: u64,
 }
 
@@ -29,21 +31,27 @@ impl Size {
     pub(super) fn of_all(snapshot: &Snapshot) -> Self {
         let apps = snapshot.apps().map(|route| Subject::App(route.app.clone()));
         let shards = snapshot.shards().map(|(name, _)| Subject::Shard(name.clone()));
-        apps.chain(shards).fold(Self::default(), |sum, s| sum + Self::of(snapshot, &s))
+        let zones = snapshot.zones().filter_map(|zone| zone.name().to_string().parse().ok());
+        let zones = zones.map(Subject::Zone);
+        apps.chain(shards).chain(zones).fold(Self::default(), |sum, s| sum + Self::of(snapshot, &s))
     }
 
     /// What one subject has in a snapshot.
     pub(super) fn of(snapshot: &Snapshot, subject: &Subject) -> Self {
         match subject {
             Subject::Shard(name) => snapshot.shard(name).map_or_else(Self::default, Self::of_pool),
+            Subject::Zone(name) => {
+                let records = snapshot.zone(name.dns()).map_or(0, |zone| zone.len() as u64);
+                Self { records, bytes: records * RECORD_BYTES, ..Self::default() }
+            }
             Subject::App(name) => {
                 let Some(route) = snapshot.app(name) else { return Self::default() };
                 let text = |length: usize| length as u64;
                 let names = route.hostnames.iter().map(|n| text(n.host.len() + n.path().len()));
                 let own = Self {
                     names: route.hostnames.len() as u64,
-                    endpoints: 0,
                     bytes: ROUTE_BYTES + names.map(|length| NAME_BYTES + 2 * length).sum::<u64>(),
+                    ..Self::default()
                 };
                 own + match &route.state {
                     RouteState::Serving(Backends::Own(pool)) => Self::of_pool(pool),
@@ -58,11 +66,11 @@ impl Size {
 
     fn of_pool(pool: &std::sync::Arc<Pool>) -> Self {
         let endpoints = pool.endpoints().len() as u64;
-        Self { names: 0, endpoints, bytes: endpoints * ENDPOINT_BYTES }
+        Self { endpoints, bytes: endpoints * ENDPOINT_BYTES, ..Self::default() }
     }
 
     pub(super) fn too_much(&self) -> Option<String> {
-        let Self { names, endpoints, bytes } = self;
+        let Self { names, endpoints, bytes, records: _ } = self;
         let (what, limit) = if *names > MOST_NAMES {
             ("host names", MOST_NAMES)
         } else if *endpoints > MOST_ENDPOINTS {
@@ -87,6 +95,7 @@ impl Add for Size {
         Self {
             names: self.names + other.names,
             endpoints: self.endpoints + other.endpoints,
+            records: self.records + other.records,
             bytes: self.bytes + other.bytes,
         }
     }
@@ -99,6 +108,7 @@ impl Sub for Size {
         Self {
             names: self.names.saturating_sub(other.names),
             endpoints: self.endpoints.saturating_sub(other.endpoints),
+            records: self.records.saturating_sub(other.records),
             bytes: self.bytes.saturating_sub(other.bytes),
         }
     }

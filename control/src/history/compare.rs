@@ -94,6 +94,16 @@ impl Differences {
             let (name, what) = spec_change(&item);
             self.object(Kind::Shard, name, what, "Applied", format!("the shard: {what}"));
         }
+        for item in former.desired.zones.diff(&present.desired.zones) {
+            // What becomes of its records is told by the operations.
+            if let DiffItem::Update { old: (_, old), new: (_, new) } = &item
+                && old.generation == new.generation
+            {
+                continue;
+            }
+            let (name, what) = spec_change(&item);
+            self.object(Kind::Zone, name, what, "Applied", format!("the zone: {what}"));
+        }
         for item in former.desired.apps.diff(&present.desired.apps) {
             match item {
                 DiffItem::Add(name, app) => {

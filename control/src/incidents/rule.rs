@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(crate) enum Rule {
     AppUnhealthy,
     CertificateExpiring,
+    CertificateFailed,
+    CertificateLimited,
     CrashLoop,
     DeploymentFailed,
     HostLost,
@@ -19,9 +21,11 @@ pub(crate) enum Rule {
 }
 
 impl Rule {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::AppUnhealthy,
         Self::CertificateExpiring,
+        Self::CertificateFailed,
+        Self::CertificateLimited,
         Self::CrashLoop,
         Self::DeploymentFailed,
         Self::HostLost,
@@ -37,6 +41,8 @@ impl Rule {
         match self {
             Self::AppUnhealthy => "app-unhealthy",
             Self::CertificateExpiring => "certificate-expiring",
+            Self::CertificateFailed => "certificate-failed",
+            Self::CertificateLimited => "certificate-limited",
             Self::CrashLoop => "crash-loop",
             Self::DeploymentFailed => "deployment-failed",
             Self::HostLost => "host-lost",
@@ -58,7 +64,10 @@ impl Rule {
             | Self::SnapshotHeld
             | Self::SnapshotQuarantined
             | Self::ObjectUnreadable => 0,
-            Self::CertificateExpiring | Self::StoreFull => 1,
+            Self::CertificateExpiring
+            | Self::CertificateFailed
+            | Self::CertificateLimited
+            | Self::StoreFull => 1,
             Self::AppUnhealthy
             | Self::DeploymentFailed
             | Self::HostLost
@@ -70,7 +79,11 @@ impl Rule {
     /// For so long it must be gone.
     pub(super) fn resolved_after(self) -> Duration {
         Duration::from_secs(match self {
-            Self::SnapshotHeld | Self::ObjectUnreadable | Self::CertificateExpiring => 0,
+            Self::SnapshotHeld
+            | Self::ObjectUnreadable
+            | Self::CertificateExpiring
+            | Self::CertificateFailed
+            | Self::CertificateLimited => 0,
             _ => 10,
         })
     }

@@ -1,6 +1,6 @@
 //! What counts as trouble: a pure reading of the world. `docs/incidents.md` says the same in words.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use weir_config::{
     AppName, Backends, DesiredApp, HostName, InstanceId, Moment, RouteState, Severity,
@@ -9,6 +9,7 @@ use weir_config::{
 use super::Rule;
 use crate::status;
 use crate::{
+    certificates::{Kept, Source},
     failure::FailureReason,
     gate::Cause,
     host::{HostSeen, HostState},
@@ -41,6 +42,8 @@ const LOOP_WITHIN: Duration = Duration::from_secs(600);
 /// A certificate is renewed long before; with less than this left, renewing fails.
 const CERTIFICATE_LEFT: i64 = 21 * 24 * 3600;
 const CERTIFICATE_LEFT_AT_LAST: i64 = 3 * 24 * 3600;
+/// One try may fail for a moment's reason; the second comes a minute later.
+const FAILURES: u32 = 2;
 
 /// Everything that is wrong. Of an app only the nearest cause is told, and nothing that follows
 /// from a host that is away.
@@ -186,23 +189,62 @@ fn message(instance: &Instance) -> String {
     )
 }
 
+/// Those that end soon, and those that are not to be had.
 fn certificates(world: &World, wall_clock: i64) -> Vec<Trouble> {
-    let expiring = world.observed.certificates.iter().filter_map(|certificate| {
-        let name = certificate.names.first()?.to_string();
-        let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.chain_pem.as_bytes()).ok()?;
-        let left = pem.parse_x509().ok()?.validity().not_after.timestamp() - wall_clock;
-        (left < CERTIFICATE_LEFT).then(|| Trouble {
+    let seen = &world.observed.certificates;
+    let mut shown = BTreeMap::new();
+    for certificate in seen.served.iter() {
+        let Some(name) = certificate.names.first() else { continue };
+        let is_let_go = |kept: &Arc<Kept>| kept.source == Source::Acme && kept.wanted.is_none();
+        if !seen.kept.get(name).is_some_and(is_let_go) {
+            shown.insert(name, certificate);
+        }
+    }
+    let expiring = shown.into_iter().filter_map(|(name, certificate)| {
+        let (begins, ends) = certificate.valid;
+        let (left, life) = (ends - wall_clock, ends - begins);
+        (left < CERTIFICATE_LEFT.min(life / 5)).then(|| Trouble {
             rule: Rule::CertificateExpiring,
             subject: format!("Certificate/{name}"),
-            severity: match left < CERTIFICATE_LEFT_AT_LAST {
+            severity: match left < CERTIFICATE_LEFT_AT_LAST.min(life / 10) {
                 true => Severity::Critical,
                 false => Severity::Warning,
             },
             title: format!("the certificate of {name} ends soon and is not renewed"),
-            detail: format!("{} days are left; the log says why", left.div_euclid(24 * 3600)),
+            detail: match seen.kept.get(name).map(|kept| &*kept.failures.message) {
+                Some(message) if !message.is_empty() => {
+                    format!("{} are left; {message}", left_in_words(left))
+                }
+                _ => format!("{} are left; the log says why", left_in_words(left)),
+            },
         })
     });
-    expiring.collect()
+    let failing = seen
+        .kept
+        .iter()
+        .filter(|(_, kept)| kept.failures.count >= FAILURES || kept.failures.is_limited);
+    let failing = failing.map(|(name, kept)| Trouble {
+        rule: match kept.failures.is_limited {
+            true => Rule::CertificateLimited,
+            false => Rule::CertificateFailed,
+        },
+        subject: format!("Certificate/{name}"),
+        severity: Severity::Warning,
+        title: match (&kept.certificate, kept.failures.is_limited) {
+            (_, true) => format!("an authority limits the orders of certificates for {name}"),
+            (Some(_), _) => format!("the certificate of {name} cannot be renewed"),
+            (None, _) => format!("no certificate can be had for {name}"),
+        },
+        detail: kept.failures.message.clone(),
+    });
+    expiring.chain(failing).collect()
+}
+
+fn left_in_words(seconds: i64) -> String {
+    match seconds.div_euclid(24 * 3600) {
+        0 => format!("{} hours", seconds.div_euclid(3600)),
+        days => format!("{days} days"),
+    }
 }
 
 fn unreadable(world: &World) -> impl Iterator<Item = Trouble> {

@@ -7,13 +7,14 @@ mod saver;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod zone_files;
 
 use std::{fs, io, path::Path, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use weir_config::{Activity, LastGood, Snapshot};
 
-pub(crate) use self::{saver::keep, trial::Trial};
+pub(crate) use self::{saver::keep, trial::Trial, zone_files::zones};
 use crate::{
     quarantine::{Contents, Convicted, fingerprint},
     state_dir::{StateDir, boot_id, write_private},
@@ -50,6 +51,7 @@ pub(crate) fn recover(dir: &StateDir, activity: &Activity) -> Option<Snapshot> {
         }
     }
     trial::begin_again(dir, &snapshot);
+    zones(dir).into_iter().for_each(|zone| snapshot.insert_zone(zone));
     Some(snapshot)
 }
 
@@ -94,6 +96,7 @@ fn replace(snapshot: &mut Snapshot, convicted: &Contents, former: &Snapshot) -> 
                     snapshot.insert((**route).clone());
                 }
             }
+            Subject::Zone(_) => {}
             Subject::Shard(name) => match former.shard(name) {
                 Some(pool) if Some(pool.fingerprint()) != guilty.copied() => {
                     snapshot.insert_shard(name.clone(), pool.clone());

@@ -13,11 +13,13 @@ use std::{
 use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
 use weir_config::{LastGood, Moment, Snapshot, Snapshots};
 
-use super::{FORMER, GOOD_AFTER, NEWEST, Trial};
+use super::{FORMER, GOOD_AFTER, NEWEST, Trial, zone_files::ZoneFiles};
 use crate::state_dir::{StateDir, boot_id, write_private};
 
 /// While a part of the process seems to stand still.
 const LOOK: Duration = Duration::from_millis(500);
+/// After zones could not be written.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// Runs until it is told to stop, and writes what is served then. As long as the process is not
 /// `well`, nothing is taken for good.
@@ -32,19 +34,21 @@ pub(crate) async fn keep(
     mut stop: oneshot::Receiver<()>,
 ) {
     let (newest, former) = (dir.file(NEWEST), dir.file(FORMER));
-    let mut saver = Saver { newest, former, trial, saved: 0, failing: false };
+    let zones = Some(ZoneFiles::new(&dir));
+    let mut saver = Saver { newest, former, trial, saved: 0, zones, again: None, failing: false };
     loop {
         let mut stopped = tokio::select! {
             _ = snapshots.newer_than(saver.saved) => false,
+            () = saver.again() => false,
             _ = &mut stop => true,
         };
         while !stopped && !well.load(Relaxed) {
             stopped = timeout(LOOK, &mut stop).await.is_ok();
         }
-        saver.save(snapshots.current()).await;
+        saver.save(snapshots.current(), stopped).await;
         // A stop does not wait for the pace.
         if !stopped && timeout(GOOD_AFTER, &mut stop).await.is_ok() {
-            saver.save(snapshots.current()).await;
+            saver.save(snapshots.current(), true).await;
             stopped = true;
         }
         if stopped {
@@ -62,11 +66,24 @@ struct Saver {
     trial: Arc<Trial>,
     /// The generation on disk.
     saved: u64,
+    /// `None` after a panic.
+    zones: Option<ZoneFiles>,
+    /// How soon zones are to be looked at that were put off.
+    again: Option<Duration>,
     failing: bool,
 }
 
 impl Saver {
-    async fn save(&mut self, snapshot: Arc<Snapshot>) {
+    /// Returns when something was put off that is not any more.
+    async fn again(&self) {
+        match self.again {
+            Some(again) => tokio::time::sleep(again).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn save(&mut self, snapshot: Arc<Snapshot>, at_the_end: bool) {
+        self.save_zones(snapshot.clone(), at_the_end).await;
         let generation = snapshot.generation;
         if generation == self.saved {
             return;
@@ -89,6 +106,27 @@ impl Saver {
                 tracing::error!(%error, "the served snapshot cannot be kept on disk");
             }
             Err(_) => {}
+        }
+    }
+
+    async fn save_zones(&mut self, snapshot: Arc<Snapshot>, at_the_end: bool) {
+        let Some(mut zones) = self.zones.take() else { return };
+        let write = spawn_blocking(move || {
+            let saved = zones.save(&snapshot, at_the_end);
+            (zones, saved)
+        });
+        match write.await {
+            Ok((zones, saved)) => {
+                self.zones = Some(zones);
+                self.again = saved.unwrap_or_else(|error| {
+                    tracing::error!(%error, "the served zones cannot be kept on disk");
+                    Some(RETRY)
+                });
+            }
+            Err(panic) => {
+                self.again = None;
+                tracing::error!(%panic, "the served zones cannot be kept on disk");
+            }
         }
     }
 }

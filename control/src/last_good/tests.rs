@@ -40,7 +40,7 @@ impl Bench {
 
     /// One app at a host name.
     fn snapshot(&self, generation: u64, hostname: &str) -> Snapshot {
-        let mut snapshot = Snapshot::empty(generation, generation, std::sync::Arc::new([]));
+        let mut snapshot = Snapshot::empty(generation, generation, std::sync::Arc::default());
         let app = "shop".parse().unwrap();
         let (wake_timeout, queue) = AppRoute::wait_of(None);
         snapshot.insert(AppRoute {
@@ -123,6 +123,23 @@ fn what_the_process_has_lived_with_or_ended_with_in_order_is_no_suspect() {
     let life = bench.begin();
     assert!(life.serves("good.com") && !life.shuns(&snapshot));
     assert_eq!(fs::read(life.state.file(ATTEMPTS)).unwrap(), b"");
+}
+
+/// As an app that wakes and falls asleep again and again, and has just done so at each death.
+#[test]
+fn what_the_process_has_lived_with_is_not_on_trial_when_it_comes_again() {
+    let bench = Bench::new();
+    let (awake, asleep) = (bench.snapshot(1, "awake.com"), bench.snapshot(2, "asleep.com"));
+    for _ in 0..3 {
+        let life = bench.begin();
+        assert!(!life.shuns(&awake) && !life.shuns(&asleep));
+        life.serve(&awake);
+        life.serve(&asleep);
+        life.trial.settle(NOW + GOOD_AFTER);
+        life.serve(&awake);
+        life.save(NEWEST, &awake);
+        assert_eq!(fs::read(life.state.file(ATTEMPTS)).unwrap(), b"");
+    }
 }
 
 #[test]

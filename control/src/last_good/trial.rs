@@ -24,6 +24,8 @@ use crate::{
 const MOST_NOTED: usize = 1000;
 /// The most changes that are on trial at once; older ones are taken for good.
 const MOST_ATTEMPTS: usize = 1000;
+/// The most that is remembered as good; what is forgotten is on trial once more.
+const MOST_GOOD: usize = 10_000;
 
 /// What the process before this one died with is forgotten when this one has lived so long.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
@@ -41,6 +43,9 @@ struct State {
     /// Opened for appending; `None` if it cannot be.
     journal: Option<File>,
     attempts: VecDeque<(Moment, Contents)>,
+    /// What this process has lived with: an app that falls asleep and wakes again and again is not
+    /// on trial each time.
+    good: BTreeSet<u64>,
     opened: Moment,
     /// Whether some of what this process began with was on trial when the former one died.
     began_on_trial: bool,
@@ -60,6 +65,7 @@ impl Trial {
         let state = State {
             journal: journal.ok(),
             attempts: (!begun.is_empty()).then_some((now, begun)).into_iter().collect(),
+            good: BTreeSet::new(),
             opened: now,
             began_on_trial,
             suspects: read(&dir.file(SUSPECTS)).unwrap_or_default(),
@@ -81,11 +87,12 @@ impl Trial {
             .iter()
             .take(MOST_NOTED)
             .filter_map(|subject| Some((subject.to_string(), fingerprint(subject, snapshot)?)));
-        let contents: Contents = prints.collect();
+        let mut contents: Contents = prints.collect();
+        let mut state = self.state();
+        contents.retain(|_, print| !state.good.contains(print));
         if contents.is_empty() {
             return;
         }
-        let mut state = self.state();
         if state.attempts.len() == MOST_ATTEMPTS {
             state.attempts.pop_front();
         }
@@ -130,6 +137,11 @@ impl Trial {
     }
 
     fn acquit(&self, state: &mut State, good: &[Contents]) {
+        let prints = good.iter().flat_map(Contents::values);
+        if state.good.len() + prints.clone().count() > MOST_GOOD {
+            state.good.clear();
+        }
+        state.good.extend(prints.take(MOST_GOOD));
         let left: Vec<u8> =
             state.attempts.iter().flat_map(|(_, contents)| line(contents)).collect();
         let journal = rewrite(&self.file, &left)

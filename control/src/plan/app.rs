@@ -104,7 +104,7 @@ fn plan_other(
 ) {
     let Cast { observed, now, .. } = *cast;
     let rollout = &cast.app.app.rollout;
-    if cast.is_kept(id.deployment) && id.ordinal < cast.app.app.instances {
+    if cast.keeps(id) && id.ordinal < cast.app.app.instances {
         let until = cast.app.deployment(id.deployment).and_then(|kept| kept.kept_until);
         until.into_iter().for_each(|until| plan.wake_at(until));
         return park(cast, id, instance, plan);

@@ -1,7 +1,8 @@
 //! The instances of one app, by what they are to it.
 
 use weir_config::{
-    Contention, Deployment, DeploymentState, DesiredApp, HostName, InstanceId, Moment, Template,
+    Contention, Deployment, DeploymentState, Desired, DesiredApp, HostName, InstanceId, Moment,
+    Template,
 };
 use weir_deploy::ContainerState;
 
@@ -10,6 +11,7 @@ use crate::{action::Action, host::HostState, instance::Instance, observed::Obser
 
 pub(super) struct Cast<'a> {
     pub(super) app: &'a DesiredApp,
+    desired: &'a Desired,
     pub(super) observed: &'a Observed,
     pub(super) now: Moment,
     /// The deployment that is brought up, or kept up; `None` if all were called off.
@@ -31,7 +33,7 @@ pub(super) struct Cast<'a> {
 
 impl<'a> Cast<'a> {
     pub(super) fn of(app: &'a DesiredApp, places: &Places<'a>, now: Moment) -> Self {
-        let observed = places.observed;
+        let Places { desired, observed, .. } = *places;
         let target = app.target();
         let live = app.live().filter(|live| target.is_some_and(|t| t.number != live.number));
         let there = || observed.instances_of(&app.app.name);
@@ -58,7 +60,7 @@ impl<'a> Cast<'a> {
             current.iter().chain(&coming).chain(&former).any(|(id, _)| id == wanted)
         };
         let others = there().filter(|(id, _)| !has_role(id)).collect();
-        Self { app, observed, now, target, current, coming, unplaced, live, former, others }
+        Self { app, desired, observed, now, target, current, coming, unplaced, live, former, others }
     }
 
     /// Whether something holds of every instance of the target; one that is nowhere is nothing.
@@ -156,6 +158,12 @@ impl<'a> Cast<'a> {
         is_kept(self.app, deployment, self.now)
     }
 
+    /// Whether an instance of such a deployment is kept. One that would have to move is not.
+    pub(super) fn keeps(&self, id: &InstanceId) -> bool {
+        let is_drained = self.desired.hosts.get(&id.host).is_some_and(|host| host.draining);
+        self.is_kept(id.deployment) && !is_drained
+    }
+
     /// Since when every instance has been ready with nothing under way, if so it is.
     pub(super) fn at_ease_since(&self) -> Option<Moment> {
         // One on a lost host may never come back.
@@ -165,7 +173,7 @@ impl<'a> Cast<'a> {
             && self.unplaced.is_none()
             && self.coming.is_empty()
             && self.former.iter().all(|(id, _)| is_lost(id))
-            && self.others.iter().all(|(id, _)| self.is_kept(id.deployment) || is_lost(id));
+            && self.others.iter().all(|(id, _)| self.keeps(id) || is_lost(id));
         let ready_since = |instance: &Instance| {
             let is_at_ease = instance.is_ready() && instance.doing.is_none();
             instance.health.ready_since().filter(|_| is_at_ease)
@@ -180,7 +188,7 @@ impl<'a> Cast<'a> {
         let is_made = |(_, instance): &(_, &Instance)| instance.container.is_some();
         self.former.is_empty()
             && self.coming.is_empty()
-            && self.others.iter().all(|(id, _)| self.is_kept(id.deployment))
+            && self.others.iter().all(|(id, _)| self.keeps(id))
             && self.current.iter().all(is_made)
     }
 }

@@ -15,6 +15,7 @@ mod route;
 mod sleep;
 #[cfg(test)]
 pub(crate) mod tests;
+mod zone;
 
 use std::{
     borrow::Cow,
@@ -62,6 +63,10 @@ pub(crate) struct Planned {
     pub(crate) transition: Option<Transition>,
     /// Whom to ask for through the public route.
     pub(crate) public_check: Option<PublicCheck>,
+    /// Of a zone: the serial that is wanted next, when few are left.
+    pub(crate) serials: Option<u64>,
+    /// Of a zone: whether it is served as it should be.
+    pub(crate) is_settled: bool,
     /// When to plan again though nothing happens.
     pub(crate) wake_at: Option<Moment>,
 }
@@ -103,6 +108,9 @@ pub(crate) fn plan(
             Subject::Shard(name) => {
                 plan_shard(name, desired, observed, activity, &mut planned, &mut snapshot)
             }
+            Subject::Zone(name) => {
+                zone::plan_zone(name, desired, observed, &mut planned, &mut snapshot)
+            }
             Subject::App(name) => {
                 plan_app(name, desired, &places, activity, now, &mut planned, &mut snapshot)
             }
@@ -115,13 +123,15 @@ pub(crate) fn plan(
     }
     let is_same = changed.is_empty()
         && snapshot.revision == desired.revision
-        && Arc::ptr_eq(&snapshot.certificates, &observed.certificates);
+        && Arc::ptr_eq(&snapshot.certificates, &observed.certificates.served)
+        && snapshot.http_challenges.ptr_eq(&observed.certificates.http_challenges);
     if is_same {
         return Plan { snapshot: None, subjects };
     }
     snapshot.generation += 1;
     snapshot.revision = desired.revision;
-    snapshot.certificates = observed.certificates.clone();
+    snapshot.certificates = observed.certificates.served.clone();
+    snapshot.http_challenges = observed.certificates.http_challenges.clone();
     Plan { snapshot: Some((Arc::new(snapshot), changed)), subjects }
 }
 
@@ -139,7 +149,10 @@ fn in_scope<'a>(
             let served = observed.served.apps().map(|route| &route.app);
             let running = observed.instances.keys().map(|id| &id.app);
             let apps = desired.apps.keys().chain(served).chain(running);
-            Cow::Owned(shards.chain(apps.cloned().map(Subject::App)).collect())
+            let zones =
+                observed.served.zones().filter_map(|zone| zone.name().to_string().parse().ok());
+            let zones = desired.zones.keys().cloned().chain(zones).map(Subject::Zone);
+            Cow::Owned(shards.chain(apps.cloned().map(Subject::App)).chain(zones).collect())
         }
     }
 }

@@ -4,6 +4,7 @@
 pub(crate) mod deployments;
 mod hosts;
 mod members;
+mod zones;
 
 use weir_config::{
     Activity, DeploymentState, DesiredApp, InstanceId, Moment, RouteState, SleepLevel,
@@ -26,6 +27,7 @@ use crate::{
 
 pub(crate) use hosts::{drift, host_status};
 pub(crate) use members::shard_status;
+pub(crate) use zones::zone_status;
 
 /// How an app stands, by those who should answer its requests.
 pub(crate) struct Standing {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use sqlx::{Row, SqliteConnection};
-use weir_config::{App, AppName, Desired, Host, HostName, Shard, ShardName};
+use weir_config::{App, AppName, Desired, Host, HostName, Shard, ShardName, ZoneName};
 
 use super::{
     Kind, Page, Store, StoreError,
@@ -20,6 +20,7 @@ pub(crate) enum Changed {
     Host(HostName),
     Shard(ShardName),
     App(AppName),
+    Zone(ZoneName),
 }
 
 impl Store {
@@ -44,6 +45,7 @@ impl Store {
         desired.hosts.extend(hosts);
         desired.shards.extend(shards);
         desired.apps.extend(apps);
+        self.all_zones(&mut reading, &mut desired).await?;
         Ok(desired)
     }
 
@@ -95,6 +97,7 @@ impl Store {
                 Some(Kind::Host) => Changed::Host(parse_name(row)?),
                 Some(Kind::Shard) => Changed::Shard(parse_name(row)?),
                 Some(Kind::App) => Changed::App(parse_name(row)?),
+                Some(Kind::Zone) => Changed::Zone(parse_name(row)?),
                 // Nothing that the loop has to do with.
                 Some(Kind::Notifier) | None => continue,
             };

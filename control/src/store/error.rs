@@ -1,6 +1,6 @@
 //! What can go wrong with the store, by what the caller can do about it.
 
-use weir_config::{AppName, HostPath, SecretName, ShardName};
+use weir_config::{AppName, HostPath, Problems, SecretName, ShardName};
 
 use super::Kind;
 use crate::{key_file::NoKey, seal::SealError, transition::Refused};
@@ -39,6 +39,9 @@ pub enum StoreError {
     /// It was to be changed only if it is there.
     #[error("there is no {kind} `{name}`, so it is at no revision; leave out If-Match")]
     Absent { kind: Kind, name: String },
+    /// Records that do not go together with the others of their zone.
+    #[error("{0}")]
+    Records(Problems),
     #[error("no app of an image is placed on the shard `{0}`; write `placement: {{shard: {0}}}`")]
     NothingOnShard(ShardName),
     #[error("op_{0} is over, or is nothing that goes on by itself; cancel a deployment by its app")]

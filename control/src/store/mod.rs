@@ -5,8 +5,10 @@
 //! takes the next revision in its own transaction, so revisions only grow and have no gap. The SQL
 //! is the common part of SQLite and PostgreSQL.
 
+mod acme;
 mod apps;
 mod cause;
+mod certificates;
 mod deployment_logs;
 mod deployments;
 mod desired;
@@ -24,12 +26,15 @@ mod operations;
 mod outbox;
 mod page;
 mod prune;
+mod record_path;
+mod records;
 mod rolling_updates;
 mod secrets;
 mod shards;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod zones;
 
 use std::{
     path::Path,
@@ -52,7 +57,9 @@ use weir_config::Hostname;
 
 use crate::failpoint;
 
+pub(crate) use acme::IssuerRecord;
 pub(crate) use cause::{Cause, Precondition, Verb};
+pub(crate) use certificates::{NewCertificate, StoredCertificate};
 pub(crate) use deployment_logs::{DeploymentId, KnownLog, LogEntry, Note};
 pub(crate) use deployments::DeploymentRecord;
 pub(crate) use desired::Changed;
@@ -66,9 +73,11 @@ pub(crate) use objects::{Kind, Object, Record, Written};
 pub(crate) use operations::{Operation, OperationFilter, OperationState, Outcome, Target};
 pub(crate) use outbox::{Message, body};
 pub(crate) use page::Page;
+pub(crate) use records::RecordChange;
 pub(crate) use rolling_updates::{RollingUpdate, RollingUpdateSpec, UpdatedApp};
 pub(crate) use secrets::{SealedSecret, SecretRecord, WrittenSecrets};
 pub(crate) use tokens::Token;
+pub(crate) use zones::{ReadZone, Touched};
 
 /// A handle to the database; clones share it.
 #[derive(Clone, Debug)]
@@ -133,6 +142,7 @@ impl Store {
             noted: watch::Sender::new(()),
         };
         store.forget_unanswered().await?;
+        store.renew_serials().await?;
         if row.try_get::<String, _>("base_domain")? != **base_domain {
             store.rename_base_domain().await?;
         }

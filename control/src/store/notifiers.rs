@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use weir_config::{Hostname, NotifierName, NotifierSpec, Problems};
 
 use super::{
     Kind, StoreError, Verb,
     objects::{Object, Record},
-    secrets::Resealed,
 };
 use crate::seal::{Keyring, SealError, Sealed};
 
@@ -156,32 +155,4 @@ impl SealedNotifier {
             last_error: row.try_get("last_error")?,
         })
     }
-}
-
-/// Seals all of them with the newest key.
-pub(super) async fn reseal(
-    writing: &mut SqliteConnection,
-    keyring: &Keyring,
-    resealed: &mut Resealed,
-) -> Result<(), StoreError> {
-    let select = "SELECT name, key_id, sealed FROM notifiers WHERE key_id <> $1";
-    let rows = sqlx::query(AssertSqlSafe(select)).bind(keyring.newest());
-    for row in &rows.fetch_all(&mut *writing).await? {
-        let name: String = row.try_get("name")?;
-        let sealed = Sealed { key: row.try_get("key_id")?, text: row.try_get("sealed")? };
-        let Ok(text) = keyring.open(&place(&name), &sealed) else {
-            resealed.unreadable.insert(format!("Notifier/{name}"));
-            resealed.former_keys.insert(sealed.key);
-            continue;
-        };
-        let sealed = keyring.seal(&place(&name), &text)?;
-        sqlx::query("UPDATE notifiers SET key_id = $2, sealed = $3 WHERE name = $1")
-            .bind(&name)
-            .bind(&sealed.key)
-            .bind(&sealed.text)
-            .execute(&mut *writing)
-            .await?;
-        resealed.count += 1;
-    }
-    Ok(())
 }

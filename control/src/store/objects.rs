@@ -20,11 +20,13 @@ pub enum Kind {
     App,
     Shard,
     Host,
+    Zone,
     Notifier,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::App, Self::Shard, Self::Host, Self::Notifier];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::App, Self::Shard, Self::Host, Self::Zone, Self::Notifier];
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
@@ -36,6 +38,7 @@ impl Kind {
             Self::App => "App",
             Self::Shard => "Shard",
             Self::Host => "Host",
+            Self::Zone => "Zone",
             Self::Notifier => "Notifier",
         }
     }
@@ -48,6 +51,7 @@ impl fmt::Display for Kind {
             Self::App => "app",
             Self::Shard => "shard",
             Self::Host => "host",
+            Self::Zone => "zone",
             Self::Notifier => "notifier",
         })
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
 
-use super::{Store, StoreError};
+use super::{CHANGES_KEPT, Store, StoreError, revision, signed};
 use crate::time::unix_millis;
 
 /// Of operations, which are the audit log too.
@@ -42,8 +42,15 @@ impl Store {
             )
             .execute(&mut *writing)
             .await?;
+            // Whoever is further behind reads everything anew.
+            sqlx::query("DELETE FROM record_sets WHERE data = '' AND revision <= $1")
+                .bind(signed(revision(writing).await?) - CHANGES_KEPT)
+                .execute(&mut *writing)
+                .await?;
             Ok(())
         });
-        pruned.await
+        pruned.await?;
+        while self.remove_loose().await? {}
+        Ok(())
     }
 }

@@ -3,19 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
-use weir_config::{App, AppName, Secret, SecretName, Template};
+use weir_config::{App, AppName, Secret, SecretName, Template, ZoneName, ZoneSpec};
 use zeroize::Zeroizing;
 
 use super::{
     Cause, Kind, Object, Operation, Record, Store, StoreError, Target, Verb, next_revision,
-    notifiers,
     objects::{from_json, select, upsert},
     operations::{Change, begin, note_done},
-    parse_name, record_change, signed, unsigned,
+    parse_name, record_change, signed, to_json, unsigned,
 };
 use crate::{
     key_file::KeyFile,
     seal::{Keyring, SealError, Sealed},
+    vault::reseal_zone,
 };
 
 /// The most secrets of one app.
@@ -141,7 +141,16 @@ impl Store {
 
     /// Whether anything is sealed, with any key.
     pub(crate) async fn has_sealed(&self) -> Result<bool, StoreError> {
-        let any = "SELECT key_id FROM secrets UNION ALL SELECT key_id FROM notifiers LIMIT 1";
+        for (table, ..) in Self::SEALED {
+            let select = format!("SELECT 1 FROM {table} WHERE key_id IS NOT NULL LIMIT 1");
+            let row = sqlx::query(sqlx::AssertSqlSafe(select)).fetch_optional(&self.readers);
+            if row.await?.is_some() {
+                return Ok(true);
+            }
+        }
+        let any = "SELECT key_id FROM secrets
+             UNION ALL SELECT name FROM objects WHERE kind = 'Zone' AND spec LIKE '%\"sealed:%'
+             LIMIT 1";
         let row = sqlx::query(any).fetch_optional(&self.readers);
         Ok(row.await?.is_some())
     }
@@ -179,7 +188,10 @@ impl Store {
                 .await?;
                 resealed.count += 1;
             }
-            notifiers::reseal(writing, keyring, &mut resealed).await?;
+            for table in Self::SEALED {
+                reseal_table(writing, keyring, table, &mut resealed).await?;
+            }
+            reseal_zones(writing, keyring, &mut resealed).await?;
             if let Some(cause) = cause {
                 let (key, count) = (keyring.newest(), resealed.count);
                 let message = format!("sealed {count} values anew, with the key {key}");
@@ -192,6 +204,43 @@ impl Store {
         self.operations_are_new();
         Ok(resealed)
     }
+
+    /// Tables that hold one sealed value in a row: their key, what the value is sealed as, and what
+    /// it is called.
+    const SEALED: [SealedTable; 5] = [
+        ("notifiers", "name", "notifier", "Notifier"),
+        ("certificates", "name", "certificate", "Certificate"),
+        ("issuers", "name", "eab", "Issuer"),
+        ("acme_accounts", "issuer", "acme-account", "Account"),
+        ("acme_orders", "name", "acme-order", "Order"),
+    ];
+}
+
+/// Seals the keys of zones' secondaries anew. A spec means the same as before, so that no revision
+/// is taken.
+async fn reseal_zones(
+    writing: &mut SqliteConnection,
+    keyring: &Keyring,
+    resealed: &mut Resealed,
+) -> Result<(), StoreError> {
+    let rows = sqlx::query(
+        "SELECT name, spec FROM objects WHERE kind = 'Zone' AND spec LIKE '%\"sealed:%'",
+    );
+    for row in &rows.fetch_all(&mut *writing).await? {
+        let (zone, mut spec): (ZoneName, ZoneSpec) = (parse_name(row)?, from_json(row, "spec")?);
+        let (count, unreadable) = reseal_zone(keyring, &zone, &mut spec)?;
+        for (name, former_key) in unreadable {
+            resealed.unreadable.insert(name);
+            resealed.former_keys.insert(former_key);
+        }
+        resealed.count += count;
+        sqlx::query("UPDATE objects SET spec = $2 WHERE kind = 'Zone' AND name = $1")
+            .bind(&*zone)
+            .bind(to_json(&spec)?)
+            .execute(&mut *writing)
+            .await?;
+    }
+    Ok(())
 }
 
 impl SealedSecret {
@@ -211,6 +260,37 @@ impl SealedSecret {
         let text = str::from_utf8(&value).map_err(|_| SealError::Broken)?;
         Secret::new(Zeroizing::new(text.to_owned())).map_err(|_| SealError::Broken)
     }
+}
+
+type SealedTable = (&'static str, &'static str, &'static str, &'static str);
+
+async fn reseal_table(
+    writing: &mut SqliteConnection,
+    keyring: &Keyring,
+    (table, key, of, kind): SealedTable,
+    resealed: &mut Resealed,
+) -> Result<(), StoreError> {
+    let select = format!("SELECT {key} AS name, key_id, sealed FROM {table} WHERE key_id <> $1");
+    let rows = sqlx::query(sqlx::AssertSqlSafe(select)).bind(keyring.newest());
+    for row in &rows.fetch_all(&mut *writing).await? {
+        let name: String = row.try_get("name")?;
+        let sealed = Sealed { key: row.try_get("key_id")?, text: row.try_get("sealed")? };
+        let Ok(value) = keyring.open(&[of, &name], &sealed) else {
+            resealed.unreadable.insert(format!("{kind}/{name}"));
+            resealed.former_keys.insert(sealed.key);
+            continue;
+        };
+        let sealed = keyring.seal(&[of, &name], &value)?;
+        let update = format!("UPDATE {table} SET key_id = $2, sealed = $3 WHERE {key} = $1");
+        sqlx::query(sqlx::AssertSqlSafe(update))
+            .bind(&name)
+            .bind(&sealed.key)
+            .bind(&sealed.text)
+            .execute(&mut *writing)
+            .await?;
+        resealed.count += 1;
+    }
+    Ok(())
 }
 
 fn seal(

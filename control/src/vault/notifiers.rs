@@ -57,13 +57,14 @@ impl Vault {
         let kept = former.as_ref().map(|former| self.open_notifier(former));
         let spec = complete(written, &kept)?;
         let kept = kept.and_then(Result::ok);
-        let is_other = |field: fn(&NotifierSpec) -> Option<&str>| {
-            kept.as_ref().and_then(field) != field(&spec)
-        };
-        let fields: [(_, fn(&NotifierSpec) -> Option<&str>); 2] =
-            [("url", |spec| Some(&spec.url)), ("secret", |spec| spec.secret.as_deref())];
-        let changed = fields.into_iter().filter(|(_, field)| is_other(*field));
-        Ok(changed.map(|(name, _)| name).collect())
+        let mut changes = Vec::new();
+        if kept.as_ref().map(|kept| &kept.url) != Some(&spec.url) {
+            changes.push("url");
+        }
+        if kept.and_then(|kept| kept.secret) != spec.secret {
+            changes.push("secret");
+        }
+        Ok(changes)
     }
 
     fn open_notifier(&self, record: &Record<Notifier>) -> Result<NotifierSpec, VaultError> {

@@ -4,7 +4,6 @@ use std::{
     fmt::Write,
     fs,
     net::{Ipv4Addr, UdpSocket},
-    process::Child,
     time::{Duration, Instant},
 };
 
@@ -14,7 +13,7 @@ use weir_config::{DnsName, RecordType};
 
 use crate::{
     harness::{Answer, Served, question},
-    servers::{command, free_port},
+    servers::{Process, command, free_port},
     zones::{Record, name, zone},
 };
 
@@ -187,9 +186,9 @@ impl Random {
 
 /// Another server with the same zones.
 struct Peer {
-    process: Child,
     socket: UdpSocket,
     name: &'static str,
+    _process: Process,
     _dir: tempfile::TempDir,
 }
 
@@ -258,11 +257,11 @@ impl Peer {
         let port = free_port();
         let (config, arguments) = configure(&dir.path().display().to_string(), port);
         fs::write(dir.path().join("config"), config).unwrap();
-        let process = command(program).args(arguments).spawn().unwrap();
+        let process = Process::start(command(program).args(arguments));
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-        let peer = Self { process, socket, name: program, _dir: dir };
+        let peer = Self { socket, name: program, _process: process, _dir: dir };
         let deadline = Instant::now() + START;
         for zone in zones {
             let message = question(&zone.apex, RecordType::SOA);
@@ -294,11 +293,5 @@ impl Peer {
                 return Some(Answer::read(&buffer[..len]));
             }
         }
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        crate::servers::end(&mut self.process);
     }
 }

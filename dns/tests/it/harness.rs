@@ -37,10 +37,10 @@ pub(crate) struct Running {
 
 impl Served {
     pub(crate) fn start(zones: impl IntoIterator<Item = Zone>) -> Self {
-        Self::with(zones, Options::default())
+        Self::with(zones, &Options::default())
     }
 
-    pub(crate) fn with(zones: impl IntoIterator<Item = Zone>, options: Options) -> Self {
+    pub(crate) fn with(zones: impl IntoIterator<Item = Zone>, options: &Options) -> Self {
         let runtime = Runtime::new().unwrap();
         let mut snapshot = Snapshot::empty(1, 0, Arc::default());
         zones.into_iter().for_each(|zone| snapshot.insert_zone(Arc::new(zone)));

@@ -34,7 +34,7 @@ fn server_cookie(answer: &[u8]) -> [u8; 16] {
 #[test]
 fn a_client_gets_a_cookie_and_is_known_by_it() {
     let rate = Some(Rate { per_second: 1, slip: 0 });
-    let served = Served::with([zone(ZONE)], Options { rate, ..Options::default() });
+    let served = Served::with([zone(ZONE)], &Options { rate, ..Options::default() });
     let asked = || question(&name("ns.example"), RecordType::A);
     let given = server_cookie(&served.fast.udp(&with_cookie(asked(), b"")));
     assert_eq!(given[..4], [1, 0, 0, 0]);
@@ -78,7 +78,7 @@ fn one_network_gets_no_more_of_the_same_answer_than_it_may() {
         ("names of another zone", |i| format!("x{i}.child.example")),
         ("names that are not ours", |i| format!("x{i}.com")),
     ] {
-        let served = Served::with([zone(ZONE)], options.clone());
+        let served = Served::with([zone(ZONE)], &options);
         for server in [&served.fast, &served.slow] {
             let messages =
                 (0..100).map(|i| question(&name(&ask(i)), RecordType::A)).collect::<Vec<_>>();
@@ -103,7 +103,7 @@ fn one_network_gets_no_more_of_the_same_answer_than_it_may() {
 #[test]
 fn different_answers_do_not_take_each_others_room() {
     let rate = Some(Rate { per_second: 5, slip: 0 });
-    let served = Served::with([zone(ZONE)], Options { rate, ..Options::default() });
+    let served = Served::with([zone(ZONE)], &Options { rate, ..Options::default() });
     for (owner, rtype) in [
         ("ns.example", RecordType::A),
         ("example", RecordType::NS),

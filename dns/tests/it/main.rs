@@ -8,6 +8,7 @@ mod ferret;
 mod harness;
 mod limits;
 mod protocol;
+mod resolver;
 mod secondaries;
 mod servers;
 mod sockets;

@@ -22,7 +22,7 @@ const ZONE: &str = "
 
 fn served() -> Served {
     let nsid = Some(b"here".to_vec().into());
-    Served::with([zone(ZONE)], Options { nsid, ..Options::default() })
+    Served::with([zone(ZONE)], &Options { nsid, ..Options::default() })
 }
 
 fn soa() -> Vec<u8> {

@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    process::{Child, Command},
+    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use weir_config::{DnsName, RecordSet, RecordType, Secondary, TsigAlgorithm, Tsig
 
 use crate::{
     harness::{Answer, Served, Tcp, question},
-    servers::{command, free_port},
+    servers::{Process, command, free_port},
     zones::{name, zone},
 };
 
@@ -48,8 +48,8 @@ fn large(secondaries: Vec<Secondary>, hosts: u32) -> Zone {
 }
 
 struct Nsd {
-    process: Child,
     address: SocketAddr,
+    _process: Process,
     _dir: TempDir,
 }
 
@@ -70,9 +70,9 @@ impl Nsd {
              allow-notify: 127.0.0.1 transfer.key\n  request-xfr: {primary} transfer.key\n"
         );
         fs::write(&config, text).unwrap();
-        let process = command("nsd").arg("-d").arg("-c").arg(&config).spawn().unwrap();
+        let process = Process::start(command("nsd").arg("-d").arg("-c").arg(&config));
         let address = (Ipv4Addr::LOCALHOST, port).into();
-        Self { process, address, _dir: dir }
+        Self { address, _process: process, _dir: dir }
     }
 
     /// Waits until it answers with this serial number.
@@ -94,12 +94,6 @@ impl Nsd {
         let mut buffer = [0; 4096];
         let len = socket.recv(&mut buffer).ok()?;
         Some(Answer::read(&buffer[..len]))
-    }
-}
-
-impl Drop for Nsd {
-    fn drop(&mut self) {
-        crate::servers::end(&mut self.process);
     }
 }
 

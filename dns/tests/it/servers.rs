@@ -19,8 +19,19 @@ pub(crate) fn free_port() -> u16 {
     socket.local_addr().unwrap().port()
 }
 
-/// Tells a server to end, so that it ends its children as well, and waits until it has.
-pub(crate) fn end(process: &mut Child) {
-    let _ = Command::new("kill").arg(process.id().to_string()).status();
-    let _ = process.wait();
+/// A server that ends when this is dropped.
+pub(crate) struct Process(Child);
+
+impl Process {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Asked to, it ends its children as well.
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
 }

@@ -19,7 +19,7 @@ const ZONE: &str = "
     ns.example. 3600 IN A 192.0.2.1";
 
 fn served(tcp: TcpLimits) -> Served {
-    Served::with([zone(ZONE)], Options { tcp, ..Options::default() })
+    Served::with([zone(ZONE)], &Options { tcp, ..Options::default() })
 }
 
 fn asked(id: u16) -> Vec<u8> {

@@ -14,15 +14,16 @@ use weir_dns::{Options, Server, bind};
 use crate::zones::zone;
 
 const INSIDE: &str = "WEIR_TEST_INSIDE_NETWORK";
-const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 99, 1, 1), Ipv4Addr::new(10, 99, 1, 2)];
+/// Nobody's, in a network that leads nowhere. Private ones would be an error.
+const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(45, 0, 0, 1), Ipv4Addr::new(46, 0, 0, 1)];
 const ZONE: &str = "
     example. 3600 IN SOA ns1.example. hostmaster.example. 2026010101 14400 3600 1209600 3600
     example. 3600 IN NS ns1.example.
     example. 3600 IN NS ns2.example.
     example. 3600 IN MX 10 mail.example.
-    ns1.example. 3600 IN A 10.99.1.1
-    ns2.example. 3600 IN A 10.99.1.2
-    mail.example. 3600 IN A 10.99.1.1
+    ns1.example. 3600 IN A 45.0.0.1
+    ns2.example. 3600 IN A 46.0.0.1
+    mail.example. 3600 IN A 45.0.0.1
     www.example. 3600 IN CNAME mail.example.";
 
 fn run(program: &str, arguments: &[&str]) -> Output {
@@ -65,7 +66,7 @@ fn inside() {
         tcp.push(listener);
     }
     let server = Server::start(snapshots, udp, tcp, Options::default()).unwrap();
-    let names = ["ns1.example/10.99.1.1", "ns2.example/10.99.1.2"];
+    let names = ["ns1.example/45.0.0.1", "ns2.example/46.0.0.1"];
     let output = run(
         "zonemaster-cli",
         &[

@@ -125,19 +125,16 @@ impl World {
     fn wake_vantage(&mut self, vantage: usize, now: Moment) -> bool {
         let paths = &mut self.paths[vantage];
         let (mut changed, mut doubts) = (false, false);
-        for path in 0..PATHS {
-            if paths[path].next <= now {
-                let before = paths[path].verdict();
-                paths[path].wake(&mut View { sky: &mut self.sky, vantage, path }, now);
-                let after = paths[path].verdict();
-                changed |= before != after;
-                doubts |= before != after && after == Verdict::Doubtful;
-            }
+        for (path, one) in paths.iter_mut().enumerate().filter(|(_, one)| one.next <= now) {
+            let before = one.verdict();
+            one.wake(&mut View { sky: &mut self.sky, vantage, path }, now);
+            let after = one.verdict();
+            changed |= before != after;
+            doubts |= before != after && after == Verdict::Doubtful;
         }
-        for path in (0..PATHS).filter(|_| doubts) {
-            if paths[path].verdict() == Verdict::Good {
-                paths[path].ask(&mut View { sky: &mut self.sky, vantage, path }, now);
-            }
+        let others = paths.iter_mut().enumerate().filter(|_| doubts);
+        for (path, other) in others.filter(|(_, other)| other.verdict() == Verdict::Good) {
+            other.ask(&mut View { sky: &mut self.sky, vantage, path }, now);
         }
         self.next[vantage] = next(paths);
         if changed {

@@ -42,7 +42,6 @@ use crate::{
 /// The data plane, ready to serve.
 pub struct Proxy {
     snapshots: Snapshots,
-    certificates: Arc<Certificates>,
     tickets: Tickets,
     early_wake: Arc<EarlyWake>,
     unrouted: Arc<Unrouted>,
@@ -106,7 +105,7 @@ impl Proxy {
         options: ProxyOptions,
     ) -> Result<Self, ProxyError> {
         let ProxyOptions { https_port_public, settings, access_log, slow_request } = options;
-        let certificates = Arc::new(Certificates::new(&snapshots.current().certificates));
+        let certificates = Arc::new(Certificates::new(snapshots.clone()));
         let tickets = Tickets::new(&TicketKeys::generate(SystemTime::now())?);
         let early_wake = Arc::new(EarlyWake::new(observer.clone(), settings.speculative_wake));
         let acceptor = Acceptor::new(
@@ -121,7 +120,7 @@ impl Proxy {
         let gateway = Gateway {
             snapshots: snapshots.clone(),
             observer,
-            certificates: certificates.clone(),
+            certificates,
             early_wake: early_wake.clone(),
             unrouted: unrouted.clone(),
             roots: Roots::default(),
@@ -146,7 +145,6 @@ impl Proxy {
         let (http, https) = (Listening::new(http)?, Listening::new(https)?);
         Ok(Self {
             snapshots,
-            certificates,
             tickets,
             early_wake,
             unrouted,
@@ -184,14 +182,11 @@ impl Proxy {
     /// had the time of another lame duck to send one. Requests in flight go on, on the runtime that
     /// this ran on; so do WebSockets, of which nobody here knows where a frame ends.
     pub async fn run(self, phase: watch::Receiver<Phase>) {
-        let Self { snapshots, certificates, server, closing, stopping, http, https, .. } = self;
+        let Self { server, closing, stopping, http, https, .. } = self;
         if *phase.borrow() != Phase::Running {
             return;
         }
-        tokio::select! {
-            () = serve(server, http, https, phase, closing, stopping) => {}
-            () = certificates.follow(&snapshots) => {}
-        }
+        serve(server, http, https, phase, closing, stopping).await;
     }
 }
 

@@ -155,7 +155,8 @@ mod tests {
     }
 
     fn configs() -> ClientAuthConfigs {
-        ClientAuthConfigs::new(Arc::new(Certificates::new(&Arc::from([]))))
+        let (_, snapshots) = weir_config::channel(weir_config::Snapshot::default());
+        ClientAuthConfigs::new(Arc::new(Certificates::new(snapshots)))
     }
 
     #[test]

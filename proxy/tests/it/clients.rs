@@ -85,8 +85,9 @@ impl TlsClient {
         Self(Arc::new(match identity {
             None => config.with_no_client_auth(),
             Some(identity) => {
-                let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).unwrap();
-                config.with_client_auth_cert(vec![der(&identity.chain_pem)], key).unwrap()
+                let key = PrivateKeyDer::try_from(identity.key.to_vec()).unwrap();
+                let chain = vec![CertificateDer::from(identity.chain[0].to_vec())];
+                config.with_client_auth_cert(chain, key).unwrap()
             }
         }))
     }

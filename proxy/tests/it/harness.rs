@@ -18,8 +18,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use weir_config::{
-    Activity, AppActivity, AppName, AppRoute, Backends, Balance, Certificate, Endpoint,
-    EndpointActivity, EndpointId, HostName, InstanceId, LogFormat, Moment, Observe, Pool,
+    Activity, AppActivity, AppName, AppRoute, Backends, Balance, Certificate, Certificates,
+    Endpoint, EndpointActivity, EndpointId, HostName, InstanceId, LogFormat, Moment, Observe, Pool,
     ProxySettings, Publisher, RouteState, Snapshot, Timeouts, TrafficPolicy, channel,
 };
 use weir_proxy::{AccessLog, AccessLogGuard, Phase, Proxy, ProxyMetrics, ProxyOptions, Tickets};
@@ -46,18 +46,18 @@ impl World {
     /// Serves nothing yet; shows a certificate for `*.apps.test`.
     pub(crate) fn start() -> Self {
         let ca = Ca::new();
-        let certificates = [ca.issue(&["*.apps.test"])].into();
+        let certificates = certificates([ca.issue(&["*.apps.test"])]);
         Self::start_with(ca, certificates)
     }
 
-    pub(crate) fn start_with(ca: Ca, certificates: Arc<[Certificate]>) -> Self {
+    pub(crate) fn start_with(ca: Ca, certificates: Arc<Certificates>) -> Self {
         Self::start_as(ca, certificates, settings(), DEADLINE)
     }
 
     /// The same, with settings of the test's own.
     pub(crate) fn with(change: impl FnOnce(&mut ProxySettings)) -> Self {
         let ca = Ca::new();
-        let certificates = [ca.issue(&["*.apps.test"])].into();
+        let certificates = certificates([ca.issue(&["*.apps.test"])]);
         let mut settings = settings();
         change(&mut settings);
         Self::start_as(ca, certificates, settings, DEADLINE)
@@ -66,13 +66,13 @@ impl World {
     /// Logs the timelines of requests that wait longer than this for their answer.
     pub(crate) fn start_with_slow_request(slow_request: Duration) -> Self {
         let ca = Ca::new();
-        let certificates = [ca.issue(&["*.apps.test"])].into();
+        let certificates = certificates([ca.issue(&["*.apps.test"])]);
         Self::start_as(ca, certificates, settings(), slow_request)
     }
 
     fn start_as(
         ca: Ca,
-        certificates: Arc<[Certificate]>,
+        certificates: Arc<Certificates>,
         settings: ProxySettings,
         slow_request: Duration,
     ) -> Self {
@@ -267,12 +267,14 @@ impl Ca {
         let key = KeyPair::generate().unwrap();
         let sans: Vec<String> = names.iter().map(ToString::to_string).collect();
         let issued = CertificateParams::new(sans).unwrap().signed_by(&key, &self.0).unwrap();
-        Certificate {
-            names: names.iter().map(|name| name.parse().unwrap()).collect(),
-            chain_pem: issued.pem(),
-            key_pem: key.serialize_pem(),
-        }
+        let names = names.iter().map(|name| name.parse().unwrap());
+        Certificate::from_pem(names, &issued.pem(), &key.serialize_pem(), (0, 0)).unwrap()
     }
+}
+
+/// In the order of preference.
+pub(crate) fn certificates(all: impl IntoIterator<Item = Certificate>) -> Arc<Certificates> {
+    Arc::new(all.into_iter().map(Arc::new).collect())
 }
 
 /// Waits for something that nothing announces.

@@ -3,12 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use reqwest::{Method, header};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use weir_config::{PlainHttp, RouteState};
 
 use crate::{
     clients::read_until,
-    harness::{Ca, World, eventually, logged},
+    harness::{Ca, World, certificates, eventually, logged},
     upstreams::Echo,
 };
 
@@ -108,11 +111,37 @@ async fn an_unavailable_app_says_when_to_come_again_and_why_only_to_its_operator
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_authority_s_question_is_answered_before_anything_else_and_wakes_nothing() {
+    let mut world = World::start();
+    world.serve("blog", RouteState::Asleep(weir_config::SleepLevel::Stopped));
+    world.control.publish(|snapshot| {
+        snapshot.http_challenges.insert("token".into(), "token.thumbprint".into());
+    });
+    let ask = async |host: &str, path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let mut stream = TcpStream::connect(world.http).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    for host in ["blog.apps.test", "nobody.else.test"] {
+        let answer = ask(host, "/.well-known/acme-challenge/token").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\ntoken.thumbprint"), "{answer}");
+        for other in ["toke", "token/", "token2", ""] {
+            let answer = ask(host, &format!("/.well-known/acme-challenge/{other}")).await;
+            assert!(answer.starts_with("HTTP/1.1 308 "), "an app may have its own: {answer}");
+        }
+    }
+    assert!(world.hints.is_empty(), "nobody is woken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_for_one_certificate_carries_no_requests_for_another() {
     let ca = Ca::new();
-    let certificates =
-        [ca.issue(&["a.apps.test", "b.apps.test"]), ca.issue(&["c.apps.test"])].into();
-    let mut world = World::start_with(ca, certificates);
+    let all = certificates([ca.issue(&["a.apps.test", "b.apps.test"]), ca.issue(&["c.apps.test"])]);
+    let mut world = World::start_with(ca, all);
     let echo = Echo::start("any").await;
     for app in ["a", "b", "c"] {
         world.serve(app, world.serving(app, echo.address));

@@ -7,7 +7,7 @@ use serde_json::Value;
 use weir_config::{Incident, TrafficPolicy};
 
 use crate::{
-    harness::{DEADLINE, World, eventually},
+    harness::{DEADLINE, World, eventually, serving},
     upstreams::{Act, Echo, Scripted},
 };
 
@@ -40,6 +40,36 @@ async fn an_idempotent_request_that_fails_is_sent_to_another_endpoint() {
         assert_eq!((bad.hits(), good.hits()), (4, 4));
         assert_eq!(world.app("blog").counted(Incident::Retry), 4);
     }
+}
+
+/// An instance that is slow would only get more to do; one on a machine that is lost is not slow.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_without_an_answer_is_sent_again_if_its_instance_is_gone_by_then() {
+    let mut world = World::start();
+    let (silent, good) = (Scripted::start(|_| Act::Silence).await, Echo::start("good").await);
+    let policy = |policy: &mut TrafficPolicy| {
+        retrying(1)(policy);
+        policy.timeouts.read = Duration::from_secs(1);
+    };
+    for (hits, leaves, method, status) in [
+        (1, true, Method::GET, 200),
+        (2, true, Method::POST, 504),
+        (3, false, Method::GET, 504),
+    ] {
+        world.serve_with("blog", &[silent.address, good.address], policy);
+        let busy = world.in_flight_on("blog", 1).begin();
+        let request = world.h1().request(method, world.url("blog", "/")).body("x");
+        let request = tokio::spawn(request.send());
+        eventually("it waits", || silent.hits() == hits).await;
+        if leaves {
+            let left = serving([world.endpoint("blog", 1, good.address)]);
+            world.serve("blog", left);
+        }
+        let answer = request.await.unwrap().unwrap();
+        assert_eq!((answer.status().as_u16(), silent.hits()), (status, hits));
+        drop(busy);
+    }
+    assert_eq!(good.hits(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use weir_proxy::TicketKeys;
 
 use crate::{
     clients::TlsClient,
-    harness::{Ca, World},
+    harness::{Ca, World, certificates},
 };
 
 const HOST: &str = "blog.apps.test";
@@ -78,11 +78,11 @@ async fn a_ticket_that_cannot_be_opened_costs_a_full_handshake_and_nothing_else(
 async fn a_ticket_is_good_under_the_next_certificate_too() {
     let ca = Ca::new();
     let [old, new] = [ca.issue(&["*.apps.test"]), ca.issue(&["*.apps.test"])];
-    let mut world = World::start_with(ca, [old].into());
+    let mut world = World::start_with(ca, certificates([old]));
     let client = TlsClient::new(&world.ca, &[&TLS13], None);
     let clients = vec![client; 1];
     assert_eq!(connect(&world, &clients).await, [HandshakeKind::Full]);
-    world.control.publish(|snapshot| snapshot.certificates = [new].into());
+    world.control.publish(|snapshot| snapshot.certificates = certificates([new]));
     assert_eq!(connect(&world, &clients).await, [HandshakeKind::Resumed]);
 }
 

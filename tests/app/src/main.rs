@@ -14,13 +14,17 @@
 //! | `/crash?code=N` | none: the process exits with code N |
 //! | `/stdout?text=T` | T is printed on standard output |
 //! | `/stdout?env=NAME` | as is the variable NAME |
+//! | `/N` | N, a number |
 //!
 //! Environment: `PORT` (8080), `NAME`, `VERSION`, `FAIL_HEALTH=1` (unhealthy from the start),
 //! `FAIL_ALL=1` (as after `/fail-all`), `EXIT_AT_ONCE=N` (says so and exits with code N),
-//! `START_DELAY_MS=N` (listens only then),
-//! `IGNORE_TERM=1` (SIGTERM does nothing).
+//! `START_DELAY_MS=N` (listens only then), `WARM_UP_MS=N` (until then it is unhealthy, and answers
+//! `/` by 418), `ANSWER_MS=N` (`/N` takes so long), `LEDGER=ADDRESS:PORT` (is told the number of each
+//! request for `/N` and each message of a WebSocket before it is answered), `IGNORE_TERM=1`
+//! (SIGTERM does nothing).
 
 mod http;
+mod ledger;
 mod websocket;
 
 use std::{
@@ -28,9 +32,12 @@ use std::{
     io::{self, BufReader, Write},
     net::{TcpListener, TcpStream},
     process,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::{Request, Response};
@@ -38,6 +45,10 @@ use signal_hook::{consts::SIGTERM, iterator::Signals};
 
 static HEALTHY: AtomicBool = AtomicBool::new(true);
 static FAILS: AtomicBool = AtomicBool::new(false);
+/// When it has warmed up.
+static WARM_AT: LazyLock<Instant> = LazyLock::new(|| Instant::now() + span("WARM_UP_MS"));
+/// How long a numbered request takes.
+static ANSWER: LazyLock<Duration> = LazyLock::new(|| span("ANSWER_MS"));
 
 fn main() -> io::Result<()> {
     if let Some(code) = number("EXIT_AT_ONCE") {
@@ -49,7 +60,9 @@ fn main() -> io::Result<()> {
     }
     FAILS.store(flag("FAIL_ALL"), Ordering::Relaxed);
     HEALTHY.store(!flag("FAIL_HEALTH"), Ordering::Relaxed);
-    thread::sleep(Duration::from_millis(number("START_DELAY_MS").unwrap_or(0)));
+    ledger::open()?;
+    thread::sleep(span("START_DELAY_MS"));
+    LazyLock::force(&WARM_AT);
 
     let port = number("PORT").unwrap_or(8080) as u16;
     let listener = TcpListener::bind(("0.0.0.0", port))?;
@@ -89,6 +102,11 @@ fn serve(stream: &TcpStream) -> io::Result<()> {
         let keeps_alive = request.keeps_alive();
         match request.path.as_str() {
             "/stream" => stream_chunks(&request, stream)?,
+            path if path.as_bytes().get(1).is_some_and(u8::is_ascii_digit) => {
+                ledger::note(&path[1..])?;
+                thread::sleep(*ANSWER);
+                Response::ok(path[1..].to_owned()).write(&request, stream)?;
+            }
             _ => respond(&request, body_len).write(&request, stream)?,
         }
         if !keeps_alive {
@@ -108,6 +126,9 @@ fn respond(request: &Request, body_len: u64) -> Response {
             FAILS.store(true, Ordering::Relaxed);
             Response::ok("every answer fails from now on\n".to_owned())
         }
+        "/" if !is_warm() => {
+            Response { status: "418 I'm a teapot", body: "asked before it was ready\n".to_owned() }
+        }
         "/" => Response::ok(greeting()),
         "/echo" => Response::ok(format!("{request}\nbody: {body_len} bytes\n")),
         "/slow" => {
@@ -115,7 +136,7 @@ fn respond(request: &Request, body_len: u64) -> Response {
             thread::sleep(Duration::from_millis(ms));
             Response::ok(format!("answered after {ms} ms\n"))
         }
-        "/healthz" => health(HEALTHY.load(Ordering::Relaxed)),
+        "/healthz" => health(HEALTHY.load(Ordering::Relaxed) && is_warm()),
         "/toggle-health" => {
             let was_healthy = HEALTHY.fetch_xor(true, Ordering::Relaxed);
             Response::ok(format!("healthy: {}\n", !was_healthy))
@@ -170,6 +191,14 @@ fn stream_chunks(request: &Request, mut stream: &TcpStream) -> io::Result<()> {
 
 fn flag(name: &str) -> bool {
     env::var(name).is_ok_and(|value| value == "1")
+}
+
+fn is_warm() -> bool {
+    Instant::now() >= *WARM_AT
+}
+
+fn span(name: &str) -> Duration {
+    Duration::from_millis(number(name).unwrap_or(0))
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -7,7 +7,10 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use crate::http::{Request, Response};
+use crate::{
+    http::{Request, Response},
+    ledger,
+};
 
 /// Section 1.3.
 const KEY_SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -41,7 +44,10 @@ pub(crate) fn serve(
             CLOSE => return stream.write_all(&frame(first, &payload)),
             PING => stream.write_all(&frame(first & 0xf0 | PONG, &payload))?,
             PONG => {}
-            _ => stream.write_all(&frame(first, &payload))?,
+            _ => {
+                ledger::note(&String::from_utf8_lossy(&payload))?;
+                stream.write_all(&frame(first, &payload))?;
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What goes over the wire: the API's objects, for both ends.
 
 mod apps;
+mod certificates;
 mod deployments;
 mod history;
 mod hosts;
@@ -8,14 +9,18 @@ mod incidents;
 mod secrets;
 mod shards;
 mod snapshot;
+mod zones;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use weir_config::{AppSpec, HostSpec, NotifierSpec, Problem, ShardSpec};
+use weir_config::{AppSpec, HostSpec, NotifierSpec, Problem, ShardSpec, ZoneSpec};
 
 pub(crate) use self::secrets::SecretValue;
 pub use self::{
     apps::{AppStatus, Explanation, InstanceResource, LogRecord, SleepRequest, Step},
+    certificates::{
+        CertificateResource, CertificateUpload, DomainResource, IssuerResource, IssuerStatus,
+    },
     deployments::{
         DeployRequest, DeploymentResource, PromoteRequest, RollbackRequest, RolloutPreview,
     },
@@ -28,12 +33,13 @@ pub use self::{
     secrets::{KeyRotation, SecretResource},
     shards::{ShardDeployRequest, ShardStatus},
     snapshot::{RefusalResource, SnapshotResource},
+    zones::{RecordSetResource, RecordSource, RecordsChanged, ZoneStatus},
 };
 
 /// An object as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Resource<Spec, Status> {
-    /// `App`, `Shard`, `Host` or `Notifier`.
+    /// `App`, `Shard`, `Host`, `Zone` or `Notifier`.
     pub kind: String,
     pub name: String,
     /// Grows by one with every change of the spec.
@@ -50,6 +56,7 @@ pub struct Resource<Spec, Status> {
 pub type AppResource = Resource<AppSpec, AppStatus>;
 pub type ShardResource = Resource<ShardSpec, ShardStatus>;
 pub type HostResource = Resource<HostSpec, HostStatus>;
+pub type ZoneResource = Resource<ZoneSpec, ZoneStatus>;
 pub type NotifierResource = Resource<NotifierSpec, NotifierStatus>;
 
 /// A server that something else keeps running: a member of a shard, or an upstream.

@@ -5,14 +5,15 @@ mod deployments;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use weir_config::{
-    Activity, App, AppName, Backends, Cause, DesiredApp, EndpointId, Host, HostName, InstanceId,
-    Moment, Pool, RouteState, Shard, Snapshot, Source, Template,
+    Activity, App, AppName, Backends, Cause, Certificate, DesiredApp, EndpointId, Host, HostName,
+    InstanceId, Moment, Pool, RouteState, Shard, Snapshot, Source, Template,
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
 use crate::{
     action::Action,
     agenda::Scope,
+    certificates::CertificateState,
     event::{Death, DesiredChange, Event},
     observed::Observed,
     plan::{Planned, ProbeTarget, PublicCheck, plan},
@@ -71,9 +72,24 @@ fn value(text: &str) -> serde_json::Value {
     weir_config::parse_documents(text).unwrap()[0].value.clone()
 }
 
+/// One that nobody has signed.
+pub(super) fn certificate(names: &[&str]) -> Certificate {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    let signed = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+    crate::certificates::parse(&signed.pem(), &key.serialize_pem()).unwrap()
+}
+
 impl Bench {
+    /// Has these shown to clients.
+    pub(super) fn show(&mut self, certificates: impl IntoIterator<Item = Arc<Certificate>>) {
+        let served = Arc::new(certificates.into_iter().collect());
+        let state = CertificateState { served, ..CertificateState::default() };
+        self.tell(Event::Certificates(Box::new(state)));
+    }
+
     pub(super) fn new() -> Self {
-        let mut bench = Self::unlisted(Snapshot::empty(0, 0, Arc::new([])));
+        let mut bench = Self::unlisted(Snapshot::empty(0, 0, Arc::default()));
         bench.list();
         bench
     }
@@ -81,10 +97,9 @@ impl Bench {
     /// A Weir that has just begun, with what it served last.
     pub(super) fn unlisted(served: Snapshot) -> Self {
         let now = Moment(1_000_000);
-        let certificates = served.certificates.clone();
         Self {
             reconciler: Reconciler::new(
-                Observed::new(Arc::new(served), certificates, now),
+                Observed::new(Arc::new(served), now),
                 Quarantine::default(),
             ),
             activity: Activity::default(),

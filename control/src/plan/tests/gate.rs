@@ -7,7 +7,10 @@ use weir_config::{
     SleepLevel, Snapshot,
 };
 
-use super::{bench::Bench, seconds};
+use super::{
+    bench::{Bench, certificate},
+    seconds,
+};
 use crate::{
     event::{DesiredChange, Event},
     gate::{Cause, Gate},
@@ -281,8 +284,7 @@ fn check_whole(bench: &Bench, snapshot: &Snapshot) {
             assert!(first.address.port() > 0 && !first.address.ip().is_unspecified());
         }
     }
-    let covers = |c: &Certificate| c.names.contains(&"test.example".parse().unwrap());
-    assert!(snapshot.certificates.iter().any(covers), "it has its certificate");
+    assert!(snapshot.certificates.find("test.example").is_some(), "it has its certificate");
 }
 
 #[test]
@@ -291,17 +293,9 @@ fn no_poisoned_snapshot_gets_past_the_gate() {
     println!("seed {seed}");
     let mut chance = Chance(seed);
     let mut bench = bench_with(40);
-    let certificate = Certificate {
-        names: vec!["test.example".parse().unwrap()],
-        chain_pem: String::new(),
-        key_pem: String::new(),
-    };
-    let certificates: Arc<[Certificate]> = Arc::new([certificate]);
-    bench.tell(Event::CertificatesRenewed(certificates.clone()));
-    let mut served = (*bench.observed().served).clone();
-    served.certificates = certificates;
-    let observed = &mut bench.reconciler.world.observed;
-    observed.served = Arc::new(served);
+    let certificate = Arc::new(certificate(&["test.example"]));
+    bench.show([certificate.clone()]);
+    bench.settle();
     let observed = bench.observed().clone();
     let desired = bench.world().desired.clone();
     let (mut passed, mut stopped) = (0, 0);
@@ -318,11 +312,11 @@ fn no_poisoned_snapshot_gets_past_the_gate() {
         let changed: BTreeSet<_> =
             (0..harms).filter_map(|_| poison(&mut offered, &mut chance)).collect();
         match chance.below(10) {
-            0 => offered.certificates = Arc::new([]),
+            0 => offered.certificates = Arc::default(),
             1 => {
-                let mut damaged = observed.served.certificates.to_vec();
-                damaged[0].chain_pem = format!("garbage {round}");
-                offered.certificates = damaged.into();
+                let chain = [format!("garbage {round}").as_bytes().into()].into();
+                let damaged = Certificate { chain, ..(*certificate).clone() };
+                offered.certificates = Arc::new([Arc::new(damaged)].into_iter().collect());
             }
             _ => {}
         }

@@ -5,7 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use weir_config::{HostName, InstanceId, Moment};
 
 use super::{Bench, seconds};
-use crate::{event::Event, host::HostState, plan::placement::Places, status};
+use crate::{
+    event::Event,
+    host::HostState,
+    plan::placement::Places,
+    status,
+    transition::{Transition, ending},
+};
 
 /// A bench whose own machine takes nothing, with hosts of these names.
 fn bench(hosts: &[&str]) -> Bench {
@@ -113,6 +119,28 @@ fn a_host_that_comes_or_goes_moves_only_its_share() {
         let share = all / (hosts + 1);
         assert!(moved.abs_diff(share) <= 10 + share / 4, "{moved} of {all} on {} hosts", hosts + 1);
     }
+}
+
+#[test]
+fn what_is_kept_for_a_rollback_holds_up_no_drain() {
+    let mut bench = bench(&["a", "b"]);
+    bench.put("shop", "{image: a, instances: 2}");
+    bench.settle();
+    bench.put("shop", "{image: b, instances: 2}");
+    bench.settle();
+    let each = |hosts: &[(&str, usize)]| -> BTreeMap<String, usize> {
+        hosts.iter().map(|(host, count)| ((*host).to_owned(), *count)).collect()
+    };
+    assert_eq!(hosts_of(&bench, "shop"), each(&[("a", 2), ("b", 2)]), "one of each is kept");
+    bench.put_host("a", DRAINING);
+    bench.settle();
+    assert_eq!(hosts_of(&bench, "shop"), each(&[("b", 3)]), "only there one is kept");
+
+    bench.ask("shop", &Transition::RollBack { to: None, ending: ending("Test") });
+    bench.settle();
+    let served = bench.served_by("shop");
+    assert!(served.iter().all(|id| id.starts_with("shop-1-") && id.ends_with("@b")), "{served:?}");
+    assert_eq!(served.len(), 2, "and the other one is made anew");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Each rule by which something is wrong, in worlds in which it is.
 
+use std::sync::Arc;
+
 use rcgen::{CertificateParams, KeyPair};
-use weir_config::{Certificate, HostName, Severity};
+use weir_config::{HostName, Severity};
 use weir_deploy::ProviderError;
 
 use super::{SLEEPY, awake_bench, bench::Bench, seconds};
@@ -171,12 +173,8 @@ fn what_cannot_be_read_or_written_and_a_certificate_that_ends_are_told_of() {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["test.example".to_owned()]).unwrap();
     params.not_after = rcgen::date_time_ymd(2030, 1, 31);
-    let certificate = Certificate {
-        names: vec!["test.example".parse().unwrap()],
-        chain_pem: params.self_signed(&key).unwrap().pem(),
-        key_pem: key.serialize_pem(),
-    };
-    bench.tell(Event::CertificatesRenewed([certificate].into()));
+    let chain = params.self_signed(&key).unwrap().pem();
+    bench.show([Arc::new(crate::certificates::parse(&chain, &key.serialize_pem()).unwrap())]);
     bench.settle();
     let ends = params.not_after.unix_timestamp();
     let at = |days: i64| Surroundings { wall_clock: ends - days * 24 * 3600, ..CALM };

@@ -7,6 +7,7 @@ mod hosts;
 mod incidents;
 mod members;
 mod rollout;
+mod zones;
 
 use std::time::Duration;
 

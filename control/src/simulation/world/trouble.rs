@@ -33,7 +33,7 @@ impl World {
                 return;
             }
             48..62 => {
-                let host = self.any(&HOSTS);
+                let host = self.any(self.hosts);
                 let how = self.any(&["", "", "cordoned: true", "cordoned: true, draining: true"]);
                 return self.put_host(host, how);
             }
@@ -72,7 +72,7 @@ impl World {
             return;
         }
         self.in_a_while(Happening::EngineGoesAway, 300_000);
-        let host: HostName = self.any(&HOSTS).parse().expect("a name");
+        let host: HostName = self.any(self.hosts).parse().expect("a name");
         if self.engines.is_down(&host) {
             return;
         }
@@ -111,11 +111,7 @@ impl World {
 
     /// An operator writes an app, new or not.
     pub(super) fn put(&mut self, name: &str) {
-        let image = if self.trouble && self.store.revision >= BEGINNING {
-            self.any(&IMAGES)
-        } else {
-            "one"
-        };
+        let image = if self.trouble && self.life > 0 { self.any(&IMAGES) } else { "one" };
         let instances = self.chance.random_range(1..4);
         let sleep = self.any(&["", ", sleep: {pause_after: 20s, stop_after: 2m, min_awake: 5s}"]);
         let ports = if instances == 1 && self.likely(20) { ", ports: [\"81:81\"]" } else { "" };

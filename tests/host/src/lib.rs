@@ -1,18 +1,22 @@
 //! Machines with a Docker Engine each: real ones, in network namespaces of this machine.
 
+// For tests: a panic is a failed test with a place.
+#![allow(clippy::unwrap_used)]
+
 use std::{
-    fs,
+    fs::{self, File},
     io::{BufRead, BufReader},
-    path::PathBuf,
+    net::TcpListener,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
 };
 
+use nix::sched::{CloneFlags, setns};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
 use serde_json::{Value, json};
-
-use super::{image, unique};
 
 /// How Weir reaches the engine of a host.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,6 +29,7 @@ pub enum Reach {
 }
 
 /// When it is dropped, or this process ends, nothing of it is left.
+#[derive(Debug)]
 pub struct Host {
     pub name: String,
     pub address: String,
@@ -37,25 +42,29 @@ pub struct Host {
 const SSH_PORT: u16 = 2222;
 
 impl Host {
-    /// Several at once, each with the tests' image.
-    pub fn start_all<const N: usize>(hosts: [(&str, Reach); N]) -> [Self; N] {
+    /// The address of each machine in the network of its containers.
+    pub const FROM_CONTAINERS: &str = "172.30.0.1";
+
+    /// Several at once, each with this image, which is one of this machine's own engine.
+    pub fn start_all<const N: usize>(hosts: [(&str, Reach); N], image: &str) -> [Self; N] {
         let started = hosts.map(|(name, reach)| Self::start(name, reach));
         started.map(|mut host| {
             host.wait_until_ready();
-            host.load();
+            host.load(image);
             host
         })
     }
 
     fn start(name: &str, reach: Reach) -> Self {
-        let namespace = unique(&format!("wt-{name}"));
+        let namespace = format!("wt-{name}-{:06x}", rand::random::<u32>() & 0xff_ffff);
         let dir = std::env::temp_dir().join(&namespace);
         fs::create_dir_all(&dir).unwrap();
         // Of the network for tests of network devices (RFC 2544), a line of two addresses.
         let (third, fourth) = (rand::random::<u8>(), rand::random::<u8>() & 0xfc);
         let at = |n: u8| format!("198.18.{third}.{}", fourth + n);
         let (gateway, address) = (at(1), at(2));
-        let mut command = Command::new(root().join("scripts/test-host"));
+        let mut command =
+            Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/test-host"));
         command.arg(&namespace).arg(&dir).args([&gateway, &address]);
         let mut daemon = json!({"hosts": [format!("unix://{}/docker.sock", dir.display())]});
         match reach {
@@ -90,8 +99,8 @@ impl Host {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
-    fn load(&self) {
-        let pipe = format!("docker save {} | docker -H {} load", image(), self.socket());
+    fn load(&self, image: &str) {
+        let pipe = format!("docker save {image} | docker -H {} load", self.socket());
         let loaded = Command::new("sh").args(["-c", &pipe]).stdout(Stdio::null()).status();
         assert!(loaded.unwrap().success(), "{pipe}");
     }
@@ -101,7 +110,7 @@ impl Host {
     }
 
     /// A spec of it, with fields added or replaced.
-    pub fn spec(&self, fields: Value) -> Value {
+    pub fn spec(&self, fields: &Value) -> Value {
         let (address, dir) = (&self.address, self.dir.display());
         let mut spec = match self.reach {
             Reach::Tcp => json!({"engine": format!("tcp://{address}:2375"), "insecure": true}),
@@ -134,6 +143,18 @@ impl Host {
     pub fn running(&self) -> Vec<String> {
         let ids = self.docker(&["ps", "--quiet", "--no-trunc"]);
         ids.lines().map(str::to_owned).collect()
+    }
+
+    /// Listens on the machine: its containers reach it at [`Self::FROM_CONTAINERS`], also while it
+    /// is cut off.
+    pub fn listen(&self, port: u16) -> TcpListener {
+        let namespace = File::open(format!("/run/netns/{}", self.namespace)).unwrap();
+        // Only a socket's maker has to be there. The thread that goes there does not come back.
+        let listening = thread::spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            TcpListener::bind(("0.0.0.0", port)).unwrap()
+        });
+        listening.join().unwrap()
     }
 
     /// Cuts it off: its end of the line is dead, and so nothing refuses a connection either.
@@ -174,16 +195,12 @@ impl Drop for Host {
     }
 }
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn listen(daemon: &mut Value, address: &str) {
     daemon["hosts"].as_array_mut().unwrap().push(json!(address));
 }
 
 /// An authority, and what it signed for the engine and for its client.
-fn make_certificates(dir: &std::path::Path, address: &str) {
+fn make_certificates(dir: &Path, address: &str) {
     let mut params = CertificateParams::new([]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -202,7 +219,7 @@ fn make_certificates(dir: &std::path::Path, address: &str) {
 }
 
 /// The keys of the machine and of who logs in, each known to the other.
-fn make_keys(dir: &std::path::Path, address: &str) {
+fn make_keys(dir: &Path, address: &str) {
     for name in ["machine", "login"] {
         let made = Command::new("ssh-keygen")
             .args(["-q", "-t", "ed25519", "-N", "", "-f"])
@@ -215,7 +232,7 @@ fn make_keys(dir: &std::path::Path, address: &str) {
     fs::write(dir.join("known_hosts"), format!("[{address}]:{SSH_PORT} {key}")).unwrap();
 }
 
-fn sshd(dir: &std::path::Path, address: &str) -> Vec<String> {
+fn sshd(dir: &Path, address: &str) -> Vec<String> {
     let dir = dir.display();
     let mut command = ["/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null"].map(str::to_owned).to_vec();
     for option in [

@@ -9,6 +9,7 @@ mod paths;
 mod ports;
 mod serve;
 mod tickets;
+mod tunnels;
 
 use std::process::ExitCode;
 

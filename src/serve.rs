@@ -10,6 +10,7 @@ use weir_config::{
     Activity, LogFormat, ProxySpec, Settings, SettingsSpec, Snapshot, Span, channel,
 };
 use weir_control::{Control, StateDir};
+use weir_deploy::Devices;
 use weir_proxy::{AccessLog, Proxy, ProxyOptions};
 
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
     },
     logging, paths,
     tickets::TicketFile,
+    tunnels::Tunnels,
 };
 
 /// Run the proxy and its control loop.
@@ -57,6 +59,12 @@ pub(crate) struct ServeArgs {
     /// The Docker Engine's socket [default: /var/run/docker.sock]
     #[arg(long, env = "WEIR_DOCKER", value_name = "SOCKET")]
     docker: Option<String>,
+    /// Where devices come in; left out, none may
+    #[arg(long, env = "WEIR_DEVICES", value_name = "ADDRESS:PORT")]
+    devices: Option<String>,
+    /// Where devices are told to connect to [default: the base domain, at the port of --devices]
+    #[arg(long, env = "WEIR_DEVICES_ADDRESS", value_name = "HOST:PORT")]
+    devices_address: Option<String>,
     /// A name server to ask about the domains of apps [default: whom this machine asks]
     #[arg(long, env = "WEIR_RESOLVER", value_name = "ADDRESS:PORT")]
     resolver: Option<String>,
@@ -139,6 +147,9 @@ impl ServeArgs {
             dns: self.dns,
             admin: self.admin,
             docker: self.docker,
+            devices: self.devices,
+            devices_address: self.devices_address,
+            tailnet: None,
             resolver: self.resolver,
             threads: self.threads,
             log_format: self.log_format,
@@ -204,6 +215,7 @@ impl App {
         data_plane: &Handle,
     ) -> anyhow::Result<Self> {
         let activity = Arc::new(Activity::default());
+        let devices = Devices::new(data_plane.clone());
         let certificates = weir_control::certificates(&dir, &settings.base_domain)?;
         let served = match &mut predecessor {
             Some(predecessor) => predecessor.snapshot(&activity, dir.zones()),
@@ -236,8 +248,13 @@ impl App {
             let (http, https) = (sockets.http.try_clone()?, sockets.https.try_clone()?);
             let https_port_public = https.local_addr()?.port();
             let (slow_request, proxy) = (settings.slow_request, settings.proxy.clone());
-            let options =
-                ProxyOptions { https_port_public, settings: proxy, access_log, slow_request };
+            let options = ProxyOptions {
+                https_port_public,
+                settings: proxy,
+                access_log,
+                slow_request,
+                devices: Arc::new(Tunnels(devices.clone())),
+            };
             Proxy::new(snapshots.clone(), control.hints(), http, https, options)?
         };
         let dns = match &sockets.dns {
@@ -251,8 +268,17 @@ impl App {
         let metrics = proxy.metrics(activity.clone());
         let watchdog = Watchdog::start(settings.watchdog, data_plane.clone())?;
         let data_plane = DataPlane::new(proxy, data_plane.clone());
-        let process =
-            Process { settings, sockets, activity, snapshots, metrics, data_plane, dns, watchdog };
+        let process = Process {
+            settings,
+            sockets,
+            activity,
+            snapshots,
+            devices,
+            metrics,
+            data_plane,
+            dns,
+            watchdog,
+        };
         Ok(Self { process, state: Stateful { control, tickets }, dir, shared })
     }
 }

@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-dns", &["weir-config"]),
     ("weir-deploy", &["weir-config"]),
     ("weir-failover", &["weir-config"]),
-    ("weir-control", &["weir-config", "weir-deploy", "weir-failover"]),
+    ("weir-control", &["weir-config", "weir-deploy"]),
     ("weir-edge-agent", &["weir-config", "weir-deploy"]),
     (
         "weir-bench",
@@ -33,6 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("weir-test-app", &[]),
     ("weir-test-host", &[]),
+    ("weir-test-tailnet", &[]),
     ("weir", &["weir-config", "weir-proxy", "weir-dns", "weir-deploy", "weir-control"]),
 ];
 

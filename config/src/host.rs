@@ -15,7 +15,7 @@ pub struct Host {
     pub name: HostName,
     pub engine: Engine,
     /// Where the published ports of its instances are reached. `None` of the machine that Weir runs
-    /// on, which reaches containers at their own addresses.
+    /// on, and of devices: there, containers are reached at their own addresses.
     pub address: Option<IpAddr>,
     pub labels: BTreeMap<String, String>,
     pub region: Option<String>,
@@ -40,6 +40,8 @@ pub enum Engine {
         tls: Option<EngineTlsSpec>,
     },
     Ssh(Ssh),
+    /// By the connection that the agent on it makes to us.
+    Device,
 }
 
 /// A login by SSH.
@@ -190,9 +192,21 @@ impl Placement {
     /// Whether a host is one of those, but for the shard.
     pub fn takes(&self, host: &Host) -> bool {
         has_labels(host, &self.labels)
+            && (host.engine != Engine::Device || self.asks_for_devices())
             && self.region.as_ref().is_none_or(|region| host.region.as_ref() == Some(region))
     }
+
+    /// Whether it means devices: a device is somewhere in particular, and gets nothing by chance.
+    fn asks_for_devices(&self) -> bool {
+        let names = |label: &str| self.labels.contains_key(label);
+        self.shard.is_some() || names(CLASS_LABEL) || names(DEVICE_LABEL)
+    }
 }
+
+/// The label of hosts that says which kind they are: of devices it is `edge`.
+pub const CLASS_LABEL: &str = "class";
+/// The label that each device has with its own name.
+pub const DEVICE_LABEL: &str = "device";
 
 /// Whether a host has all these labels.
 pub fn has_labels(host: &Host, labels: &BTreeMap<String, String>) -> bool {
@@ -251,6 +265,9 @@ fn parse_engine(url: &str, spec: &HostSpec) -> Result<Engine, String> {
              ssh://USER@ADDRESS[:PORT]"
         ))
     };
+    if url == HostSpec::DEVICE {
+        return Ok(Engine::Device);
+    }
     let Some((scheme, rest)) = url.split_once("://") else { return refuse() };
     match scheme {
         "unix" if rest.starts_with('/') => Ok(Engine::Unix(rest.into())),
@@ -318,8 +335,8 @@ fn ip_of(authority: &str) -> Option<IpAddr> {
 
 fn address(spec: &HostSpec, engine: Option<&Engine>, problems: &mut Problems) -> Option<IpAddr> {
     if let Some(written) = &spec.address {
-        if matches!(engine, Some(Engine::Local)) {
-            let message = "containers of the host `local` are reached directly; remove this";
+        if matches!(engine, Some(Engine::Local | Engine::Device)) {
+            let message = "its containers are reached directly; remove this";
             problems.push(Problem::new("/spec/address", "conflict", message));
             return None;
         }
@@ -329,7 +346,7 @@ fn address(spec: &HostSpec, engine: Option<&Engine>, problems: &mut Problems) ->
         return problems.take("/spec/address", "bad_address", parsed);
     }
     let (host, address) = match engine? {
-        Engine::Local => return None,
+        Engine::Local | Engine::Device => return None,
         // On the same machine.
         Engine::Unix(_) => return Some(IpAddr::from([127, 0, 0, 1])),
         Engine::Tcp { authority, .. } => (authority.as_str(), ip_of(authority)),
@@ -405,6 +422,31 @@ mod tests {
             if user == "deploy" && host == "b.example"));
         assert_eq!(address(ssh), Some("10.0.0.2".to_owned()));
         assert_eq!(host("local", &json!({"cordoned": true})).unwrap().engine, Engine::Local);
+    }
+
+    #[test]
+    fn a_device_gets_only_what_asks_for_devices() {
+        let labels = json!({"class": "edge", "device": "pi", "site": "here"});
+        let device = host("pi", &json!({"engine": "device", "labels": labels})).unwrap();
+        assert_eq!((device.engine.clone(), device.address), (Engine::Device, None));
+        let asks = |hosts: &Value, shard: Option<&str>| {
+            let labels = serde_json::from_value(hosts.clone()).unwrap();
+            let shard = shard.map(|shard| shard.parse().unwrap());
+            Placement { labels, region: None, shard }.takes(&device)
+        };
+        for (hosts, takes) in [
+            (json!({}), false),
+            (json!({"site": "here"}), false),
+            (json!({"class": "edge"}), true),
+            (json!({"device": "pi"}), true),
+            (json!({"device": "other"}), false),
+            (json!({"class": "edge", "site": "there"}), false),
+        ] {
+            assert_eq!(asks(&hosts, None), takes, "{hosts}");
+        }
+        assert!(asks(&json!({}), Some("field")), "a shard says which hosts it is");
+        let addressed = json!({"engine": "device", "address": "10.0.0.2"});
+        assert_eq!(host("pi", &addressed), Err(vec!["/spec/address".to_owned()]));
     }
 
     #[test]

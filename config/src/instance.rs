@@ -94,6 +94,16 @@ impl fmt::Display for EndpointId {
     }
 }
 
+/// How connections to an endpoint are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reach {
+    /// From this machine to its address.
+    #[default]
+    Direct,
+    /// Through the connection of the device that it is on; the address is as seen from there.
+    Device,
+}
+
 /// How an app sleeps: deeper frees more and wakes slower.
 #[derive(
     Clone,

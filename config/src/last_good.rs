@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Activity, AppName, AppRoute, Backends, Balance, Endpoint, EndpointId, HostPath, Moment, Pool,
-    RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy, hash::stable_hash,
+    Reach, RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy, hash::stable_hash,
 };
 
 /// A [`Snapshot`] without its counters, and without its certificates and its zones, which are kept
@@ -52,7 +52,16 @@ enum SavedState {
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedPool {
     balance: Balance,
-    endpoints: Vec<(EndpointId, SocketAddr, u16)>,
+    endpoints: Vec<SavedEndpoint>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedEndpoint {
+    id: EndpointId,
+    address: SocketAddr,
+    weight: u16,
+    #[serde(default)]
+    reach: Reach,
 }
 
 impl LastGood {
@@ -96,14 +105,11 @@ impl LastGood {
 }
 
 impl AppRoute {
-    /// Tells one way of serving an app from another, over restarts: all that is kept on disk but
-    /// addresses, which another start of the same instance changes.
+    /// Tells one way of serving an app from another, over restarts: all that its operator decides,
+    /// and nothing of what runs of it, which comes and goes.
     pub fn fingerprint(&self) -> u64 {
-        let mut saved = SavedRoute::of(self);
-        if let SavedState::Serving(pool) = &mut saved.state {
-            pool.forget_addresses();
-        }
-        fingerprint(&saved)
+        let Self { app, hostnames, policy, wake_timeout, queue, .. } = self;
+        fingerprint(&(app, hostnames, policy, wake_timeout, queue))
     }
 }
 
@@ -173,14 +179,19 @@ impl SavedState {
     }
 
     fn has_instances(&self) -> bool {
-        let is_instance = |(id, _, _): &(EndpointId, _, _)| id.instance().is_some();
+        let is_instance = |endpoint: &SavedEndpoint| endpoint.id.instance().is_some();
         matches!(self, Self::Serving(pool) if pool.endpoints.iter().any(is_instance))
     }
 }
 
 impl SavedPool {
     fn of(pool: &Pool) -> Self {
-        let endpoint = |e: &Endpoint| (e.id.clone(), e.address, e.weight);
+        let endpoint = |e: &Endpoint| SavedEndpoint {
+            id: e.id.clone(),
+            address: e.address,
+            weight: e.weight,
+            reach: e.reach,
+        };
         Self {
             balance: pool.balance().clone(),
             endpoints: pool.endpoints().iter().map(endpoint).collect(),
@@ -189,15 +200,16 @@ impl SavedPool {
 
     fn forget_addresses(&mut self) {
         let none = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        self.endpoints.iter_mut().for_each(|(_, address, _)| *address = none);
+        self.endpoints.iter_mut().for_each(|endpoint| endpoint.address = none);
     }
 
     fn restore(self, activity: &Activity) -> Arc<Pool> {
-        let endpoint = |(id, address, weight)| Endpoint {
-            activity: activity.endpoint(&id),
-            id,
-            address,
-            weight,
+        let endpoint = |saved: SavedEndpoint| Endpoint {
+            activity: activity.endpoint(&saved.id),
+            id: saved.id,
+            address: saved.address,
+            reach: saved.reach,
+            weight: saved.weight,
             // It has been ready for long: nothing is known of a slow start.
             ready_since: Moment::default(),
         };

@@ -60,22 +60,24 @@ pub use deployment::{
 pub use dns::{DnsName, RecordSet, RecordType, Secondary, TsigAlgorithm, TsigKey, Zone};
 pub use document::{Document, parse_documents};
 pub use failover::{
-    AllDown, Buckets, DegradedLimits, FailoverLaw, FailoverMode, FailoverPolicy, FailoverTarget,
-    Gate, MAX_TARGETS, Shares, Sharing, Steering, TargetCheck, TargetLaw, TargetPlace, Ttl, WHOLE,
+    AllDown, Buckets, DegradedLimits, FailoverLaw, Gate, MAX_TARGETS, Shares, Sharing, Steering,
+    TargetLaw, Ttl, WHOLE,
 };
 pub use hash::Numbers;
-pub use host::{Capacity, Disconnect, Engine, Host, Placement, Ssh, has_labels};
+pub use host::{
+    CLASS_LABEL, Capacity, DEVICE_LABEL, Disconnect, Engine, Host, Placement, Ssh, has_labels,
+};
 pub use hosted_zone::{
     Alias, DesiredZone, HostedZone, ImportedZone, MAX_NAMES, RecordSetSpec, SEALED_PREFIX, Serials,
     SoaTimes, Ttls, WrittenSet, ZoneKey, ZoneName, ZoneSecondary, tsig_secret,
 };
-pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, SleepLevel};
+pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, Reach, SleepLevel};
 pub use issuer::{EabSpec, IssuerManifest, IssuerSpec};
 pub use last_good::LastGood;
 pub use manifest::Manifest;
 pub use name::{
-    AppName, FailoverName, HostName, HostPath, Hostname, IssuerName, MemberName, NotifierName,
-    RESERVED_NAMES, SecretName, ShardName, TargetName,
+    AppName, HostName, HostPath, Hostname, IssuerName, MemberName, NotifierName, RESERVED_NAMES,
+    SecretName, ShardName,
 };
 pub use networks::Networks;
 pub use notifier::{
@@ -88,17 +90,16 @@ pub use proxy_settings::{ProxySettings, ProxySpec};
 pub use publish::{Admission, Decision, Publisher, Snapshots, StaleGeneration, channel};
 pub use resolver::{Found, Lookup, Resolver};
 pub use secret::{MAX_SECRET, Secret, Secrets};
-pub use settings::{LogFormat, Settings, SettingsSpec};
+pub use settings::{LogFormat, Settings, SettingsSpec, TailnetSpec};
 pub use shard::{Member, Shard};
 pub use snapshot::{AppRoute, RouteState, Snapshot};
 pub use spec::{
-    AnswerTtlSpec, AppManifest, AppSpec, BalanceSpec, CapacitySpec, CheckSpec, ClientAuthSpec,
-    DegradedSpec, DisconnectSpec, EngineSshSpec, EngineTlsSpec, FailoverManifest, FailoverSpec,
-    HashAlgorithm, HealthSpec, HostManifest, HostSpec, LimitsSpec, MemberSpec, OutlierSpec,
-    PlacementSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec, RetriesSpec,
-    RolloutSpec, SecondarySpec, ShardManifest, ShardSpec, ShiftBackSpec, SleepSpec, SoaSpec,
-    Strategy, TargetSpec, TimeoutsSpec, TsigKeySpec, TtlSpec, UpstreamProtocol, UpstreamSpec,
-    UpstreamTlsSpec, ZoneManifest, ZoneSpec,
+    AppManifest, AppSpec, BalanceSpec, CapacitySpec, ClientAuthSpec, DisconnectSpec, EngineSshSpec,
+    EngineTlsSpec, HashAlgorithm, HealthSpec, HostManifest, HostSpec, LimitsSpec, MemberSpec,
+    OutlierSpec, PlacementSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec,
+    RetriesSpec, RolloutSpec, SecondarySpec, ShardManifest, ShardSpec, SleepSpec, SoaSpec,
+    Strategy, TimeoutsSpec, TsigKeySpec, TtlSpec, UpstreamProtocol, UpstreamSpec, UpstreamTlsSpec,
+    ZoneManifest, ZoneSpec,
 };
 pub use traffic::{
     Authorities, ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream,

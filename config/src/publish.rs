@@ -173,7 +173,9 @@ mod tests {
     };
 
     use super::*;
-    use crate::{Activity, AppName, Backends, Balance, EndpointId, MemberId, MemberOf, Moment};
+    use crate::{
+        Activity, AppName, Backends, Balance, EndpointId, MemberId, MemberOf, Moment, Reach,
+    };
 
     fn generation(generation: u64) -> Snapshot {
         Snapshot::empty(generation, 0, Arc::default())
@@ -224,6 +226,7 @@ mod tests {
             activity: activity.endpoint(&id),
             id,
             address: ([127, 0, 0, 1], 80).into(),
+            reach: Reach::Direct,
             weight: 1,
             ready_since: Moment(0),
         };

@@ -18,6 +18,9 @@ pub struct SettingsSpec {
     pub dns: Option<String>,
     pub admin: Option<String>,
     pub docker: Option<String>,
+    pub devices: Option<String>,
+    pub devices_address: Option<String>,
+    pub tailnet: Option<TailnetSpec>,
     pub resolver: Option<String>,
     pub threads: Option<usize>,
     pub log_format: Option<LogFormat>,
@@ -29,6 +32,18 @@ pub struct SettingsSpec {
     pub proxy: ProxySpec,
 }
 
+/// How to get into a tailnet, without a `tailscaled` on this machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TailnetSpec {
+    /// The name to have there.
+    pub hostname: String,
+    /// A file with a Tailscale auth key, which is needed the first time.
+    pub auth_key_file: Option<PathBuf>,
+    /// The server that runs the tailnet; Tailscale's own if left out.
+    pub url: Option<String>,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -38,6 +53,9 @@ pub enum LogFormat {
     /// For reading in a terminal.
     Text,
 }
+
+/// An example of where devices may come in.
+const DEVICES: &str = "0.0.0.0:8601";
 
 /// A busy machine may leave a thread out for a moment.
 const SHORTEST_WATCHDOG: Duration = Duration::from_secs(1);
@@ -57,6 +75,12 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// The Docker Engine's socket.
     pub docker: PathBuf,
+    /// Where devices come in, if they may.
+    pub devices: Option<SocketAddr>,
+    /// `HOST:PORT` that devices are told to connect to.
+    pub devices_address: Option<String>,
+    /// A tailnet that devices come by as well, at the same port.
+    pub tailnet: Option<TailnetSpec>,
     /// Who is asked what the DNS says of domains; `None` for whom this machine asks.
     pub resolver: Option<SocketAddr>,
     /// Threads that carry requests.
@@ -101,6 +125,9 @@ impl SettingsSpec {
             dns: self.dns.or(weaker.dns),
             admin: self.admin.or(weaker.admin),
             docker: self.docker.or(weaker.docker),
+            devices: self.devices.or(weaker.devices),
+            devices_address: self.devices_address.or(weaker.devices_address),
+            tailnet: self.tailnet.or(weaker.tailnet),
             resolver: self.resolver.or(weaker.resolver),
             threads: self.threads.or(weaker.threads),
             log_format: self.log_format.or(weaker.log_format),
@@ -138,6 +165,7 @@ impl SettingsSpec {
         let http = address("http", self.http, "0.0.0.0:80");
         let https = address("https", self.https, "0.0.0.0:443");
         let admin = address("admin", self.admin, "127.0.0.1:8600");
+        let devices = self.devices.map(|written| address("devices", Some(written), DEVICES));
         let dns = self.dns.map(|dns| address("dns", Some(dns), "0.0.0.0:53"));
         let resolver = self.resolver.and_then(|written| {
             let parsed = written.parse::<SocketAddr>().map_err(|_| {
@@ -178,6 +206,9 @@ impl SettingsSpec {
             dns: dns.flatten(),
             admin,
             docker,
+            devices: devices.flatten(),
+            devices_address: self.devices_address,
+            tailnet: self.tailnet,
             resolver,
             threads,
             log_format: self.log_format.unwrap_or_default(),

@@ -6,9 +6,10 @@ use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
 };
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use weir_config::{Certificate, Hostname};
 
@@ -114,6 +115,67 @@ fn authority(dir: &StateDir) -> Result<(Issuer<'static, KeyPair>, bool), Authori
     write(&key_file, &key.serialize_pem())?;
     write(&file, &certificate.pem())?;
     Ok((Issuer::new(params, key), true))
+}
+
+/// Signs what control and its devices show to each other.
+pub(crate) struct DeviceAuthority {
+    issuer: Issuer<'static, KeyPair>,
+    pub(crate) pem: String,
+}
+
+/// A device may be away for years, and its identity is looked up each time that it comes: what is
+/// taken from it is taken at once, so there is nothing that an early end would add.
+const DEVICE_DAYS: i64 = 20 * 365;
+/// What control is called in its certificate, wherever it is reached: devices believe nobody else's
+/// under this name.
+const CONTROL_NAME: &str = "control.weir.internal";
+
+impl DeviceAuthority {
+    pub(crate) fn open(dir: &StateDir) -> Result<Self, AuthorityError> {
+        let (issuer, _) = authority(dir)?;
+        let file = dir.file("ca.pem");
+        let pem =
+            fs::read_to_string(&file).map_err(|error| AuthorityError::File { file, error })?;
+        Ok(Self { issuer, pem })
+    }
+
+    /// A certificate of control itself and its key, both PEM.
+    pub(crate) fn control(&self) -> Result<(String, String), AuthorityError> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new([CONTROL_NAME.to_owned()])?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        validity(&mut params, LEAF_DAYS);
+        Ok((params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
+    }
+
+    /// The certificate (PEM) that a device asks for, and the fingerprint of its key. Nothing but
+    /// the key is taken from what it asks.
+    pub(crate) fn device(&self, request: &str, name: &str) -> Result<String, AuthorityError> {
+        let mut asked = CertificateSigningRequestParams::from_pem(request)?;
+        let mut params = CertificateParams::new([])?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        validity(&mut params, DEVICE_DAYS);
+        asked.params = params;
+        Ok(asked.signed_by(&self.issuer)?.pem())
+    }
+
+    /// The fingerprint of the key that a request for a certificate was signed with.
+    pub(crate) fn fingerprint_of_request(request: &str) -> Result<String, AuthorityError> {
+        let asked = CertificateSigningRequestParams::from_pem(request)?;
+        Ok(fingerprint(&asked.public_key.subject_public_key_info()))
+    }
+
+    /// That of the key in a certificate (DER).
+    pub(crate) fn fingerprint_of(certificate: &[u8]) -> Option<String> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        Some(fingerprint(parsed.public_key().raw))
+    }
+}
+
+fn fingerprint(public_key_info: &[u8]) -> String {
+    Sha256::digest(public_key_info).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Valid from an hour ago, for clients whose clock is behind.

@@ -23,9 +23,10 @@ use weir_deploy::Provider;
 use crate::{
     aliases,
     api::{self, ApiState},
-    authority::{self, AuthorityError, wildcard},
+    authority::{self, AuthorityError, DeviceAuthority, wildcard},
     certificates::{Cache, CertificateMetrics, Keeper, Surroundings},
     conductor,
+    devices::{self, DeviceOptions, GateError, Gatekeeper},
     domains::{self, Asker, Domains},
     engines::{Connect, Engines},
     event::{DesiredChange, Event},
@@ -78,6 +79,8 @@ pub struct Options {
     /// False while a part of the process seems to stand still: then nothing that is served is
     /// taken for good.
     pub well: Arc<AtomicBool>,
+    /// Where devices come in, if they may.
+    pub devices: Option<DeviceOptions>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +89,8 @@ pub enum ControlError {
     Store(#[from] StoreError),
     #[error("the secrets in the state directory: {0}")]
     Vault(#[from] VaultError),
+    #[error("devices cannot be let in: {0}")]
+    Devices(#[from] GateError),
     #[error("the local certificate authority: {0}")]
     Authority(#[from] AuthorityError),
     #[error("{file}: {error}")]
@@ -129,10 +134,10 @@ impl Control {
     ///
     /// # Errors
     /// When the store cannot be opened, or a file of the state directory cannot be written.
-    pub async fn open<P: Provider>(
+    pub async fn open(
         &self,
         options: Options,
-        provider: impl Fn(&Host, &str) -> P + Send + Sync + 'static,
+        provider: impl Fn(&Host, &str) -> Arc<dyn Provider> + Send + Sync + 'static,
     ) -> Result<Opened, ControlError> {
         let has_traffic = self.snapshots.current().apps().next().is_some();
         options.metrics.register(self.hints.metric()).map_err(ControlError::Metrics)?;
@@ -142,7 +147,7 @@ impl Control {
         let desired = vault.desired().await?;
         let local = Arc::new(wildcard(&options.dir, &options.base_domain)?);
         let cluster = store.cluster_id().to_owned();
-        let connect = move |host: &Host| Arc::new(provider(host, &cluster)) as Arc<dyn Provider>;
+        let connect = move |host: &Host| provider(host, &cluster);
         Ok(Opened { options, store, vault, desired, local, connect: Connect(Box::new(connect)) })
     }
 
@@ -157,20 +162,29 @@ impl Control {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, ControlError> {
         let Opened { options, store, vault, desired, local, connect } = opened;
-        let Options { dir, base_domain, admin, metrics, https_port, https, resolver, well } =
-            options;
+        let Options {
+            dir,
+            base_domain,
+            admin,
+            metrics,
+            https_port,
+            https,
+            resolver,
+            well,
+            devices,
+        } = options;
         let open_incidents = incidents::gauge();
         metrics.register(Box::new(open_incidents.clone())).map_err(ControlError::Metrics)?;
         let (events, received) = mpsc::channel(EVENT_QUEUE);
         self.hints.lead_to(&events);
 
         let served = self.snapshots.current();
+        let dir = Arc::new(dir);
+        let trial = Arc::new(Trial::open(&dir, &served, Moment::now()));
         let mut observed = Observed::new(served, Moment::now());
         observed.zones = Zones::new(&base_domain, https_port);
         let (worlds, world) =
             watch::channel(Arc::new(World::new(desired.clone(), observed.clone())));
-        let dir = Arc::new(dir);
-        let trial = Arc::new(Trial::open(&dir, Moment::now()));
         let executor = Executor::new(vault.clone(), self.activity.clone(), &events);
         let engines = Engines::new(connect, vault.clone(), &events);
         let providers = engines.providers.clone();
@@ -178,7 +192,7 @@ impl Control {
         let mut reactor = Reactor {
             engines,
             executor: executor.clone(),
-            probers: Probers::new(&events),
+            probers: Probers::new(&events, providers.clone()),
             public_checks: PublicChecks::new(https, &events),
             recorder,
             activity: self.activity.clone(),
@@ -217,6 +231,10 @@ impl Control {
         tasks.spawn(history::write(store.clone(), events_noticed, lines_noticed));
         tasks.spawn(history::settle_operations(store.clone(), world.clone()));
         tasks.spawn(conductor::conduct(store.clone(), world.clone(), events.clone()));
+        let gate = match devices {
+            Some(options) => Some(gatekeeper(&dir, &store, options, &mut tasks).await?),
+            None => None,
+        };
         let address = admin.local_addr().map_err(ControlError::Api)?;
         // Only the command line's convenience: no reason to end with traffic to carry.
         if let Err(error) = api::write_url(&dir, address) {
@@ -255,6 +273,7 @@ impl Control {
             domains,
             domain_checks,
             providers,
+            devices: gate.clone(),
             base_domain,
             metrics,
             https_port,
@@ -275,6 +294,9 @@ impl Control {
         };
         stop.send_replace(true);
         tasks.shutdown().await;
+        if let Some(gate) = gate {
+            gate.connected.send_away().await;
+        }
         let ended = match failed {
             Some(failed) => Err(ControlError::Loop(failed)),
             None => reactor.await.map_err(|panic| ControlError::Loop(panic.to_string())),
@@ -289,6 +311,23 @@ impl Control {
         }
         Ok(Self { publisher: ended?, ..self })
     }
+}
+
+/// Opens the ways by which devices come in.
+async fn gatekeeper(
+    dir: &StateDir,
+    store: &Store,
+    options: DeviceOptions,
+    tasks: &mut JoinSet<()>,
+) -> Result<Arc<Gatekeeper>, ControlError> {
+    let DeviceOptions { arrivals, connected, address } = options;
+    let authority = DeviceAuthority::open(dir).map_err(GateError::from)?;
+    let gate = Gatekeeper::new(store.clone(), authority, connected, address).await?;
+    let gate = Arc::new(gate);
+    for arrivals in arrivals {
+        tasks.spawn(devices::receive(gate.clone(), arrivals));
+    }
+    Ok(gate)
 }
 
 /// What is asked of the keeper of certificates waits in turn.

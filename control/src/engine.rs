@@ -8,7 +8,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep, timeout, timeout_at},
 };
-use weir_config::{Host, InstanceId, Moment};
+use weir_config::{Engine, Host, InstanceId, Moment};
 use weir_deploy::{ContainerEvent, Provider, ProviderError};
 
 use crate::{
@@ -35,9 +35,10 @@ pub(crate) async fn watch(
     vault: Vault,
     events: mpsc::Sender<Event>,
 ) {
-    let longest = match host.name.is_local() {
-        true => LONGEST_RETRY,
-        false => host.disconnect.interval(),
+    let longest = match host.engine {
+        // To ask for a device is to wait for it.
+        Engine::Local | Engine::Device => LONGEST_RETRY,
+        Engine::Unix(_) | Engine::Tcp { .. } | Engine::Ssh(_) => host.disconnect.interval(),
     };
     let mut retry = FIRST_RETRY;
     let mut last_error = None;
@@ -109,7 +110,8 @@ async fn within<T>(
     call: impl Future<Output = Result<T, ProviderError>>,
 ) -> Result<T, ProviderError> {
     let in_time = timeout(limit, call).await;
-    in_time.unwrap_or(Err(ProviderError::TimedOut { call: "asking whether it is there", limit }))
+    let call = "asking whether it is there".into();
+    in_time.unwrap_or(Err(ProviderError::TimedOut { call, limit }))
 }
 
 /// Looks at a container that something happened to, and tells what it is now and why it died.

@@ -3,6 +3,7 @@
 
 use std::{
     error::Error,
+    io,
     net::SocketAddr,
     pin::pin,
     sync::{Arc, LazyLock},
@@ -27,6 +28,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 use weir_config::{Probe, ProxyProtocol, Upstream, UpstreamProtocol, UpstreamTls};
+use weir_deploy::{Duplex, Provider};
 
 /// What an endpoint is asked, made ready once for all its checks.
 pub(crate) enum Question {
@@ -53,15 +55,20 @@ impl Question {
         Ok(Self::Http { path: path.clone(), upstream: upstream.clone(), tls })
     }
 
-    /// Asks once, for as long as it takes.
-    pub(crate) async fn ask(&self, address: SocketAddr) -> Result<(), String> {
+    /// Asks once, for as long as it takes. `host` is the one that the address is on, if that is one
+    /// of ours.
+    pub(crate) async fn ask(
+        &self,
+        address: SocketAddr,
+        host: Option<&dyn Provider>,
+    ) -> Result<(), String> {
+        let stream = connect(address, host);
         match self {
-            Self::Tcp => TcpStream::connect(address)
-                .await
-                .map(drop)
-                .map_err(|error| format!("connecting to {address}: {error}")),
+            Self::Tcp => {
+                stream.await.map(drop).map_err(|error| format!("connecting to {address}: {error}"))
+            }
             Self::Http { path, upstream, tls } => {
-                let answer = get(address, path, upstream, tls.as_ref()).await;
+                let answer = get(stream, address, path, upstream, tls.as_ref()).await;
                 let outcome = match answer {
                     Ok(status) if status.is_success() || status.is_redirection() => return Ok(()),
                     Ok(status) => status.to_string(),
@@ -106,25 +113,34 @@ static PUBLIC: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
     Arc::new(roots)
 });
 
+async fn connect(address: SocketAddr, host: Option<&dyn Provider>) -> io::Result<Box<dyn Duplex>> {
+    let Some(host) = host else {
+        let tcp = TcpStream::connect(address).await?;
+        tcp.set_nodelay(true)?;
+        return Ok(Box::new(tcp));
+    };
+    host.dial(address).await
+}
+
 async fn get(
+    stream: impl Future<Output = io::Result<Box<dyn Duplex>>>,
     address: SocketAddr,
     path: &str,
     upstream: &Upstream,
     tls: Option<&Tls>,
 ) -> Result<StatusCode, Failure> {
-    let mut tcp = TcpStream::connect(address).await?;
-    tcp.set_nodelay(true)?;
+    let mut stream = stream.await?;
     if let Some(version) = upstream.proxy_protocol {
-        tcp.write_all(nobody(version)).await?;
+        stream.write_all(nobody(version)).await?;
     }
     let host = match &upstream.tls {
         None => address.to_string(),
         Some(tls) => tls.server_name.to_string(),
     };
     match tls {
-        None => send(tcp, upstream.protocol, "http", &host, path).await,
+        None => send(stream, upstream.protocol, "http", &host, path).await,
         Some(tls) => {
-            let stream = tls.connector.connect(tls.name.clone(), tcp).await?;
+            let stream = tls.connector.connect(tls.name.clone(), stream).await?;
             send(stream, upstream.protocol, "https", &host, path).await
         }
     }
@@ -190,8 +206,6 @@ fn root_cause(error: &(dyn Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use axum::{Router, extract::Request, http::Version, response::IntoResponse, serve::Listener};
     use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
     use rustls::{ServerConfig, pki_types::PrivatePkcs8KeyDer};
@@ -294,7 +308,8 @@ mod tests {
     async fn ask(address: SocketAddr, upstream: &Upstream) -> Result<(), String> {
         let probe = Probe::Http { path: "/healthz".to_owned(), upstream: upstream.clone() };
         let question = Question::new(&probe).unwrap();
-        let asked = tokio::time::timeout(std::time::Duration::from_secs(20), question.ask(address));
+        let asked =
+            tokio::time::timeout(std::time::Duration::from_secs(20), question.ask(address, None));
         asked.await.expect("no answer")
     }
 

@@ -8,8 +8,11 @@ use tokio::{
     time::timeout,
 };
 use weir_config::{EndpointId, HealthCheck};
+use weir_deploy::Provider;
 
-use crate::{event::Event, plan::ProbeTarget, probe::Question, subject::Subject};
+use crate::{
+    engines::Providers, event::Event, plan::ProbeTarget, probe::Question, subject::Subject,
+};
 
 /// A process that has just begun is asked this soon again; a wake waits for it.
 const FIRST_PACE: Duration = Duration::from_millis(2);
@@ -23,6 +26,8 @@ const LEAST_PACE: Duration = Duration::from_secs(1);
 pub(crate) struct Probers {
     running: BTreeMap<Subject, BTreeMap<EndpointId, Prober>>,
     events: mpsc::WeakSender<Event>,
+    /// How instances are reached.
+    hosts: Providers,
 }
 
 #[derive(Debug)]
@@ -39,8 +44,8 @@ impl Drop for Prober {
 }
 
 impl Probers {
-    pub(crate) fn new(events: &mpsc::Sender<Event>) -> Self {
-        Self { running: BTreeMap::new(), events: events.downgrade() }
+    pub(crate) fn new(events: &mpsc::Sender<Event>, hosts: Providers) -> Self {
+        Self { running: BTreeMap::new(), events: events.downgrade(), hosts }
     }
 
     /// Makes the probes under way of one subject exactly these.
@@ -67,7 +72,8 @@ impl Probers {
 
     fn start(&self, endpoint: EndpointId, target: ProbeTarget) -> Prober {
         let now = Arc::new(Notify::new());
-        let task = tokio::spawn(run(endpoint, target.clone(), self.events.clone(), now.clone()));
+        let (events, hosts) = (self.events.clone(), self.hosts.clone());
+        let task = tokio::spawn(run(endpoint, target.clone(), events, hosts, now.clone()));
         Prober { target, now, task }
     }
 }
@@ -76,6 +82,7 @@ async fn run(
     endpoint: EndpointId,
     target: ProbeTarget,
     events: mpsc::WeakSender<Event>,
+    hosts: Providers,
     now: Arc<Notify>,
 ) {
     let question = Question::new(&target.check.probe);
@@ -89,7 +96,11 @@ async fn run(
     };
     loop {
         let outcome = match &question {
-            Ok(question) => probe(question, target.address, target.check.timeout).await,
+            Ok(question) => {
+                let host = endpoint.instance().map(|instance| &instance.host);
+                let host = host.and_then(|host| hosts.load().get(host).cloned());
+                probe(question, target.address, host.as_deref(), target.check.timeout).await
+            }
             Err(impossible) => Err(impossible.clone()),
         };
         if let Some(outcome) = verdict.take(outcome, &target.check) {
@@ -158,9 +169,14 @@ impl Verdict {
     }
 }
 
-async fn probe(question: &Question, address: SocketAddr, limit: Duration) -> Result<(), String> {
+async fn probe(
+    question: &Question,
+    address: SocketAddr,
+    host: Option<&dyn Provider>,
+    limit: Duration,
+) -> Result<(), String> {
     let late = |_| Err(format!("no answer from {address} within {}", weir_config::Span(limit)));
-    timeout(limit, question.ask(address)).await.unwrap_or_else(late)
+    timeout(limit, question.ask(address, host)).await.unwrap_or_else(late)
 }
 
 #[cfg(test)]

@@ -70,11 +70,11 @@ pub(crate) fn summary(update: &RollingUpdate, world: &World, now: Moment) -> Str
 /// How far one of its apps is.
 pub(crate) fn progress(updated: &UpdatedApp, world: &World, now: Moment) -> Progress {
     use DeploymentState::{Cancelled, Failed, Live, RolledBack, Superseded};
-    if let Some(why) = &updated.failure {
-        return Progress::Failed(why.clone());
-    }
     if !updated.exists {
         return Progress::Skipped("it was deleted".to_owned());
+    }
+    if let Some(why) = &updated.failure {
+        return Progress::Failed(why.clone());
     }
     let Some(number) = updated.deployment else { return Progress::Waiting };
     let message = || updated.ending.as_ref().map(|e| e.message.clone()).unwrap_or_default();

@@ -72,8 +72,8 @@ pub(crate) struct Addresses {
 impl Zones {
     /// Below the base domain every name leads here, also one that no app has.
     pub(crate) fn new(base_domain: &Hostname, https_port: u16) -> Self {
-        let mut zones = Self { https_port: Some(https_port), ..Self::default() };
-        zones.https_port = zones.https_port.filter(|port| *port != 443);
+        let https_port = (https_port != 443).then_some(https_port);
+        let mut zones = Self { https_port, ..Self::default() };
         let below = DnsName::from(&base_domain.wildcard());
         zones.bound.insert(below, Bound { apps: 1, plain: 0 });
         zones

@@ -1,9 +1,20 @@
 //! What control asks of a container engine.
 
-use std::{collections::BTreeMap, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use weir_config::{InstanceId, Secrets, Template};
+use serde::{Deserialize, Serialize};
+use weir_config::{InstanceId, Reach, Secrets, Template};
+
+use crate::transport::{self, Duplex};
 
 /// A stream of a provider's answers. Dropping it ends the request behind it.
 pub type Stream<T> = Pin<Box<dyn futures::Stream<Item = Result<T, ProviderError>> + Send>>;
@@ -72,17 +83,22 @@ pub trait Provider: std::fmt::Debug + Send + Sync + 'static {
     /// Changes of this Weir's containers, from now on. Subscribed when this returns: list after
     /// it, and nothing is missed. The stream ends or errs when the engine goes away.
     async fn events(&self) -> Result<Stream<ContainerEvent>, ProviderError>;
+
+    /// Connects to a container's address, as it is told in [`Container`].
+    async fn dial(&self, address: SocketAddr) -> io::Result<Box<dyn Duplex>> {
+        Ok(Box::new(transport::connect(address).await?))
+    }
 }
 
 /// What a container is made from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     pub instance: InstanceId,
     pub template: Arc<Template>,
 }
 
 /// Every container there is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listing {
     pub containers: Vec<Container>,
     /// Those that are there but could not be looked at, as one that the engine hangs on: they must
@@ -91,7 +107,7 @@ pub struct Listing {
 }
 
 /// A container as the engine has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     pub instance: InstanceId,
     /// The engine's own identity of it: another one means that it was made anew.
@@ -100,8 +116,11 @@ pub struct Container {
     /// When its process was last started, in nanoseconds since the Unix epoch by the engine's
     /// clock; 0 if it never was.
     pub started_at: i128,
-    /// Where it is reached from this host while it runs.
+    /// Where it is reached while it runs: from this machine or, if so it is reached, from its
+    /// device.
     pub address: Option<IpAddr>,
+    #[serde(default)]
+    pub reach: Reach,
     /// The port at that address: on which its app listens (of its template, which it outlives, by
     /// the label `weir.port`), or at which that is published.
     pub port: u16,
@@ -109,7 +128,7 @@ pub struct Container {
     pub restarts: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContainerState {
     /// Made, never started.
     Created,
@@ -128,7 +147,7 @@ pub enum ContainerState {
 
 /// Something happened to a container of this Weir. Only a hint to look again, but for the exit
 /// code, which a restart policy may hide a moment later.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerEvent {
     pub instance: InstanceId,
     /// By the engine's clock, as [`Container::started_at`]: tells which of its processes it was.
@@ -137,7 +156,7 @@ pub struct ContainerEvent {
     pub exit_code: Option<i64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineInfo {
     pub name: String,
     pub version: String,
@@ -149,19 +168,19 @@ pub struct EngineInfo {
     pub memory: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
     pub stream: LogStream,
     pub text: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogStream {
     Out,
     Err,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
     /// CPU time used since the start.
     pub cpu: Duration,
@@ -172,7 +191,7 @@ pub struct Stats {
     pub network: BTreeMap<String, (u64, u64)>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecOutput {
     pub exit_code: i64,
     pub lines: Vec<LogLine>,
@@ -180,7 +199,7 @@ pub struct ExecOutput {
 
 /// Why an engine did not do what it was asked. The variants are what control decides by; the text
 /// is for people.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum ProviderError {
     /// Nothing answers: the engine is down, or may not be reached by this user.
     #[error("the Docker Engine at {endpoint} does not answer: {reason}")]
@@ -194,7 +213,7 @@ pub enum ProviderError {
     #[error("the container name `{name}` is taken by {owner}; remove or rename that container")]
     NameTaken { name: String, owner: String },
     #[error("{call} took longer than {limit:?}")]
-    TimedOut { call: &'static str, limit: Duration },
+    TimedOut { call: Cow<'static, str>, limit: Duration },
     #[error("the engine refused: {0}")]
     Refused(String),
 }

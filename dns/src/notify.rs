@@ -1,9 +1,10 @@
 //! Tells secondaries that a zone has changed (RFC 1996).
 
 use std::{
+    collections::{HashMap, HashSet},
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -12,7 +13,7 @@ use tokio::{
     sync::{Semaphore, watch},
     time::timeout,
 };
-use weir_config::{RecordSet, RecordType, Secondary, Snapshot, Snapshots, Zone};
+use weir_config::{DnsName, RecordSet, RecordType, Secondary, Snapshot, Snapshots, Zone};
 
 use crate::{
     request::{CLASS_IN, HEADER, flag},
@@ -26,8 +27,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const MOST_MESSAGES: u32 = 5;
 /// Changes within this are told together.
 const TOGETHER: Duration = Duration::from_millis(100);
-/// How many secondaries are told at once.
-const AT_ONCE: usize = 64;
+/// Of how many zones one secondary is told at once.
+const AT_ONCE: usize = 16;
 const NOTIFY: u16 = 4 << 11;
 
 /// Tells each secondary of each zone at the begin, and then whenever its serial number changes.
@@ -36,27 +37,25 @@ pub(crate) async fn run(
     counters: Arc<TransferCounters>,
     mut is_over: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut places = HashMap::new();
+    let told =
+        Arc::new(Told { snapshots: snapshots.clone(), counters, under_way: Mutex::default() });
     let mut served = Arc::new(Snapshot::default());
     let mut newer = snapshots.current();
     loop {
         for (zone, secondary) in to_tell(&served, &newer) {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
-            let (snapshots, counters) = (snapshots.clone(), counters.clone());
-            let mut is_over = is_over.clone();
-            tokio::spawn(async move {
-                let _place = place;
-                let is_heard = tokio::select! {
-                    is_heard = tell(&snapshots, &zone, &secondary) => is_heard,
-                    _ = is_over.wait_for(|is_over| *is_over) => return,
-                };
-                let counter = if is_heard { &counters.heard } else { &counters.silent };
-                counter.fetch_add(1, Relaxed);
-                if !is_heard {
-                    let (zone, address) = (zone.name(), secondary.address);
-                    tracing::warn!(%zone, %address, "a secondary does not hear of a change");
-                }
-            });
+            // One that is silent keeps nobody else waiting.
+            let place = places.entry(secondary.address);
+            let place = place.or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))).clone();
+            let (told, mut is_over) = (told.clone(), is_over.clone());
+            if told.begin(&zone, &secondary) {
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = told.tell(&zone, &secondary, &place) => {}
+                        _ = is_over.wait_for(|is_over| *is_over) => {}
+                    }
+                });
+            }
         }
         served = newer;
         let changed = async {
@@ -68,6 +67,57 @@ pub(crate) async fn run(
             newer = changed => newer,
             _ = is_over.wait_for(|is_over| *is_over) => return,
         };
+    }
+}
+
+/// What is being told.
+#[derive(Debug)]
+struct Told {
+    snapshots: Snapshots,
+    counters: Arc<TransferCounters>,
+    /// However often a zone changes, one task tells a secondary of it.
+    under_way: Mutex<HashSet<(DnsName, SocketAddr)>>,
+}
+
+impl Told {
+    /// Whether nobody tells a secondary of a zone yet; from now on somebody does.
+    fn begin(&self, zone: &Zone, secondary: &Secondary) -> bool {
+        self.lock().insert((zone.name().clone(), secondary.address))
+    }
+
+    fn end(&self, zone: &Zone, secondary: &Secondary) {
+        self.lock().remove(&(zone.name().clone(), secondary.address));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<(DnsName, SocketAddr)>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells a secondary of a zone until it knows of its last change, or is silent for too long.
+    async fn tell(&self, zone: &Zone, secondary: &Secondary, place: &Semaphore) {
+        loop {
+            let Ok(_place) = place.acquire().await else { return };
+            let served = self.snapshots.current().zone(zone.name()).cloned();
+            let Some(served) = served else { return self.end(zone, secondary) };
+            match tell(&self.snapshots, &served, secondary).await {
+                Outcome::Heard => {
+                    self.counters.heard.fetch_add(1, Relaxed);
+                }
+                Outcome::Silent => {
+                    self.counters.silent.fetch_add(1, Relaxed);
+                    let (zone, address) = (zone.name(), secondary.address);
+                    tracing::warn!(%zone, %address, "a secondary does not hear of a change");
+                }
+                Outcome::Superseded => {}
+            }
+            // In this order, so that a change that comes now is seen here or by who begins anew.
+            self.end(zone, secondary);
+            let is_last = !has_changed(&self.snapshots.current(), &served);
+            if is_last || !self.begin(zone, secondary) {
+                return;
+            }
+            tokio::time::sleep(TOGETHER).await;
+        }
     }
 }
 
@@ -87,13 +137,23 @@ fn to_tell(served: &Snapshot, newer: &Snapshot) -> Vec<(Arc<Zone>, Secondary)> {
     zones.flat_map(each).collect()
 }
 
-/// Whether a secondary has answered, or does not have to any more because the zone has changed
-/// again.
-async fn tell(snapshots: &Snapshots, zone: &Zone, secondary: &Secondary) -> bool {
+fn has_changed(served: &Snapshot, zone: &Zone) -> bool {
+    served.zone(zone.name()).is_none_or(|served| served.serial() != zone.serial())
+}
+
+/// What has come of telling a secondary.
+enum Outcome {
+    Heard,
+    Silent,
+    /// The zone has changed again meanwhile.
+    Superseded,
+}
+
+async fn tell(snapshots: &Snapshots, zone: &Zone, secondary: &Secondary) -> Outcome {
     let mut wait = FIRST_WAIT;
     for _ in 0..MOST_MESSAGES {
         match timeout(wait, tell_once(zone, secondary)).await {
-            Ok(Ok(())) => return true,
+            Ok(Ok(())) => return Outcome::Heard,
             Ok(Err(error)) => {
                 tracing::debug!(%error, address = %secondary.address, "cannot notify");
                 tokio::time::sleep(wait).await;
@@ -101,12 +161,11 @@ async fn tell(snapshots: &Snapshots, zone: &Zone, secondary: &Secondary) -> bool
             Err(_) => {}
         }
         wait *= 2;
-        let served = snapshots.current();
-        if served.zone(zone.name()).is_none_or(|served| served.serial() != zone.serial()) {
-            return true;
+        if has_changed(&snapshots.current(), zone) {
+            return Outcome::Superseded;
         }
     }
-    false
+    Outcome::Silent
 }
 
 async fn tell_once(zone: &Zone, secondary: &Secondary) -> io::Result<()> {

@@ -31,7 +31,7 @@ use crate::{
     pages::{self, Refusal},
     request_limits, timeline, timeouts,
     tls::{Certificates, EarlyWake},
-    upstream::{Roots, reach},
+    upstream::{Dial, Roots, reach},
 };
 
 /// Carries requests from clients to apps.
@@ -42,6 +42,7 @@ pub(crate) struct Gateway {
     pub(crate) early_wake: Arc<EarlyWake>,
     pub(crate) unrouted: Arc<Unrouted>,
     pub(crate) roots: Roots,
+    pub(crate) devices: Arc<dyn Dial>,
     pub(crate) https_port_public: u16,
     /// Turns true when clients are told to go, and changes by nothing else.
     pub(crate) closing: watch::Receiver<bool>,
@@ -115,7 +116,7 @@ impl ProxyHttp for Gateway {
         ctx.attempts.since.get_or_insert(now);
         ctx.timeline.connect_begun = Some(now);
         ctx.body = 0;
-        let mut reached = reach(session, &route.policy, endpoint, &self.roots);
+        let mut reached = reach(session, &route.policy, endpoint, &self.roots, &self.devices);
         ctx.gate = reached.gate;
         timeouts::bound(session, &mut reached.peer, ctx)?;
         Ok(Box::new(reached.peer))

@@ -36,3 +36,4 @@ pub use access_log::{AccessLog, AccessLogGuard};
 pub use listen::{Phase, Proxy, ProxyError, ProxyOptions};
 pub use metrics::ProxyMetrics;
 pub use tls::{TicketKeys, TicketKeysError, Tickets};
+pub use upstream::{Dial, NoDevices, Tunnel};

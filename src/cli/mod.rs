@@ -12,6 +12,7 @@ mod delete;
 mod deploy;
 mod deployment_log;
 mod deployments;
+mod device;
 mod domain;
 mod events;
 mod explain;
@@ -65,6 +66,7 @@ pub(crate) enum Command {
     Secret(secret::Secret),
     Host(host::Host),
     Shard(host::Shard),
+    Device(device::Device),
     Domain(domain::Domain),
     Zone(zone::Zone),
     #[command(visible_alias = "records")]
@@ -115,6 +117,7 @@ impl Command {
             Self::Secret(command) => command.run().await,
             Self::Host(command) => command.run().await,
             Self::Shard(command) => command.run().await,
+            Self::Device(command) => command.run().await,
             Self::Domain(command) => command.run().await,
             Self::Zone(command) => command.run().await,
             Self::Record(command) => command.run().await,

@@ -33,9 +33,9 @@ use tokio::{
     task::{JoinError, JoinHandle},
     time::sleep,
 };
-use weir_config::{Activity, Settings, Snapshots};
-use weir_control::{Control, ControlError, Opened, Options, StateDir};
-use weir_deploy::Docker;
+use weir_config::{Activity, Host, Settings, Snapshots};
+use weir_control::{Control, ControlError, DeviceOptions, Opened, Options, StateDir};
+use weir_deploy::{Arrivals, Device, Devices, Docker, Provider};
 use weir_dns::StubResolver;
 use weir_proxy::ProxyMetrics;
 
@@ -54,6 +54,8 @@ pub(crate) struct Process {
     pub(crate) sockets: Sockets,
     pub(crate) activity: Arc<Activity>,
     pub(crate) snapshots: Snapshots,
+    /// Those that are connected, for control and the data plane alike.
+    pub(crate) devices: Devices,
     pub(crate) metrics: ProxyMetrics,
     pub(crate) data_plane: DataPlane,
     /// `None` if it answers nowhere.
@@ -202,10 +204,44 @@ impl Process {
         let https = self.settings.proxy.from_here(https);
         let well = self.watchdog.well();
         let resolver = Box::new(StubResolver::new(self.settings.resolver.into_iter().collect()));
-        let options =
-            Options { dir, base_domain, admin, metrics, https_port, https, resolver, well };
-        let docker = PathBuf::clone(&self.settings.docker);
-        Ok(control.open(options, move |host, cluster| Docker::of(host, &docker, cluster)).await?)
+        let devices = self.arrivals()?;
+        let options = Options {
+            dir,
+            base_domain,
+            admin,
+            metrics,
+            https_port,
+            https,
+            well,
+            resolver,
+            devices,
+        };
+        let (docker, devices) = (PathBuf::clone(&self.settings.docker), self.devices.clone());
+        let provider = move |host: &Host, cluster: &str| -> Arc<dyn Provider> {
+            match Docker::of(host, &docker, cluster) {
+                Some(docker) => Arc::new(docker),
+                None => Arc::new(Device::new(host.name.clone(), devices.clone())),
+            }
+        };
+        Ok(control.open(options, provider).await?)
+    }
+
+    /// Where devices come in, if they may.
+    fn arrivals(&self) -> anyhow::Result<Option<DeviceOptions>> {
+        let Some(listener) = &self.sockets.devices else { return Ok(None) };
+        let Settings { devices_address, base_domain, .. } = &self.settings;
+        let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+        let local = listener.local_addr()?;
+        tracing::info!(address = %local, "devices may come");
+        let default = || match local.ip() {
+            any if any.is_unspecified() => format!("{base_domain}:{}", local.port()),
+            _ => local.to_string(),
+        };
+        let address = Some(devices_address.clone().unwrap_or_else(default));
+        let mut arrivals: Vec<Box<dyn Arrivals>> = Vec::new();
+        arrivals.extend(tailnet(&self.settings, local.port())?);
+        arrivals.push(Box::new(listener));
+        Ok(Some(DeviceOptions { arrivals, connected: self.devices.clone(), address }))
     }
 
     /// Takes back what a successor did not keep. Traffic does not depend on it, so this is tried
@@ -267,6 +303,37 @@ impl Process {
             () = told_again => tracing::warn!("told to stop while draining: ending at once"),
         }
         drop(dns);
+    }
+}
+
+/// The tailnet that devices come by, if the settings name one.
+#[cfg(feature = "tailnet")]
+fn tailnet(settings: &Settings, port: u16) -> anyhow::Result<Option<Box<dyn Arrivals>>> {
+    let Some(spec) = &settings.tailnet else { return Ok(None) };
+    let auth_key = match &spec.auth_key_file {
+        Some(file) => {
+            let text = std::fs::read_to_string(file);
+            Some(text.with_context(|| format!("cannot read {}", file.display()))?.trim().to_owned())
+        }
+        None => None,
+    };
+    let options = weir_deploy::TailnetOptions {
+        hostname: spec.hostname.clone(),
+        auth_key,
+        control_url: spec.url.clone(),
+        key_file: settings.state_dir.join("tailnet.json"),
+    };
+    Ok(Some(Box::new(weir_deploy::TailnetArrivals::new(options, port))))
+}
+
+#[cfg(not(feature = "tailnet"))]
+fn tailnet(settings: &Settings, _port: u16) -> anyhow::Result<Option<Box<dyn Arrivals>>> {
+    match settings.tailnet {
+        None => Ok(None),
+        Some(_) => bail!(
+            "this program was built without a Tailscale of its own (the feature `tailnet`); run \
+             tailscaled, and leave `tailnet` out of the settings"
+        ),
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) struct Inherited {
 /// The first descriptor that is handed over.
 const FIRST: i32 = 3;
 const NAMES: &str = "LISTEN_FDNAMES";
+const DEVICES: &str = "devices";
 const DNS: &str = "dns";
 const OPERATOR: &str = "operator";
 const PREDECESSOR: &str = "predecessor";
@@ -64,7 +65,7 @@ impl Inherited {
                 self.dns.push(socket);
                 false
             }
-            "http" | "https" | "admin" | DNS => {
+            "http" | "https" | "admin" | DNS | DEVICES => {
                 let listener = handed.take_tcp_listener(i)?.context("it was taken already")?;
                 self.listeners.insert(name.to_owned(), listener).is_some()
             }
@@ -79,7 +80,8 @@ impl Inherited {
                 std::mem::replace(&mut self.predecessor, channel).is_some()
             }
             _ => bail!(
-                "name it `http`, `https`, `dns` or `admin` (FileDescriptorName= in its .socket)"
+                "name it `http`, `https`, `dns`, `admin` or `devices` (FileDescriptorName= in its \
+                 .socket)"
             ),
         };
         if former { Err(anyhow!("there is another one of that name")) } else { Ok(()) }
@@ -93,6 +95,8 @@ pub(crate) struct Sockets {
     pub(crate) https: TcpListener,
     pub(crate) dns: Option<DnsSockets>,
     pub(crate) admin: TcpListener,
+    /// None when no devices may come.
+    pub(crate) devices: Option<TcpListener>,
     /// None when it cannot be had: traffic does not depend on it.
     pub(crate) operator: Option<UnixListener>,
 }
@@ -126,6 +130,7 @@ impl Sockets {
             https: listener("https", settings.https)?,
             dns,
             admin: listener("admin", settings.admin)?,
+            devices: settings.devices.map(|at| listener(DEVICES, at)).transpose()?,
             operator: inherited.operator.take(),
         })
     }
@@ -140,6 +145,9 @@ impl Sockets {
         ];
         if let Some(dns) = &self.dns {
             handed.extend(dns.descriptors()?.into_iter().map(|socket| (DNS, socket)));
+        }
+        if let Some(devices) = &self.devices {
+            handed.push((DEVICES, devices.try_clone()?.into()));
         }
         if let Some(operator) = &self.operator {
             handed.push((OPERATOR, operator.try_clone()?.into()));

@@ -3,6 +3,7 @@
 // Each test binary uses its own part of this, and a panic is a failed test with a place.
 #![allow(dead_code, unreachable_pub, clippy::needless_pass_by_value, clippy::unwrap_used)]
 
+pub mod device;
 pub mod faulty_ca;
 pub mod load;
 pub mod pebble;
@@ -138,6 +139,14 @@ impl Weir {
             apps,
             args,
         }
+    }
+
+    /// Where devices come in, if it was started with `--devices`.
+    pub fn devices(&self) -> SocketAddr {
+        let log = self.log.lock().unwrap();
+        let line = log.iter().rev().find(|line| line.contains("devices may come"));
+        let event: Value = serde_json::from_str(line.expect("--devices")).unwrap();
+        event["address"].as_str().unwrap().parse().unwrap()
     }
 
     /// Ends the process as a crash would, and starts it again on the same state.

@@ -23,14 +23,16 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
-use weir_config::{Activity, Hostname, InstanceId, ProxySettings, Secrets, Snapshot, channel};
+use weir_config::{
+    Activity, Hostname, InstanceId, ProxySettings, Reach, Secrets, Snapshot, channel,
+};
 use weir_control::{Control, Options, StateDir, certificates};
 use weir_deploy::{
     Container, ContainerEvent, ContainerSpec, ContainerState, EngineInfo, ExecOutput, Listing,
     LogLine, Provider, ProviderError, Stats, Stream,
 };
 use weir_dns::StubResolver;
-use weir_proxy::{Phase, Proxy, ProxyOptions};
+use weir_proxy::{NoDevices, Phase, Proxy, ProxyOptions};
 
 /// As in `weir`, so that memory is what it is there.
 #[global_allocator]
@@ -58,6 +60,7 @@ async fn main() -> anyhow::Result<()> {
         settings: ProxySettings { max_requests_per_connection: u32::MAX, ..Default::default() },
         access_log: None,
         slow_request: Duration::MAX,
+        devices: Arc::new(NoDevices),
     };
     let proxy = Proxy::new(snapshots, control.hints(), http, https, options)?;
     let (_running, phase) = watch::channel(Phase::Running);
@@ -81,8 +84,9 @@ async fn main() -> anyhow::Result<()> {
         https: Some(https_address),
         resolver: Box::new(StubResolver::default()),
         well: Arc::new(AtomicBool::new(true)),
+        devices: None,
     };
-    let opened = control.open(options, move |_, _| engine.clone()).await?;
+    let opened = control.open(options, move |_, _| Arc::new(engine.clone())).await?;
     let mut end = signal(SignalKind::terminate())?;
     let ended = control.run(opened, async move { _ = end.recv().await }).await;
     ended.map(drop).context("control")
@@ -160,6 +164,7 @@ impl Provider for Engine {
             state: ContainerState::Created,
             started_at: 0,
             address: None,
+            reach: Reach::Direct,
             port: spec.template.port,
             restarts: 0,
         };

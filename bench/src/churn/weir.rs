@@ -21,10 +21,10 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use weir_config::{
     Activity, AppName, AppRoute, Backends, Balance, Certificate, Certificates, Endpoint,
-    EndpointId, HostName, InstanceId, Moment, NoObserver, Pool, ProxySettings, Publisher,
+    EndpointId, HostName, InstanceId, Moment, NoObserver, Pool, ProxySettings, Publisher, Reach,
     RouteState, Snapshot, channel,
 };
-use weir_proxy::{Phase, Proxy, ProxyOptions};
+use weir_proxy::{NoDevices, Phase, Proxy, ProxyOptions};
 
 use crate::{
     load::client::{Client, trust},
@@ -135,6 +135,7 @@ impl Control {
             settings,
             access_log: None,
             slow_request: Duration::MAX,
+            devices: Arc::new(NoDevices),
         };
         let _inside = runtime.enter();
         let proxy = Proxy::new(snapshots, Arc::new(NoObserver), http, https, options)?;
@@ -231,6 +232,7 @@ fn route(activity: &Activity, i: usize, address: SocketAddr) -> anyhow::Result<A
         activity: activity.endpoint(&id),
         id,
         address,
+        reach: Reach::Direct,
         weight: 1,
         ready_since: Moment::default(),
     };

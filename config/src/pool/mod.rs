@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use self::table::Table;
 pub use self::{choice::Choice, key::HashKey};
 
-use crate::{EndpointActivity, EndpointId, HashAlgorithm, Moment, ShardName};
+use crate::{EndpointActivity, EndpointId, HashAlgorithm, Moment, Reach, ShardName};
 
 /// Endpoints that share a load, with the table that says whose a key is.
 #[derive(Clone)]
@@ -49,6 +49,7 @@ impl fmt::Debug for Pool {
 pub struct Endpoint {
     pub id: EndpointId,
     pub address: SocketAddr,
+    pub reach: Reach,
     /// Its share beside the others'.
     pub weight: u16,
     /// Since when it has been ready; slow start counts from then.
@@ -59,8 +60,8 @@ pub struct Endpoint {
 
 impl PartialEq for Endpoint {
     fn eq(&self, other: &Self) -> bool {
-        (&self.id, self.address, self.weight, self.ready_since)
-            == (&other.id, other.address, other.weight, other.ready_since)
+        let told = |endpoint: &Self| (endpoint.address, endpoint.reach, endpoint.weight);
+        self.id == other.id && told(self) == told(other) && self.ready_since == other.ready_since
     }
 }
 

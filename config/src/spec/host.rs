@@ -22,8 +22,8 @@ pub struct HostManifest {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HostSpec {
-    /// `unix:///PATH`, `tcp://ADDRESS:PORT` or `ssh://USER@ADDRESS[:PORT]`. Of the host `local` the
-    /// server's settings say it.
+    /// `unix:///PATH`, `tcp://ADDRESS:PORT` or `ssh://USER@ADDRESS[:PORT]`; of a device `device`. Of
+    /// the host `local` the server's settings say it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
     /// Who proves to whom what it is, with `tcp://`.
@@ -52,6 +52,11 @@ pub struct HostSpec {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
     pub disconnect: DisconnectSpec,
+}
+
+impl HostSpec {
+    /// What `engine` says of a device.
+    pub const DEVICE: &str = "device";
 }
 
 /// The certificates of a connection to an engine, as PEM files on Weir's machine.

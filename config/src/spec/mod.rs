@@ -1,7 +1,6 @@
 //! Apps, shards and hosts as an operator writes them. Nothing behind the front door sees these types: they
 //! become an [`App`](crate::App), a [`Shard`](crate::Shard) or a list of problems.
 
-mod failover;
 mod host;
 mod rollout;
 mod shard;
@@ -14,10 +13,6 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 
 pub use self::{
-    failover::{
-        AnswerTtlSpec, CheckSpec, DegradedSpec, FailoverManifest, FailoverSpec, ShiftBackSpec,
-        TargetSpec,
-    },
     host::{
         CapacitySpec, DisconnectSpec, EngineSshSpec, EngineTlsSpec, HostManifest, HostSpec,
         PlacementSpec,

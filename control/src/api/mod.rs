@@ -6,6 +6,7 @@ mod call;
 mod certificates;
 mod deployment_logs;
 mod deployments;
+mod devices;
 mod domains;
 mod events;
 mod explain;
@@ -45,6 +46,7 @@ use weir_config::{Activity, Hostname};
 use crate::{
     certificates::Command,
     control::ControlError,
+    devices::Gatekeeper,
     domains::Domains,
     engines::Providers,
     event::Event,
@@ -77,6 +79,8 @@ pub(crate) struct ApiState {
     /// Those that somebody wants to know of now.
     pub(crate) domain_checks: mpsc::Sender<Hostname>,
     pub(crate) providers: Providers,
+    /// Lets devices in, if any may come.
+    pub(crate) devices: Option<Arc<Gatekeeper>>,
     pub(crate) base_domain: Hostname,
     pub(crate) metrics: prometheus::Registry,
     pub(crate) https_port: u16,
@@ -119,6 +123,11 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/hosts/{name}/actions/cordon", post(hosts::cordon))
         .route("/v1/hosts/{name}/actions/uncordon", post(hosts::uncordon))
         .route("/v1/hosts/{name}/actions/drain", post(hosts::drain))
+        .route("/v1/devices", get(devices::list))
+        .route("/v1/devices/{name}", get(devices::read))
+        .route("/v1/devices/actions/invite", post(devices::invite))
+        .route("/v1/devices/{name}/actions/revoke", post(devices::revoke))
+        .route("/v1/devices/{name}/actions/rename", post(devices::rename))
         .route("/v1/hosts/actions/converge", post(hosts::converge))
         .route("/v1/shards/{name}/actions/converge", post(hosts::converge_shard))
         .route("/v1/shards/{name}/actions/deploy", post(shards::deploy))

@@ -4,9 +4,9 @@ use axum::Json;
 use utoipa::OpenApi;
 
 use super::{
-    apps, certificates, deployment_logs, deployments, domains, events, explain, hosts, incidents,
-    instances, issuers, logs, notifiers, operations, records, secrets, shards, snapshot, watches,
-    wire, zones,
+    apps, certificates, deployment_logs, deployments, devices, domains, events, explain, hosts,
+    incidents, instances, issuers, logs, notifiers, operations, records, secrets, shards, snapshot,
+    watches, wire, zones,
 };
 
 #[derive(OpenApi)]
@@ -60,6 +60,11 @@ use super::{
         hosts::drain,
         hosts::converge,
         hosts::converge_shard,
+        devices::list,
+        devices::read,
+        devices::invite,
+        devices::revoke,
+        devices::rename,
         explain::explain,
         incidents::list,
         incidents::read,

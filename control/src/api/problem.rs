@@ -104,6 +104,7 @@ impl From<StoreError> for ApiProblem {
                 Problems(vec![Problem::new("/spec/secret", "required", detail)]).into()
             }
             StoreError::TooManyNotifiers { .. } => Self::conflict("too_many", detail),
+            StoreError::TooManyInvites => Self::conflict("too_many", detail),
             StoreError::NoImage(_) => Self::conflict("no_image", detail),
             StoreError::NoKey(_) => Self::conflict("no_key", detail),
             StoreError::ShardInUse { .. } => Self::conflict("shard_in_use", detail),

@@ -34,7 +34,7 @@ impl Bench {
     fn begin(&self) -> Life {
         let state = StateDir::open(self.dir.path()).unwrap();
         let snapshot = recover(&state, &self.activity).unwrap_or_default();
-        let trial = Trial::open(&state, NOW);
+        let trial = Trial::open(&state, &snapshot, NOW);
         Life { state, trial, snapshot }
     }
 

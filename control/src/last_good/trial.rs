@@ -25,7 +25,7 @@ const MOST_NOTED: usize = 1000;
 /// The most changes that are on trial at once; older ones are taken for good.
 const MOST_ATTEMPTS: usize = 1000;
 /// The most that is remembered as good; what is forgotten is on trial once more.
-const MOST_GOOD: usize = 10_000;
+const MOST_GOOD: usize = 100_000;
 
 /// What the process before this one died with is forgotten when this one has lived so long.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
@@ -43,8 +43,8 @@ struct State {
     /// Opened for appending; `None` if it cannot be.
     journal: Option<File>,
     attempts: VecDeque<(Moment, Contents)>,
-    /// What this process has lived with: an app that falls asleep and wakes again and again is not
-    /// on trial each time.
+    /// What has been lived with: an app that falls asleep and wakes again and again is not on trial
+    /// each time.
     good: BTreeSet<u64>,
     opened: Moment,
     /// Whether some of what this process began with was on trial when the former one died.
@@ -55,17 +55,19 @@ struct State {
 }
 
 impl Trial {
-    /// Goes on from what [`super::recover`] has left.
-    pub(crate) fn open(dir: &StateDir, now: Moment) -> Self {
+    /// Goes on from what [`super::recover`] has left, with what it has found.
+    pub(crate) fn open(dir: &StateDir, served: &Snapshot, now: Moment) -> Self {
         let file = dir.file(ATTEMPTS);
         let begun = attempted(dir);
+        let good = prints(served).filter(|(subject, print)| begun.get(subject) != Some(print));
+        let good = good.map(|(_, print)| print).take(MOST_GOOD).collect();
         let began_on_trial = !begun.is_empty();
         let journal = open(&file)
             .inspect_err(|error| tracing::warn!(%error, "what is first served cannot be noted"));
         let state = State {
             journal: journal.ok(),
             attempts: (!begun.is_empty()).then_some((now, begun)).into_iter().collect(),
-            good: BTreeSet::new(),
+            good,
             opened: now,
             began_on_trial,
             suspects: read(&dir.file(SUSPECTS)).unwrap_or_default(),
@@ -190,17 +192,20 @@ pub(super) fn begin_again(dir: &StateDir, snapshot: &Snapshot) {
     if attempted.is_empty() {
         return;
     }
-    let apps = snapshot.apps().map(|route| Subject::App(route.app.clone()));
-    let shards = snapshot.shards().map(|(name, _)| Subject::Shard(name.clone()));
-    let again = apps.chain(shards).filter_map(|subject| {
-        let (text, print) = (subject.to_string(), fingerprint(&subject, snapshot)?);
-        (attempted.get(&text) == Some(&print)).then_some((text, print))
-    });
-    let again: Contents = again.collect();
+    let again: Contents =
+        prints(snapshot).filter(|(subject, print)| attempted.get(subject) == Some(print)).collect();
     let lines = if again.is_empty() { Vec::new() } else { line(&again) };
     if let Err(error) = rewrite(&dir.file(ATTEMPTS), &lines) {
         tracing::warn!(%error, "what is first served cannot be noted");
     }
+}
+
+/// Everything that is served, and how.
+fn prints(snapshot: &Snapshot) -> impl Iterator<Item = (String, u64)> {
+    let apps = snapshot.apps().map(|route| Subject::App(route.app.clone()));
+    let shards = snapshot.shards().map(|(name, _)| Subject::Shard(name.clone()));
+    apps.chain(shards)
+        .filter_map(|subject| Some((subject.to_string(), fingerprint(&subject, snapshot)?)))
 }
 
 fn line(contents: &Contents) -> Vec<u8> {

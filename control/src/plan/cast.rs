@@ -60,7 +60,19 @@ impl<'a> Cast<'a> {
             current.iter().chain(&coming).chain(&former).any(|(id, _)| id == wanted)
         };
         let others = there().filter(|(id, _)| !has_role(id)).collect();
-        Self { app, desired, observed, now, target, current, coming, unplaced, live, former, others }
+        Self {
+            app,
+            desired,
+            observed,
+            now,
+            target,
+            current,
+            coming,
+            unplaced,
+            live,
+            former,
+            others,
+        }
     }
 
     /// Whether something holds of every instance of the target; one that is nowhere is nothing.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use weir_config::{
     Activity, AppRoute, Backends, Balance, DesiredApp, Endpoint, EndpointId, HealthCheck, Member,
-    MemberOf, Moment, Pool, RouteState, Shard, Source,
+    MemberOf, Moment, Pool, Reach, RouteState, Shard, Source,
 };
 
 use super::{Planned, ProbeTarget, instances::retire, pool::are_upstreams, route};
@@ -126,7 +126,7 @@ impl Group<'_> {
         }
         let endpoints = ready().map(|(id, address, weight, ready_since)| {
             let activity = activity.endpoint(&id);
-            Endpoint { id, address, weight, ready_since, activity }
+            Endpoint { id, address, reach: Reach::Direct, weight, ready_since, activity }
         });
         Some(Arc::new(Pool::new(endpoints.collect(), self.balance.clone())))
     }

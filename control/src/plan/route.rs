@@ -151,6 +151,7 @@ fn endpoint(
     let id = EndpointId::from(id.clone());
     Some(Endpoint {
         address: SocketAddr::new(container.address?, container.port),
+        reach: container.reach,
         weight,
         ready_since: instance.health.ready_since()?,
         activity: activity.endpoint(&id),

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use weir_config::{HostName, InstanceId, Moment};
+use weir_config::{HostName, InstanceId, Moment, Reach};
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
 use crate::action::Action;
@@ -92,6 +92,7 @@ impl Engines {
                     state: ContainerState::Created,
                     started_at: 0,
                     address: None,
+                    reach: Reach::Direct,
                     port: spec.template.port,
                     restarts: 0,
                 },

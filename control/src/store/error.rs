@@ -32,6 +32,8 @@ pub enum StoreError {
     NoKey(#[from] NoKey),
     #[error("a secret cannot be sealed or opened: {0}")]
     Seal(#[from] SealError),
+    #[error("a thousand invitations of devices wait to be used; let some expire")]
+    TooManyInvites,
     #[error("the host `local` is the machine that Weir runs on, and stays; cordon or drain it")]
     LocalHost,
     #[error("the {kind} has changed: it is at revision {found}, not {expected}; read it again")]

@@ -12,6 +12,8 @@ pub(super) const KEPT_OPERATIONS: i64 = 100_000;
 const OPERATIONS_FOR: Duration = Duration::from_hours(90 * 24);
 /// Of events and the logs of deployments.
 const EVENTS_FOR: Duration = Duration::from_hours(30 * 24);
+/// Of devices that were revoked.
+const REVOKED_FOR: Duration = Duration::from_hours(90 * 24);
 /// Of what was answered to requests that may be sent again.
 const ANSWERS_FOR: Duration = Duration::from_hours(24);
 
@@ -24,6 +26,8 @@ impl Store {
                 ("DELETE FROM operations WHERE at < $1", OPERATIONS_FOR),
                 ("DELETE FROM events WHERE at < $1", EVENTS_FOR),
                 ("DELETE FROM deployment_log_lines WHERE at < $1", EVENTS_FOR),
+                ("DELETE FROM devices WHERE revoked_at < $1", REVOKED_FOR),
+                ("DELETE FROM device_invites WHERE expires_at < $1", EVENTS_FOR),
                 ("DELETE FROM idempotency WHERE at < $1", ANSWERS_FOR),
                 ("DELETE FROM deployment_logs WHERE updated_at < $1", EVENTS_FOR),
             ] {

@@ -51,9 +51,10 @@ const COMPLAINT: Duration = Duration::from_secs(1);
 const COMPLAINT_SIZE: u64 = 2048;
 
 impl Endpoint {
-    /// `local` is the socket of this machine's engine.
-    pub(crate) fn new(engine: &Engine, local: &Path) -> Self {
-        match engine {
+    /// `local` is the socket of this machine's engine. `None` of a device, whose agent asks it.
+    pub(crate) fn new(engine: &Engine, local: &Path) -> Option<Self> {
+        Some(match engine {
+            Engine::Device => return None,
             Engine::Local => Self::Unix(local.into()),
             Engine::Unix(socket) => Self::Unix(socket.as_path().into()),
             Engine::Tcp { authority, tls } => {
@@ -63,7 +64,7 @@ impl Endpoint {
                 let sockets = tempfile::Builder::new().prefix("weir-ssh-").tempdir();
                 Self::Ssh(Arc::new(SshLogin { ssh: ssh.clone(), sockets }))
             }
-        }
+        })
     }
 
     /// Sends one request on a connection of its own, which ends with the answer.

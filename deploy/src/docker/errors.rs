@@ -54,7 +54,9 @@ impl Docker {
                 Failure::Refused { status: status_code, message }
             }
             Error::DockerStreamError { error } => Failure::Refused { status: 500, message: error },
-            Error::RequestTimeoutError => Failure::Known(ProviderError::TimedOut { call, limit }),
+            Error::RequestTimeoutError => {
+                Failure::Known(ProviderError::TimedOut { call: call.into(), limit })
+            }
             Error::IOError { err } => unreachable(reason(&err)),
             Error::HyperResponseError { .. } => unreachable(broken(&error)),
             other => Failure::Known(ProviderError::Refused(format!(

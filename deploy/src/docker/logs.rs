@@ -78,7 +78,7 @@ impl Reader {
                 Err(_) => {
                     self.ended = true;
                     let (call, limit) = ("logs", self.silence);
-                    return Some(Err(ProviderError::TimedOut { call, limit }));
+                    return Some(Err(ProviderError::TimedOut { call: call.into(), limit }));
                 }
             }
         }

@@ -10,7 +10,7 @@ use bollard::{
     query_parameters::{InspectContainerOptions, ListContainersOptions, StatsOptions},
 };
 use futures::{StreamExt, stream};
-use weir_config::InstanceId;
+use weir_config::{InstanceId, Reach};
 
 use super::{
     CALL, Docker,
@@ -156,6 +156,7 @@ impl Docker {
             state,
             started_at: raw.state.as_ref().and_then(started_at).unwrap_or_default(),
             address: reached.map(|(address, _)| address),
+            reach: Reach::Direct,
             port: reached.map_or(port, |(_, port)| port),
             restarts: raw.restart_count.unwrap_or_default().max(0) as u64,
         })

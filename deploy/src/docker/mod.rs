@@ -25,7 +25,7 @@ use bollard::query_parameters::{
     RemoveContainerOptions, StartContainerOptions, StopContainerOptions,
 };
 use tokio::time::{Instant, sleep, timeout};
-use weir_config::{Engine, Host, HostName, InstanceId, Secrets};
+use weir_config::{Host, HostName, InstanceId, Secrets};
 
 use self::{endpoint::Endpoint, errors::Failure};
 use crate::provider::{
@@ -55,14 +55,22 @@ impl Docker {
     ///
     /// Does no I/O: an engine that is not there is an error of the first call that needs it.
     pub fn new(host: HostName, socket: &Path, cluster: &str) -> Self {
-        let endpoint = Endpoint::new(&Engine::Local, socket);
+        let endpoint = Endpoint::Unix(socket.into());
         Self { host, endpoint, address: None, cluster: cluster.into() }
     }
 
-    /// The engine of a host; `local` is the socket of this machine's.
-    pub fn of(host: &Host, local: &Path, cluster: &str) -> Self {
-        let endpoint = Endpoint::new(&host.engine, local);
-        Self { host: host.name.clone(), endpoint, address: host.address, cluster: cluster.into() }
+    /// The engine of a host; `local` is the socket of this machine's. `None` of a device, whose
+    /// engine is asked by the agent there.
+    pub fn of(host: &Host, local: &Path, cluster: &str) -> Option<Self> {
+        let endpoint = Endpoint::new(&host.engine, local)?;
+        let (host, address) = (host.name.clone(), host.address);
+        Some(Self { host, endpoint, address, cluster: cluster.into() })
+    }
+
+    /// Whether the engine has an image already; if it cannot say, that is not known.
+    pub async fn has_image(&self, image: &str) -> bool {
+        let request = async |client: bollard::Docker| client.inspect_image(image).await;
+        self.call("inspect an image", CALL, request).await.is_ok()
     }
 
     /// Makes one request, or a few that belong together, within a limit.
@@ -79,7 +87,7 @@ impl Docker {
         match timeout(limit, request(client)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(self.failure(error, call, limit)),
-            Err(_) => Err(Failure::Known(ProviderError::TimedOut { call, limit })),
+            Err(_) => Err(Failure::Known(ProviderError::TimedOut { call: call.into(), limit })),
         }
     }
 
@@ -112,7 +120,7 @@ impl Docker {
                 done => return done,
             }
         }
-        Err(Failure::Known(ProviderError::TimedOut { call: "remove", limit: CALL }))
+        Err(Failure::Known(ProviderError::TimedOut { call: "remove".into(), limit: CALL }))
     }
 }
 

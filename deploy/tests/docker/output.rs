@@ -93,7 +93,7 @@ async fn a_command_is_bounded_in_time_and_output() {
     let instance = world.run(world.template(SERVE)).await;
     let limit = Duration::from_millis(300);
     let error = world.docker.exec(&instance, &command(&["sleep", "1000"]), limit).await;
-    assert_eq!(error.unwrap_err(), ProviderError::TimedOut { call: "exec", limit });
+    assert_eq!(error.unwrap_err(), ProviderError::TimedOut { call: "exec".into(), limit });
 
     let script = "yes | head -c 4000000; exit 5";
     let output = world.docker.exec(&instance, &command(&["sh", "-c", script]), GRACE).await;

@@ -30,7 +30,7 @@ use crate::support::{GRACE, PORT, SERVE, World, answers, eventually, socket, tex
 fn engine(world: &World, spec: &str) -> Docker {
     let text = format!("kind: Host\nname: far\nspec: {spec}");
     let (_, host) = Host::read(parse_documents(&text).unwrap()[0].value.clone()).unwrap();
-    Docker::of(&host, Path::new("/nonexistent"), &world.cluster)
+    Docker::of(&host, Path::new("/nonexistent"), &world.cluster).unwrap()
 }
 
 /// An instance is made, found, reached at a published port, told of, read, run in and removed.

@@ -201,3 +201,40 @@ fn kdig_believes_a_signed_transfer_and_signed_answers() {
     let (_, text) = kdig("d3Jvbmctd3Jvbmctd3Jvbmctd3Jvbmctd3JvbmctMTI=", &["example", "SOA"]);
     assert!(text.contains("status: BADSIG") && text.contains("ANSWER: 0"), "{text}");
 }
+
+/// A secondary that only listens.
+fn listener() -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+#[test]
+fn a_secondary_that_is_silent_keeps_no_other_waiting() {
+    let (silent, heard) = (listener(), listener());
+    let secondary =
+        |socket: &UdpSocket| Secondary { address: socket.local_addr().unwrap(), key: None };
+    let both = vec![secondary(&silent), secondary(&heard)];
+    let zones = (0..100).map(|i| {
+        let apex = name(&format!("z{i}.example"));
+        let mut zone = Zone::new(apex.clone());
+        zone.set(&apex, soa(7)).unwrap();
+        zone.set_secondaries(both.clone().into());
+        zone
+    });
+    let _served = Served::start(zones);
+    let (begun, mut told) = (Instant::now(), std::collections::BTreeSet::new());
+    while told.len() < 100 {
+        let mut message = [0; 512];
+        let (len, from) = heard.recv_from(&mut message).unwrap();
+        let message = &mut message[..len];
+        assert_eq!(message[2] & 0x78, 4 << 3, "NOTIFY");
+        told.insert(
+            message[12..len].iter().take_while(|octet| **octet != 0).copied().collect::<Vec<_>>(),
+        );
+        message[2] |= 0x80;
+        heard.send_to(message, from).unwrap();
+    }
+    // To be silent for a zone takes a secondary half a minute.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}

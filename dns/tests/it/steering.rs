@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use weir_config::{
     Activity, AppName, AppRoute, Balance, Endpoint, EndpointId, MemberId, MemberOf, Moment,
-    Networks, Pool, RecordSet, RecordType, RouteState, ShardName, Snapshot, Zone,
+    Networks, Pool, Reach, RecordSet, RecordType, RouteState, ShardName, Snapshot, Zone,
     dns::{Choice, Health, Policy, Steering},
 };
 
@@ -51,7 +51,7 @@ fn set_members(snapshot: &mut Snapshot, members: usize) {
         let of = MemberOf::Shard(shard());
         let id = EndpointId::Member(MemberId { of, name: format!("m{i}").parse().unwrap() });
         let (address, activity) = (([127, 0, 0, 1], 80).into(), activity.endpoint(&id));
-        Endpoint { id, address, weight: 1, ready_since: Moment(0), activity }
+        Endpoint { id, address, reach: Reach::Direct, weight: 1, ready_since: Moment(0), activity }
     });
     snapshot.insert_shard(shard(), Arc::new(Pool::new(endpoints.collect(), Balance::default())));
 }

@@ -36,7 +36,7 @@ use crate::{
     metrics::{ProxyMetrics, Unrouted},
     retry::MAX_TRIES,
     tls::{Acceptor, Certificates, EarlyWake, TicketKeys, TicketKeysError, Tickets},
-    upstream::Roots,
+    upstream::{Dial, Roots},
 };
 
 /// The data plane, ready to serve.
@@ -63,6 +63,8 @@ pub struct ProxyOptions {
     pub access_log: Option<AccessLog>,
     /// A request that waits longer than this for its answer has its timeline logged.
     pub slow_request: Duration,
+    /// What connects to instances on devices.
+    pub devices: Arc<dyn Dial>,
 }
 
 /// What a proxy is asked to do.
@@ -104,7 +106,8 @@ impl Proxy {
         https: TcpListener,
         options: ProxyOptions,
     ) -> Result<Self, ProxyError> {
-        let ProxyOptions { https_port_public, settings, access_log, slow_request } = options;
+        let ProxyOptions { https_port_public, settings, access_log, slow_request, devices } =
+            options;
         let certificates = Arc::new(Certificates::new(snapshots.clone()));
         let tickets = Tickets::new(&TicketKeys::generate(SystemTime::now())?);
         let early_wake = Arc::new(EarlyWake::new(observer.clone(), settings.speculative_wake));
@@ -124,6 +127,7 @@ impl Proxy {
             early_wake: early_wake.clone(),
             unrouted: unrouted.clone(),
             roots: Roots::default(),
+            devices,
             https_port_public,
             closing: closes.clone(),
             stopping: stops.clone(),

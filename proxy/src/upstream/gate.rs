@@ -26,10 +26,10 @@ use std::{
 use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::Instant,
 };
 
+use super::line::Line;
 use crate::timer::Timer;
 
 /// The header's and the body's.
@@ -92,7 +92,7 @@ impl Gate {
 /// Reads nothing while its gate is closed.
 #[derive(Debug)]
 pub(super) struct GatedStream {
-    tcp: TcpStream,
+    line: Line,
     gate: Arc<Gate>,
     reader: Option<Waker>,
     /// Since when nothing has gone either way and somebody waits to read.
@@ -101,8 +101,8 @@ pub(super) struct GatedStream {
 }
 
 impl GatedStream {
-    pub(super) fn new(tcp: TcpStream, gate: Arc<Gate>) -> Self {
-        Self { tcp, gate, reader: None, silent_since: None, timer: Timer::default() }
+    pub(super) fn new(line: Line, gate: Arc<Gate>) -> Self {
+        Self { line, gate, reader: None, silent_since: None, timer: Timer::default() }
     }
 }
 
@@ -117,7 +117,7 @@ impl AsyncRead for GatedStream {
             this.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let read = Pin::new(&mut this.tcp).poll_read(cx, buffer);
+        let read = Pin::new(&mut this.line).poll_read(cx, buffer);
         if read.is_ready() {
             this.silent_since = None;
         } else if this.gate.is_bound.load(SeqCst) {
@@ -137,33 +137,29 @@ impl AsyncWrite for GatedStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.tcp).poll_write(cx, bytes);
+        let written = Pin::new(&mut this.line).poll_write(cx, bytes);
         if written.is_ready() {
             this.silent_since = this.silent_since.map(|_| Instant::now());
         }
         written
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // There is nothing to do for TCP.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.gate.count_flush();
         if let Some(reader) = this.reader.take() {
             reader.wake();
         }
-        Poll::Ready(Ok(()))
+        Pin::new(&mut this.line).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_shutdown(cx)
+        Pin::new(&mut self.get_mut().line).poll_shutdown(cx)
     }
 }
 
 impl VirtualSocket for GatedStream {
     fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
-        match option {
-            VirtualSockOpt::NoDelay => self.tcp.set_nodelay(true),
-            _ => Ok(()),
-        }
+        self.line.set_socket_option(option)
     }
 }

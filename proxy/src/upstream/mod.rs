@@ -2,6 +2,7 @@
 
 mod connect;
 mod gate;
+mod line;
 mod proxy_protocol;
 mod roots;
 
@@ -14,9 +15,10 @@ use std::{
 
 use http::{Method, header};
 use pingora::{proxy::Session, upstreams::peer::HttpPeer};
-use weir_config::{Endpoint, Timeouts, TrafficPolicy, UpstreamProtocol};
+use weir_config::{Endpoint, Reach, Timeouts, TrafficPolicy, UpstreamProtocol};
 
-use self::{connect::Dial, gate::Gated};
+pub use self::line::{Dial, NoDevices, Tunnel};
+use self::{connect::Connector, gate::Gated};
 pub(crate) use self::{gate::Gate, roots::Roots};
 use crate::grpc;
 
@@ -55,6 +57,7 @@ pub(crate) fn reach(
     policy: &TrafficPolicy,
     endpoint: &Endpoint,
     roots: &Roots,
+    devices: &Arc<dyn Dial>,
 ) -> Reached {
     let upstream = &policy.upstream;
     // A name that is not empty is verified, and there is none without a name.
@@ -76,9 +79,12 @@ pub(crate) fn reach(
         Arc::new(Gate::new(kind, total.map_or(read, |total| read.min(total))))
     });
     let client = upstream.proxy_protocol.and_then(|_| addresses(session));
-    if upstream.proxy_protocol.is_some() || gate.is_some() {
-        let dial = Dial { proxy_protocol: upstream.proxy_protocol, client, gate: gate.clone() };
-        peer.options.custom_l4 = Some(Arc::new(dial));
+    let device = endpoint.id.instance().filter(|_| endpoint.reach == Reach::Device);
+    let device = device.map(|instance| (devices.clone(), instance.host.clone()));
+    if upstream.proxy_protocol.is_some() || gate.is_some() || device.is_some() {
+        let proxy_protocol = upstream.proxy_protocol;
+        let connector = Connector { device, proxy_protocol, client, gate: gate.clone() };
+        peer.options.custom_l4 = Some(Arc::new(connector));
     }
     // An upgrade is of HTTP/1.1, whatever else the app speaks.
     if is_http2 {

@@ -20,9 +20,11 @@ use tokio_rustls::TlsAcceptor;
 use weir_config::{
     Activity, AppActivity, AppName, AppRoute, Backends, Balance, Certificate, Certificates,
     Endpoint, EndpointActivity, EndpointId, HostName, InstanceId, LogFormat, Moment, Observe, Pool,
-    ProxySettings, Publisher, RouteState, Snapshot, Timeouts, TrafficPolicy, channel,
+    ProxySettings, Publisher, Reach, RouteState, Snapshot, Timeouts, TrafficPolicy, channel,
 };
-use weir_proxy::{AccessLog, AccessLogGuard, Phase, Proxy, ProxyMetrics, ProxyOptions, Tickets};
+use weir_proxy::{
+    AccessLog, AccessLogGuard, NoDevices, Phase, Proxy, ProxyMetrics, ProxyOptions, Tickets,
+};
 
 /// Far beyond anything that works, so that what takes this long has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -89,6 +91,7 @@ impl World {
             settings,
             access_log: Some(access_log),
             slow_request,
+            devices: Arc::new(NoDevices),
         };
         let proxy = Proxy::new(snapshots, Arc::new(Heard(heard)), http, https, options).unwrap();
         let activity = Arc::new(Activity::default());
@@ -146,7 +149,8 @@ impl World {
     pub(crate) fn endpoint(&self, app: &str, ordinal: u16, address: SocketAddr) -> Endpoint {
         let id = instance(app, ordinal);
         let activity = self.activity.endpoint(&id);
-        Endpoint { id, address, weight: 1, ready_since: Moment::default(), activity }
+        let (reach, ready_since) = (Reach::Direct, Moment::default());
+        Endpoint { id, address, reach, weight: 1, ready_since, activity }
     }
 
     /// The state of an app with one endpoint.

@@ -51,11 +51,9 @@ async fn a_request_without_an_answer_is_sent_again_if_its_instance_is_gone_by_th
         retrying(1)(policy);
         policy.timeouts.read = Duration::from_secs(1);
     };
-    for (hits, leaves, method, status) in [
-        (1, true, Method::GET, 200),
-        (2, true, Method::POST, 504),
-        (3, false, Method::GET, 504),
-    ] {
+    for (hits, leaves, method, status) in
+        [(1, true, Method::GET, 200), (2, true, Method::POST, 504), (3, false, Method::GET, 504)]
+    {
         world.serve_with("blog", &[silent.address, good.address], policy);
         let busy = world.in_flight_on("blog", 1).begin();
         let request = world.h1().request(method, world.url("blog", "/")).body("x");

@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -26,6 +26,8 @@ pub enum Reach {
     /// TCP with certificates on both sides.
     Tls,
     Ssh,
+    /// By an agent on it, which asks it by its own socket.
+    Agent,
 }
 
 /// When it is dropped, or this process ends, nothing of it is left.
@@ -33,6 +35,8 @@ pub enum Reach {
 pub struct Host {
     pub name: String,
     pub address: String,
+    /// This machine's address on the line to it.
+    pub gateway: String,
     namespace: String,
     dir: PathBuf,
     reach: Reach,
@@ -79,6 +83,7 @@ impl Host {
                     daemon[option] = json!(dir.join(file));
                 }
             }
+            Reach::Agent => {}
             Reach::Ssh => {
                 make_keys(&dir, &address);
                 command.args(sshd(&dir, &address));
@@ -86,10 +91,12 @@ impl Host {
         }
         fs::write(dir.join("daemon.json"), daemon.to_string()).unwrap();
         let machine = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        Self { name: name.to_owned(), address, namespace, dir, reach, machine }
+        let name = name.to_owned();
+        Self { name, address, gateway, namespace, dir, reach, machine }
     }
 
     fn wait_until_ready(&mut self) {
+        // It says nothing else, so nothing is lost with the buffer.
         let output = BufReader::new(self.machine.stdout.as_mut().unwrap());
         let said = output.lines().next().and_then(Result::ok).unwrap_or_default();
         assert_eq!(said, "ready", "the host {} did not start; its log: {}", self.name, self.log());
@@ -124,6 +131,7 @@ impl Host {
                 "ssh": {"identity_file": format!("{dir}/login"),
                     "known_hosts_file": format!("{dir}/known_hosts")},
             }),
+            Reach::Agent => json!({"engine": "device"}),
         };
         for (key, value) in fields.as_object().unwrap() {
             spec[key] = value.clone();
@@ -169,6 +177,24 @@ impl Host {
     fn line(&self, state: &str) {
         let set = ["-n", &self.namespace, "link", "set", "eth0", state];
         assert!(Command::new("ip").args(set).status().unwrap().success());
+    }
+
+    /// Its engine ends, with all that runs, and is started again: as after a power cut.
+    pub fn restart_engine(&mut self) {
+        let mut input = self.machine.stdin.as_ref().unwrap();
+        input.write_all(b"restart\n").unwrap();
+        self.wait_until_ready();
+    }
+
+    /// A program in its network.
+    pub fn inside(&self, program: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.namespace)).arg(program);
+        command
+    }
+
+    pub fn socket_file(&self) -> PathBuf {
+        self.dir.join("docker.sock")
     }
 
     /// Its engine accepts connections and does not answer.

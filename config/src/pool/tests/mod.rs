@@ -13,6 +13,7 @@ fn member(name: &str, weight: u16) -> Endpoint {
     Endpoint {
         id: MemberId { of, name: name.parse().unwrap() }.into(),
         address: "127.0.0.1:1".parse().unwrap(),
+        reach: Reach::Direct,
         weight,
         ready_since: Moment(0),
         activity: Arc::default(),

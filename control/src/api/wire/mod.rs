@@ -3,6 +3,7 @@
 mod apps;
 mod certificates;
 mod deployments;
+mod devices;
 mod history;
 mod hosts;
 mod incidents;
@@ -23,6 +24,9 @@ pub use self::{
     },
     deployments::{
         DeployRequest, DeploymentResource, PromoteRequest, RollbackRequest, RolloutPreview,
+    },
+    devices::{
+        DeviceAbout, DeviceInvite, DeviceResource, DeviceState, InviteRequest, RenameRequest,
     },
     history::{AuditRecord, EventRecord, OperationResource, StepRecord, UpdatedAppResource},
     hosts::{ConvergeRequest, DriftResource, HostStatus},

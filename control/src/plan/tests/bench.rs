@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use weir_config::{
     Activity, App, AppName, Backends, Cause, Certificate, DesiredApp, EndpointId, Host, HostName,
-    InstanceId, Moment, Pool, RouteState, Shard, Snapshot, Source, Template,
+    InstanceId, Moment, Pool, Reach, RouteState, Shard, Snapshot, Source, Template,
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
@@ -150,7 +150,7 @@ impl Bench {
 
     /// Nothing is heard of a host any more.
     pub(super) fn silence(&mut self, host: &str) {
-        let error = ProviderError::TimedOut { call: "ping", limit: MOMENT };
+        let error = ProviderError::TimedOut { call: "ping".into(), limit: MOMENT };
         self.tell(Event::EngineDown { host: host.parse().unwrap(), error });
     }
 
@@ -362,6 +362,7 @@ impl Bench {
                     state: ContainerState::Created,
                     started_at: 0,
                     address: None,
+                    reach: Reach::Direct,
                     port: spec.template.port,
                     restarts: 0,
                 };

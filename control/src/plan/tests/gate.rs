@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use weir_config::{
-    AppRoute, Backends, Certificate, Endpoint, EndpointId, MemberId, MemberOf, Pool, RouteState,
-    SleepLevel, Snapshot,
+    AppRoute, Backends, Certificate, Endpoint, EndpointId, MemberId, MemberOf, Pool, Reach,
+    RouteState, SleepLevel, Snapshot,
 };
 
 use super::{
@@ -217,6 +217,7 @@ fn poison(snapshot: &mut Snapshot, chance: &mut Chance) -> Option<Subject> {
             name: "x".parse().unwrap(),
         }),
         address: address.parse().unwrap(),
+        reach: Reach::Direct,
         weight: 1,
         ready_since: Default::default(),
         activity: Arc::default(),

@@ -15,7 +15,7 @@ impl World {
         let done = self.engines.perform(&action, start_up, self.now);
         self.tell(|| format!("done: {action}: {:?}", done.as_ref().map(|_| ())));
         let result = if self.trouble && self.likely(3) {
-            Err(ProviderError::TimedOut { call: "any", limit: Duration::from_secs(30) })
+            Err(ProviderError::TimedOut { call: "any".into(), limit: Duration::from_secs(30) })
         } else {
             done.map(|_| ())
         };

@@ -1,0 +1,95 @@
+//! Devices.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use weir_config::Span;
+
+/// A machine that is a host by the connection that it makes. What runs there, and how it is placed
+/// on, is said by the host of the same name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceResource {
+    /// Always `Device`.
+    pub kind: String,
+    pub name: String,
+    pub state: DeviceState,
+    /// Of its key: SHA-256 of the public key info.
+    pub fingerprint: String,
+    /// Of its host.
+    pub labels: BTreeMap<String, String>,
+    pub instances: u64,
+    pub about: DeviceAbout,
+    /// RFC 3339, as are the others.
+    pub enrolled_at: String,
+    /// When its connection began last, or ended.
+    pub seen_at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceState {
+    Connected,
+    Away,
+    /// It is never let in again.
+    Revoked,
+}
+
+/// What a device said of itself when it connected last.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceAbout {
+    pub agent_version: String,
+    pub hostname: String,
+    pub arch: String,
+    pub os: String,
+    pub kernel: String,
+    pub cpus: u64,
+    /// Bytes.
+    pub memory: u64,
+    /// Bytes of the file system that containers are kept on: in all, and free.
+    pub disk: u64,
+    pub disk_free: u64,
+    /// Of the hottest part, in degrees Celsius.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    pub gpus: Vec<String>,
+    /// Of the Docker Engine, if it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_version: Option<String>,
+}
+
+/// Who may become a device.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct InviteRequest {
+    /// The name that it is to have; left out, its own. A device that has the name already is
+    /// replaced by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What apps choose it by, beside `class: edge` and `device: NAME`.
+    pub labels: BTreeMap<String, String>,
+    /// How long the invitation is good; 1h if left out.
+    #[schema(value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Span>,
+}
+
+/// The name that a device is to have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RenameRequest {
+    pub to: String,
+}
+
+/// An invitation, which is told only once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceInvite {
+    pub token: String,
+    /// Where the device is to connect to: `HOST:PORT`.
+    pub control: String,
+    /// What to run on the device.
+    pub command: String,
+    pub expires_at: String,
+}

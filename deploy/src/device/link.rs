@@ -1,0 +1,215 @@
+//! One connection of a device, from control's side.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, stream};
+use http_body_util::{BodyDataStream, BodyExt, Full};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    client::conn::http2::{Builder, SendRequest},
+    rt::Executor,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{runtime::Handle, sync::watch, time::timeout};
+
+use super::{
+    BEAT, BEAT_LIMIT, CONNECTION_WINDOW, STREAM_WINDOW,
+    cut::Cut,
+    wire::{About, BEGIN, Begin, CALL, Call, LEAVE},
+};
+use crate::{
+    provider::{ProviderError, Stream},
+    transport::Duplex,
+};
+
+/// A device that does not answer the first question in this time is not taken in.
+const BEGIN_LIMIT: Duration = Duration::from_secs(20);
+/// Who does not take note in this time is not waited for.
+const LEAVE_LIMIT: Duration = Duration::from_millis(500);
+/// The longest line of a stream, and the longest answer to a call.
+const MAX_ANSWER: usize = 16 << 20;
+
+/// A device's connection on which it has begun. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Link {
+    sender: SendRequest<Full<Bytes>>,
+    about: Arc<About>,
+    /// Cuts the connection when it says so.
+    close: Arc<watch::Sender<bool>>,
+}
+
+impl Link {
+    /// Begins on a connection that TLS has made sure of. It is driven by `runtime` until it ends.
+    ///
+    /// # Errors
+    /// The device does not answer, or refuses this control as one of the past.
+    pub(super) async fn open(
+        stream: impl Duplex + 'static,
+        begin: &Begin,
+        runtime: &Handle,
+    ) -> io::Result<Self> {
+        let mut builder = Builder::new(On(runtime.clone()));
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(BEAT)
+            .keep_alive_timeout(BEAT_LIMIT)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW);
+        let close = watch::Sender::new(false);
+        let stream = TokioIo::new(Cut::new(stream, close.subscribe()));
+        let handshake = timeout(BEGIN_LIMIT, builder.handshake(stream));
+        let (sender, connection) = handshake.await?.map_err(io::Error::other)?;
+        // How it ends is known by those that use it.
+        runtime.spawn(connection);
+        let (about, close) = (Arc::default(), Arc::new(close));
+        let mut link = Self { sender, about, close };
+        let answer = timeout(BEGIN_LIMIT, link.post(BEGIN, begin)).await??;
+        let begun: Result<About, String> = read(answer).await?;
+        link.about = Arc::new(begun.map_err(io::Error::other)?);
+        Ok(link)
+    }
+
+    /// What the device says of itself.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// Waits until the connection has ended.
+    pub(super) async fn ended(&self) {
+        self.close.closed().await;
+    }
+
+    /// Ends the connection, with all that is under way on it.
+    pub fn close(&self) {
+        self.close.send_replace(true);
+    }
+
+    /// Asks the device to make another connection, and to carry only requests on this one. If it
+    /// does not hear it, it will notice that this one has ended.
+    pub(super) async fn send_away(&self) {
+        let _ = timeout(LEAVE_LIMIT, self.post(LEAVE, &())).await;
+    }
+
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.close, &other.close)
+    }
+
+    /// Makes a call and waits for its answer.
+    pub(super) async fn call<T: DeserializeOwned>(
+        &self,
+        call: &Call,
+    ) -> io::Result<Result<T, ProviderError>> {
+        read(self.post(CALL, call).await?).await
+    }
+
+    /// Makes a call that is answered bit by bit, and waits for the beginning.
+    pub(super) async fn stream<T: DeserializeOwned + Send + 'static>(
+        &self,
+        call: &Call,
+    ) -> io::Result<Result<Stream<T>, ProviderError>> {
+        let mut lines = Lines::of(self.post(CALL, call).await?);
+        // The first line says whether there is anything to come.
+        match lines.next::<Result<(), ProviderError>>().await {
+            Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(error))) => return Ok(Err(error)),
+            Some(Err(error)) => return Err(error),
+            None => return Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+        let items = stream::unfold(lines, |mut lines| async {
+            let item = match lines.next::<Result<T, ProviderError>>().await? {
+                Ok(item) => item,
+                Err(error) => Err(gone(&error)),
+            };
+            Some((item, lines))
+        });
+        Ok(Ok(items.boxed()))
+    }
+
+    /// Connects to an address as it is seen from the device.
+    pub(super) async fn dial(&self, address: SocketAddr) -> io::Result<Box<dyn Duplex>> {
+        let request = Request::connect(address.to_string()).body(Full::default());
+        let answer = self.send(request.map_err(io::Error::other)?).await?;
+        if answer.status() != StatusCode::OK {
+            let why = text(answer).await?;
+            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, why));
+        }
+        let upgraded = hyper::upgrade::on(answer).await.map_err(io::Error::other)?;
+        Ok(Box::new(TokioIo::new(upgraded)))
+    }
+
+    async fn post(&self, path: &str, body: &impl Serialize) -> io::Result<Response<Incoming>> {
+        let body = Full::from(serde_json::to_vec(body)?);
+        let request = Request::builder().method(Method::POST).uri(format!("http://device{path}"));
+        let answer = self.send(request.body(body).map_err(io::Error::other)?).await?;
+        match answer.status() {
+            StatusCode::OK => Ok(answer),
+            _ => Err(io::Error::other(text(answer).await?)),
+        }
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> io::Result<Response<Incoming>> {
+        let mut sender = self.sender.clone();
+        sender.ready().await.map_err(io::Error::other)?;
+        sender.send_request(request).await.map_err(io::Error::other)
+    }
+}
+
+/// Runs what drives a connection on a runtime.
+#[derive(Clone)]
+struct On(Handle);
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for On {
+    fn execute(&self, driving: F) {
+        self.0.spawn(driving);
+    }
+}
+
+/// The connection broke while something was said.
+fn gone(error: &io::Error) -> ProviderError {
+    ProviderError::Unreachable { endpoint: "the device".to_owned(), reason: error.to_string() }
+}
+
+async fn read<T: DeserializeOwned>(answer: Response<Incoming>) -> io::Result<T> {
+    let body = http_body_util::Limited::new(answer.into_body(), MAX_ANSWER);
+    let bytes = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+/// Why a device refuses, in its words.
+async fn text(answer: Response<Incoming>) -> io::Result<String> {
+    let body = http_body_util::Limited::new(answer.into_body(), 4096);
+    let bytes = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// An answer that is one JSON value a line.
+struct Lines {
+    body: BodyDataStream<Incoming>,
+    begun: BytesMut,
+}
+
+impl Lines {
+    fn of(answer: Response<Incoming>) -> Self {
+        Self { body: answer.into_body().into_data_stream(), begun: BytesMut::new() }
+    }
+
+    async fn next<T: DeserializeOwned>(&mut self) -> Option<io::Result<T>> {
+        loop {
+            if let Some(end) = self.begun.iter().position(|byte| *byte == b'\n') {
+                let line = self.begun.split_to(end + 1);
+                return Some(serde_json::from_slice(&line).map_err(io::Error::from));
+            }
+            if self.begun.len() > MAX_ANSWER {
+                return Some(Err(io::Error::other("a line without an end")));
+            }
+            match self.body.next().await? {
+                Ok(bytes) => self.begun.extend_from_slice(&bytes),
+                Err(error) => return Some(Err(io::Error::other(error))),
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What control and the agent on a device say to each other.
+//!
+//! A device makes one connection, to control, by whichever [transport](crate::Transport) reaches
+//! it; TLS on top proves to each side who the other is. On it the device *serves* HTTP/2 and
+//! control asks: so a call to a device is a call to any other engine, a container's output flows
+//! as it is written, and a connection to an app is a stream (`CONNECT`) beside all else.
+//!
+//! The agent is itself a [`Provider`]: what it is told to make and start it keeps, and goes on
+//! keeping when nobody is there to tell it anything.
+
+mod cut;
+mod devices;
+mod link;
+mod remote;
+mod serve;
+mod wire;
+
+pub use devices::Devices;
+pub use link::Link;
+pub use remote::Device;
+pub use serve::{Agent, serve};
+pub use wire::{About, Begin, Enrol, Enrolled};
+
+use std::time::Duration;
+
+/// How often each side asks the other whether it is there, and how long it waits for an answer: a
+/// line that is cut off says nothing.
+const BEAT: Duration = Duration::from_secs(5);
+const BEAT_LIMIT: Duration = Duration::from_secs(5);
+
+/// What may be under way on one stream, and on all of them together, before who receives it has
+/// taken it, in bytes: enough for a slow line, and a bound on what an agent has to keep.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 2 << 20;
+/// Calls and connections to apps on one device at a time.
+const STREAMS: u32 = 1024;

@@ -1,0 +1,209 @@
+//! `weir device`: machines that are hosts by the connection that they make.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use weir_config::Span;
+use weir_control::api::wire::{
+    DeviceAbout, DeviceInvite, DeviceResource, DeviceState, InviteRequest, List, RenameRequest,
+};
+
+use super::{
+    change::counted,
+    client::{Client, Connection},
+    outcome::{Outcome, say, say_aside},
+    output::Output,
+    table::Table,
+};
+
+/// Make machines in the field hosts, and say which there are.
+///
+/// A device needs no address: it connects to Weir, and what runs on it goes on when it is cut off.
+/// An app is placed on devices by `placement: {hosts: {class: edge}}`, or on one by its name.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir device invite --label site=hamburg
+  weir device invite --name pi-7 --ttl 24h
+  weir device ls
+  weir device show pi-7
+  weir device rename pi-7 kitchen
+  weir device revoke pi-7
+
+Exit codes: 0 done, 2 the server refuses or is not there.")]
+pub(crate) struct Device {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Invite(Invite),
+    /// List them
+    #[command(alias = "list")]
+    Ls {
+        /// How to show them
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Say what is known of one
+    Show {
+        name: String,
+        /// How to show it
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Give one another name; nothing may run on it
+    Rename {
+        name: String,
+        to: String,
+    },
+    /// Take its identity from one: it is cut off at once, and never let in again
+    Revoke {
+        name: String,
+    },
+}
+
+/// Print the line that makes a machine a device.
+///
+/// It is good once. Only standard output is the line, so that it can be piped to `ssh`.
+#[derive(Debug, Args)]
+struct Invite {
+    /// The name it is to have [default: its own]; a device of that name is replaced
+    #[arg(long)]
+    name: Option<String>,
+    /// What apps choose it by; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// How long it is good
+    #[arg(long, value_name = "SPAN", value_parser = Span::parse, default_value = "1h")]
+    ttl: Span,
+    /// Where the device is to connect to [default: what the server says]
+    #[arg(long, value_name = "HOST:PORT")]
+    control: Option<String>,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE, as site=hamburg".to_owned()),
+    }
+}
+
+impl Device {
+    pub(super) async fn run(self) -> anyhow::Result<Outcome> {
+        let client = self.connection.open()?;
+        match self.verb {
+            Verb::Invite(invite) => invite.run(&client).await?,
+            Verb::Ls { output } => list(&client, output).await?,
+            Verb::Show { name, output } => {
+                show(&client.get(&["devices", &name]).await?, output)?;
+            }
+            Verb::Rename { name, to } => {
+                let path = ["devices", &name, "actions", "rename"];
+                let request = client.request(Method::POST, &path, &[]);
+                let asked = RenameRequest { to: to.clone() };
+                client.json::<DeviceResource>(request.json(&asked)).await?;
+                say(format_args!("Device/{name}  is {to} from now on"))?;
+            }
+            Verb::Revoke { name } => {
+                let path = ["devices", &name, "actions", "revoke"];
+                let request = client.request(Method::POST, &path, &[]);
+                let device: DeviceResource = client.json(request).await?;
+                let left = counted(device.instances as usize, "instance");
+                say(format_args!("Device/{name}  revoked; {left} may still run there"))?;
+                say(format_args!(
+                    "    forget it by: weir host drain {name}, weir delete host {name}"
+                ))?;
+            }
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+impl Invite {
+    async fn run(self, client: &Client) -> anyhow::Result<()> {
+        let Self { name, labels, ttl, control } = self;
+        let labels: BTreeMap<_, _> = labels.into_iter().collect();
+        let asked = InviteRequest { name, labels, ttl: Some(ttl) };
+        let request = client.request(Method::POST, &["devices", "actions", "invite"], &[]);
+        let invite: DeviceInvite = client.json(request.json(&asked)).await?;
+        let command = match control {
+            Some(control) => invite.command.replacen(&invite.control, &control, 1),
+            None => invite.command,
+        };
+        say_aside(format_args!("run this on the device, once, before {}:", invite.expires_at))?;
+        Ok(say(command)?)
+    }
+}
+
+async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
+    let list: List<DeviceResource> = client.get(&["devices"]).await?;
+    if let Output::Json = output {
+        return Ok(say(serde_json::to_string_pretty(&list)?)?);
+    }
+    if list.items.is_empty() {
+        return Ok(say_aside("no devices; invite one by: weir device invite")?);
+    }
+    let mut table =
+        Table::new(["NAME", "STATE", "INSTANCES", "ARCH", "CPUS", "MEMORY", "SEEN", "LABELS"]);
+    for device in list.items {
+        let DeviceResource { name, state, instances, about, labels, seen_at, .. } = device;
+        table.row([
+            name,
+            word(state).to_owned(),
+            instances.to_string(),
+            about.arch,
+            about.cpus.to_string(),
+            size(about.memory),
+            seen_at,
+            written(&labels),
+        ]);
+    }
+    Ok(say(table)?)
+}
+
+fn show(device: &DeviceResource, output: Output) -> anyhow::Result<()> {
+    if let Output::Json = output {
+        return Ok(say(serde_json::to_string_pretty(device)?)?);
+    }
+    let DeviceResource { name, state, instances, labels, about, .. } = device;
+    let DeviceAbout { os, kernel, arch, cpus, memory, disk, disk_free, .. } = about;
+    let state = word(*state);
+    say(format_args!("Device/{name}  {state}, {}", counted(*instances as usize, "instance")))?;
+    say(format_args!("    enrolled {}, seen {}", device.enrolled_at, device.seen_at))?;
+    say(format_args!("    {os}, Linux {kernel}, {arch}"))?;
+    let (memory, disk, free) = (size(*memory), size(*disk), size(*disk_free));
+    say(format_args!("    {cpus} CPUs, {memory} of memory, {disk} of disk ({free} free)"))?;
+    if let Some(degrees) = about.temperature {
+        say(format_args!("    {degrees:.0} °C"))?;
+    }
+    if !about.gpus.is_empty() {
+        say(format_args!("    GPUs: {}", about.gpus.join(", ")))?;
+    }
+    let engine = about.engine_version.as_deref().unwrap_or("none that answered");
+    say(format_args!("    Docker {engine}, weir-agent {}", about.agent_version))?;
+    say(format_args!("    labels: {}", written(labels)))?;
+    Ok(say(format_args!("    key: {}", device.fingerprint))?)
+}
+
+fn word(state: DeviceState) -> &'static str {
+    match state {
+        DeviceState::Connected => "connected",
+        DeviceState::Away => "away",
+        DeviceState::Revoked => "revoked",
+    }
+}
+
+fn written(labels: &BTreeMap<String, String>) -> String {
+    let labels = labels.iter().map(|(key, value)| format!("{key}={value}"));
+    labels.collect::<Vec<_>>().join(",")
+}
+
+/// In gibibytes, as sizes of machines are.
+fn size(bytes: u64) -> String {
+    format!("{:.1}GiB", bytes as f64 / f64::from(1 << 30))
+}

@@ -16,11 +16,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-proxy", &["weir-config"]),
     ("weir-dns", &["weir-config"]),
     ("weir-deploy", &["weir-config"]),
+    ("weir-failover", &["weir-config"]),
     ("weir-control", &["weir-config", "weir-deploy"]),
     ("weir-edge-agent", &["weir-config", "weir-deploy"]),
     (
         "weir-bench",
-        &["weir-config", "weir-control", "weir-deploy", "weir-dns", "weir-proxy", "weir-test-host"],
+        &[
+            "weir-config",
+            "weir-control",
+            "weir-deploy",
+            "weir-dns",
+            "weir-failover",
+            "weir-proxy",
+            "weir-test-host",
+        ],
     ),
     ("weir-test-app", &[]),
     ("weir-test-host", &[]),
@@ -124,8 +133,8 @@ fn every_crate_takes_the_lints_of_the_workspace() {
 
 #[test]
 fn the_plan_is_pure() {
-    let folder = root().join("control/src/plan");
-    for file in sources(&folder) {
+    let folders = ["control/src/plan", "failover/src"];
+    for file in folders.iter().flat_map(|folder| sources(&root().join(folder))) {
         let text = fs::read_to_string(&file).unwrap();
         for (word, why) in [
             ("async", "the plan waits for nothing"),

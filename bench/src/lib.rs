@@ -6,6 +6,7 @@
 mod churn;
 mod control;
 mod dns;
+mod failover;
 mod herd;
 mod ledger;
 mod load;
@@ -42,6 +43,9 @@ struct Options {
     /// The proxies to compare
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::value_variants())]
     peers: Vec<Kind>,
+    /// How often each month of failover is lived through
+    #[arg(long, default_value_t = 1000)]
+    lives: u64,
     #[command(flatten)]
     ledger: ledger::Scale,
     #[command(flatten)]
@@ -53,6 +57,8 @@ struct Options {
 enum Measurement {
     /// The look-up of a host name
     Lookup,
+    /// Months of failover, in virtual time
+    Failover,
     /// A wake's own share
     Wake,
     /// A thousand requests at once for a sleeping app
@@ -112,6 +118,10 @@ impl Measurement {
         match self {
             Self::Lookup => {
                 lookup::measure(report);
+                Ok(())
+            }
+            Self::Failover => {
+                failover::measure(report, options.lives);
                 Ok(())
             }
             Self::Wake => runtime.block_on(wake::measure(report)),

@@ -7,12 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
+
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// A point on the process's monotonic clock, in milliseconds since the clock was first read.
 ///
 /// Wall-clock jumps do not move it, and as a plain number it fits an atomic and a test's arguments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Moment(pub u64);
 
 impl Moment {

@@ -13,10 +13,13 @@ pub(crate) fn stable_hash(texts: &[&[u8]]) -> u64 {
 
 /// Many numbers of one seed, as if each were taken at random (SplitMix64).
 #[derive(Clone, Debug)]
-pub(crate) struct Numbers(pub(crate) u64);
+pub struct Numbers(pub u64);
 
 impl Numbers {
-    pub(crate) fn next(&mut self) -> u64 {
+    // No iterator: it has no end, and whoever takes one number wants no option.
+    #[allow(clippy::should_implement_trait)]
+    #[inline]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -24,12 +27,14 @@ impl Numbers {
     }
 
     /// From 0 to `end` without it; 0 if `end` is.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
+    #[inline]
+    pub fn below(&mut self, end: usize) -> usize {
         below(self.next(), end)
     }
 
     /// From 0 to 1 without it.
-    pub(crate) fn fraction(&mut self) -> f64 {
+    #[inline]
+    pub fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }

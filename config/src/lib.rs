@@ -14,6 +14,7 @@ mod decode;
 mod deployment;
 pub mod dns;
 mod document;
+mod failover;
 mod hash;
 mod host;
 mod host_table;
@@ -58,6 +59,11 @@ pub use deployment::{
 };
 pub use dns::{DnsName, RecordSet, RecordType, Secondary, TsigAlgorithm, TsigKey, Zone};
 pub use document::{Document, parse_documents};
+pub use failover::{
+    AllDown, Buckets, DegradedLimits, FailoverLaw, Gate, MAX_TARGETS, Shares, Sharing, Steering,
+    TargetLaw, Ttl, WHOLE,
+};
+pub use hash::Numbers;
 pub use host::{
     CLASS_LABEL, Capacity, DEVICE_LABEL, Disconnect, Engine, Host, Placement, Ssh, has_labels,
 };

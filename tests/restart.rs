@@ -70,6 +70,9 @@ async fn whenever_it_is_killed_nothing_is_orphaned_or_made_twice() {
         tokio::time::sleep(std::time::Duration::from_millis(moment)).await;
         weir = weir.kill_and_restart().await;
         weir.ready().await;
+        // So many deaths just after the app was first served look as if they came of it.
+        let confirmed = weir.api("POST", "/v1/snapshot/actions/confirm", None).await;
+        assert_eq!(confirmed.0, 202, "{confirmed:?}");
         weir.wait_for_phase(&app, "ready").await;
         let name = format!("weir-{app}-{}-0", round + 1);
         support::wait_for("one container", async || {

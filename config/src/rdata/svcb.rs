@@ -184,7 +184,7 @@ fn print_value(key: u16, value: &[u8], text: &mut String) -> Option<()> {
     text.push('=');
     let listed = |items: Vec<String>| items.join(",");
     match key {
-        MANDATORY if value.len() % 2 == 0 => {
+        MANDATORY if value.len().is_multiple_of(2) => {
             let keys = value.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
             let keys: Vec<_> = keys.collect();
             if keys.contains(&MANDATORY) || keys.windows(2).any(|pair| pair[0] >= pair[1]) {
@@ -196,12 +196,12 @@ fn print_value(key: u16, value: &[u8], text: &mut String) -> Option<()> {
         PORT if value.len() == 2 => {
             text.push_str(&u16::from_be_bytes([value[0], value[1]]).to_string());
         }
-        IPV4_HINT if value.len() % 4 == 0 => {
+        IPV4_HINT if value.len().is_multiple_of(4) => {
             let address = |octets: &[u8]| <[u8; 4]>::try_from(octets).map(Ipv4Addr::from);
             let addresses = value.chunks(4).filter_map(|octets| address(octets).ok());
             text.push_str(&listed(addresses.map(|address| address.to_string()).collect()));
         }
-        IPV6_HINT if value.len() % 16 == 0 => {
+        IPV6_HINT if value.len().is_multiple_of(16) => {
             let address = |octets: &[u8]| <[u8; 16]>::try_from(octets).map(Ipv6Addr::from);
             let addresses = value.chunks(16).filter_map(|octets| address(octets).ok());
             text.push_str(&listed(addresses.map(|address| address.to_string()).collect()));

@@ -23,7 +23,7 @@ pub fn read(
     let mut problems = Problems::default();
     for line in (Lines { text, at: 0 }) {
         if let Err(why) =
-            line.words.and_then(|words| match reader.entry(words, line.is_indented, line.at)? {
+            line.words.and_then(|words| match reader.entry(&words, line.is_indented, line.at)? {
                 Some(entry) => found(entry),
                 None => Ok(()),
             })
@@ -58,11 +58,11 @@ enum Ttl {
 impl Reader {
     fn entry(
         &mut self,
-        words: Vec<Token>,
+        words: &[Token],
         is_indented: bool,
         line: usize,
     ) -> Result<Option<Entry>, String> {
-        let mut words = words.as_slice();
+        let mut words = words;
         let Some(first) = words.first() else { return Ok(None) };
         if first.text.starts_with('$') && !is_indented && !first.is_quoted {
             self.directive(&first.text.clone(), &words[1..])?;

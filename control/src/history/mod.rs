@@ -285,13 +285,22 @@ impl History {
                 reason: "QueueFull".to_owned(),
                 message: format!("{} events were not noted", self.lost),
             };
-            match self.events.try_send(Note::Event { at, event: lost }) {
+            match self.events.try_send(Note::Event { at, event: lost, is_step: false }) {
                 Ok(()) => self.lost = 0,
                 Err(_) => return self.lost += 1,
             }
         }
-        if self.events.try_send(Note::Event { at, event }).is_err() {
+        let is_step = DeploymentId::of(&event).is_some_and(|deployment| self.goes_on(&deployment));
+        if self.events.try_send(Note::Event { at, event, is_step }).is_err() {
             self.lost += 1;
         }
+    }
+
+    /// Whether a deployment's log goes on, or did until this world. What its instances do later is
+    /// no step of it.
+    fn goes_on(&self, deployment: &DeploymentId) -> bool {
+        let log = self.logs.get(&deployment.app);
+        log.is_some_and(|log| log.number == deployment.number)
+            || self.ends.iter().any(|(ended, _)| ended == deployment)
     }
 }

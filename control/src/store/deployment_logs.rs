@@ -21,11 +21,12 @@ const KEPT_LOGS: i64 = 20;
 /// What the history takes down, in this order.
 #[derive(Clone, Debug)]
 pub(crate) enum Note {
-    /// Also a step in the log of its deployment, if it is of one.
     Event {
         /// Milliseconds since the Unix epoch.
         at: i64,
         event: NewEvent,
+        /// Whether it is one in the log of its deployment, too.
+        is_step: bool,
     },
     /// A line of a container's output.
     Line { deployment: DeploymentId, container: String, record: LogRecord },
@@ -37,6 +38,13 @@ pub(crate) enum Note {
 pub(crate) struct DeploymentId {
     pub(crate) app: AppName,
     pub(crate) number: u64,
+}
+
+impl DeploymentId {
+    /// What an event is about, if it is of a deployment.
+    pub(crate) fn of(event: &NewEvent) -> Option<Self> {
+        Some(Self { app: event.name.parse().ok()?, number: event.deployment? })
+    }
 }
 
 /// One entry of a deployment's log.
@@ -73,9 +81,9 @@ impl Store {
         let (mut events, mut logs) = (Vec::new(), BTreeMap::<DeploymentId, Added>::new());
         for note in notes {
             match note {
-                Note::Event { at, event } => {
-                    if let (Some(number), Ok(app)) = (event.deployment, event.name.parse()) {
-                        let added = logs.entry(DeploymentId { app, number }).or_default();
+                Note::Event { at, event, is_step } => {
+                    if let (true, Some(deployment)) = (*is_step, DeploymentId::of(event)) {
+                        let added = logs.entry(deployment).or_default();
                         added.entries.push(("step", to_json(&step(*at, event))?));
                     }
                     events.push((*at, event));

@@ -49,7 +49,7 @@ impl Device {
         limit: Duration,
         call: &Call,
     ) -> Result<T, ProviderError> {
-        let link = self.devices.link(&self.name).ok_or_else(|| self.unreachable(NOT_CONNECTED))?;
+        let link = self.devices.link(&self.name).ok_or_else(|| self.unreachable(&NOT_CONNECTED))?;
         match timeout(limit, link.call(call)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => Err(self.unreachable(&error)),
@@ -61,7 +61,7 @@ impl Device {
         &self,
         call: &Call,
     ) -> Result<Stream<T>, ProviderError> {
-        let link = self.devices.link(&self.name).ok_or_else(|| self.unreachable(NOT_CONNECTED))?;
+        let link = self.devices.link(&self.name).ok_or_else(|| self.unreachable(&NOT_CONNECTED))?;
         match timeout(CALL, link.stream(call)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => Err(self.unreachable(&error)),
@@ -71,7 +71,7 @@ impl Device {
         }
     }
 
-    fn unreachable(&self, reason: impl ToString) -> ProviderError {
+    fn unreachable(&self, reason: &impl ToString) -> ProviderError {
         let endpoint = format!("the device {}", self.name);
         ProviderError::Unreachable { endpoint, reason: reason.to_string() }
     }
@@ -88,7 +88,7 @@ impl Device {
 impl Provider for Device {
     async fn info(&self) -> Result<EngineInfo, ProviderError> {
         if self.devices.link_within(&self.name, CONNECT).await.is_none() {
-            return Err(self.unreachable(NOT_CONNECTED));
+            return Err(self.unreachable(&NOT_CONNECTED));
         }
         self.call(&Call::Info).await
     }

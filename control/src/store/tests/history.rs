@@ -17,7 +17,7 @@ fn event(app: &str, message: String) -> Note {
         reason: "Applied".to_owned(),
         message,
     };
-    Note::Event { at: crate::time::unix_millis(), event }
+    Note::Event { at: crate::time::unix_millis(), event, is_step: true }
 }
 
 fn deployment() -> DeploymentId {

@@ -31,8 +31,7 @@ const SOON: Duration = Duration::from_secs(15);
 #[tokio::test]
 async fn killed_at_random_moments_under_load_it_comes_to_what_was_wanted() {
     let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let (kills, seed) =
-        (number("KILLS").unwrap_or(5), number("SEED").unwrap_or_else(rand::random));
+    let (kills, seed) = (number("KILLS").unwrap_or(5), number("SEED").unwrap_or_else(rand::random));
     println!("seed {seed}");
     let mut chance = StdRng::seed_from_u64(seed);
     let mut weir = start().await;

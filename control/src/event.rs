@@ -89,6 +89,9 @@ pub(crate) struct Death {
     pub(crate) log_tail: Vec<String>,
 }
 
+/// A zone, and what of it has changed.
+pub(crate) type TouchedZone = (Arc<DesiredZone>, Touched);
+
 /// What has changed, up to a revision of the store; `None` for what is gone.
 #[derive(Debug, Default)]
 pub(crate) struct DesiredChange {
@@ -99,7 +102,7 @@ pub(crate) struct DesiredChange {
     pub(crate) shards: Vec<(ShardName, Option<Arc<Shard>>)>,
     pub(crate) apps: Vec<(AppName, Option<Arc<DesiredApp>>)>,
     /// With what of it may be served otherwise.
-    pub(crate) zones: Vec<(ZoneName, Option<(Arc<DesiredZone>, Touched)>)>,
+    pub(crate) zones: Vec<(ZoneName, Option<TouchedZone>)>,
     /// See [`Desired::unreadable`].
     pub(crate) unreadable: BTreeSet<AppName>,
     pub(crate) unreadable_shards: BTreeSet<ShardName>,

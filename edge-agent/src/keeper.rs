@@ -76,7 +76,7 @@ impl Keeper {
     }
 
     fn set(&self, instance: &InstanceId, level: Level) -> Result<(), ProviderError> {
-        self.change(|slice| slice.set(instance, level)).map_err(unkept)
+        self.change(|slice| slice.set(instance, level)).map_err(|error| unkept(&error))
     }
 
     /// Refuses to fill the disk: then not even what is there could go on.
@@ -96,7 +96,7 @@ impl Keeper {
     }
 }
 
-fn unkept(error: io::Error) -> ProviderError {
+fn unkept(error: &io::Error) -> ProviderError {
     ProviderError::Refused(format!("the device cannot keep what it is to run: {error}"))
 }
 
@@ -165,7 +165,8 @@ impl Provider for Keeper {
     async fn create(&self, spec: &ContainerSpec, secrets: &Secrets) -> Result<(), ProviderError> {
         self.check_room(spec).await?;
         let (name, kept) = (spec.instance.container_name(), Kept::new(spec, secrets));
-        self.change(|slice| drop(slice.instances.insert(name, kept))).map_err(unkept)?;
+        self.change(|slice| drop(slice.instances.insert(name, kept)))
+            .map_err(|error| unkept(&error))?;
         self.engine.create(spec, secrets).await
     }
 
@@ -192,7 +193,7 @@ impl Provider for Keeper {
     async fn remove(&self, instance: &InstanceId) -> Result<(), ProviderError> {
         // Before it is done: what is removed half must not be made again.
         let name = instance.container_name();
-        self.change(|slice| drop(slice.instances.remove(&name))).map_err(unkept)?;
+        self.change(|slice| drop(slice.instances.remove(&name))).map_err(|error| unkept(&error))?;
         self.engine.remove(instance).await
     }
 

@@ -19,6 +19,9 @@ use tokio_rustls::{
 
 use super::pebble::Pebble;
 
+/// Status, headers and body.
+type Answer = (u16, Vec<(String, String)>, Vec<u8>);
+
 /// What is answered instead of Pebble, to the next so many requests for a path.
 #[derive(Clone, Debug)]
 pub struct Fault {
@@ -174,7 +177,7 @@ impl FaultyCa {
         stream.shutdown().await.ok()
     }
 
-    fn answer(&self, path: &str) -> Option<(u16, Vec<(String, String)>, Vec<u8>)> {
+    fn answer(&self, path: &str) -> Option<Answer> {
         if let Some(window) = &*self.window.lock().unwrap()
             && path.starts_with("/renewal-info/")
         {

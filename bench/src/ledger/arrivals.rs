@@ -38,10 +38,10 @@ impl Drop for Arrivals {
     }
 }
 
-async fn accept(mut numbers: Range<u16>, listener: TcpListener, book: Arc<Book>) {
+async fn accept(numbers: Range<u16>, listener: TcpListener, book: Arc<Book>) {
     // They end with it.
     let mut connections = JoinSet::new();
-    while let Some(number) = numbers.next() {
+    for number in numbers {
         let Ok((stream, _)) = listener.accept().await else { return };
         connections.spawn(read(number, stream, book.clone()));
     }

@@ -3,12 +3,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{RecordType, WrittenType};
 
-fn manifest(spec: Value) -> Value {
+fn manifest(spec: &Value) -> Value {
     json!({"kind": "Zone", "name": "Example.com.", "spec": spec})
 }
 
 fn zone() -> HostedZone {
-    HostedZone::read(manifest(json!({"addresses": ["192.0.2.1"]}))).unwrap().1
+    HostedZone::read(manifest(&json!({"addresses": ["192.0.2.1"]}))).unwrap().1
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn a_zone_needs_to_know_where_weir_is_and_nothing_else() {
     assert!(zone.auto && zone.soa.retry < zone.soa.refresh && zone.soa.refresh < zone.soa.expire);
 
     let spec = json!({"nameservers": ["ns.other.net"], "hostmaster": "a.b@Example.org"});
-    let (_, zone) = HostedZone::read(manifest(spec)).unwrap();
+    let (_, zone) = HostedZone::read(manifest(&spec)).unwrap();
     assert_eq!(zone.hostmaster.to_string(), r"a\.b.example.org");
 }
 
@@ -38,7 +38,7 @@ fn every_problem_is_told_with_its_field() {
             {"address": "192.0.2.2", "key": {"name": "", "algorithm": "hmac-md5", "secret": "AAAA"}},
         ],
     });
-    let problems = HostedZone::read(manifest(spec)).unwrap_err();
+    let problems = HostedZone::read(manifest(&spec)).unwrap_err();
     let found: Vec<_> = problems.0.iter().map(|p| &*p.pointer).collect();
     assert_eq!(
         found,
@@ -56,7 +56,7 @@ fn every_problem_is_told_with_its_field() {
             "/spec/secondaries/1/key/algorithm",
         ]
     );
-    let problems = HostedZone::read(manifest(json!({}))).unwrap_err();
+    let problems = HostedZone::read(manifest(&json!({}))).unwrap_err();
     assert_eq!(problems.0[0].pointer, "/spec/addresses");
 }
 

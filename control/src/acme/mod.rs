@@ -35,7 +35,7 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    pub(crate) fn panicked(error: tokio::task::JoinError) -> Self {
+    pub(crate) fn panicked(error: &tokio::task::JoinError) -> Self {
         let message = format!("Weir failed: {error}");
         Self { account: None, result: Err(Failure { message, ..Failure::default() }) }
     }

@@ -46,7 +46,7 @@ impl Failures {
         let rounds = (count / issuers) as usize;
         let wait = match rounds {
             // The next issuer is asked at once.
-            _ if count % issuers != 0 => 0,
+            _ if !count.is_multiple_of(issuers) => 0,
             rounds => BACK_OFF[(rounds - 1).min(BACK_OFF.len() - 1)],
         };
         let asked = if issuers > 1 && wait == 0 { 0 } else { retry_after.unwrap_or(0) };

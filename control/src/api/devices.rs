@@ -1,7 +1,7 @@
 //! `/v1/devices`: who may become a device, and who is one. What runs on them is said by the hosts
 //! of the same names.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Json,
@@ -174,7 +174,7 @@ fn shown(state: &ApiState, device: DeviceRecord) -> DeviceResource {
         instances: world.observed.instances.keys().filter(|id| id.host == name).count() as u64,
         name: name.to_string(),
         fingerprint,
-        labels: labels.unwrap_or_else(BTreeMap::new),
+        labels: labels.unwrap_or_default(),
         about: DeviceAbout {
             agent_version: about.agent_version,
             hostname: about.hostname,

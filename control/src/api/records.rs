@@ -348,10 +348,11 @@ impl<'a> Seen<'a> {
     /// As a zone file, which begins with the SOA. What is written has ALIAS records, and what is
     /// served has the addresses that they lead to.
     fn file(&self, is_custom: bool) -> String {
-        let own = self.served.or(self.meant.map(|meant| &meant.custom)).map(Zone::name);
+        let custom = self.meant.map(|meant| &meant.custom);
+        let own = self.served.or(custom).map(Zone::name);
         let own = own.cloned().unwrap_or_else(DnsName::root);
         let served = self.served.filter(|_| !is_custom);
-        let zone = served.or(self.meant.map(|meant| &meant.custom));
+        let zone = served.or(custom);
         let soa = served.and_then(Zone::soa).map(|soa| (&own, soa));
         let sets = zone.into_iter().flat_map(Zone::iter);
         let sets = soa.into_iter().chain(sets.filter(|(_, s)| s.rtype() != RecordType::SOA));

@@ -56,6 +56,9 @@ const PACE: Duration = Duration::from_millis(200);
 const LOOK_ANYWAY: Duration = Duration::from_secs(60);
 /// After the store has failed.
 const RETRY: Duration = Duration::from_secs(1);
+/// What an order asks to be shown for its proofs.
+type Asked = (Hostname, Challenges);
+
 #[derive(Debug)]
 pub(crate) struct Keeper {
     around: Arc<Surroundings>,
@@ -70,7 +73,7 @@ pub(crate) struct Keeper {
     orders: JoinSet<Ended>,
     ordered: HashMap<task::Id, (Hostname, IssuerName)>,
     suggestions: Suggestions,
-    told: (mpsc::Sender<(Hostname, Challenges)>, mpsc::Receiver<(Hostname, Challenges)>),
+    told: (mpsc::Sender<Asked>, mpsc::Receiver<Asked>),
     /// What was wanted is of this revision of the store and so many zones served.
     wanted_as_of: Option<(u64, usize)>,
     is_changed: bool,
@@ -133,7 +136,7 @@ impl Keeper {
                 Some(ended) = self.orders.join_next_with_id() => {
                     let id = ended.as_ref().map_or_else(task::JoinError::id, |(id, _)| *id);
                     if let Some((name, issuer)) = self.ordered.remove(&id) {
-                        let ended = ended.map(|(_, ended)| ended).unwrap_or_else(Ended::panicked);
+                        let ended = ended.map(|(_, ended)| ended).unwrap_or_else(|error| Ended::panicked(&error));
                         self.take_in(&name, issuer, ended).await;
                     }
                 }

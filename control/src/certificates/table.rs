@@ -40,8 +40,9 @@ impl Table {
 
     /// Weir's own authority has made another one.
     pub(crate) fn set_local(&mut self, local: Arc<Certificate>) {
-        self.local = local.clone();
-        self.show_anew(&local.names);
+        let names = local.names.clone();
+        self.local = local;
+        self.show_anew(&names);
     }
 
     /// Changes one, or makes it: it begins as what is wanted and not there.

@@ -130,9 +130,8 @@ impl Store {
         claim: Claim<'_>,
     ) -> Result<Result<(HostName, Invite), NoClaim>, StoreError> {
         self.write(async |writing| {
-            let (invite, claimed_by) = match find_invite(writing, claim.hash).await? {
-                Some(found) => found,
-                None => return Ok(Err(NoClaim::Unknown)),
+            let Some((invite, claimed_by)) = find_invite(writing, claim.hash).await? else {
+                return Ok(Err(NoClaim::Unknown));
             };
             let of_key = format!("{SELECT} WHERE fingerprint = $1");
             let of_key = sqlx::query(sqlx::AssertSqlSafe(of_key)).bind(claim.fingerprint);

@@ -114,9 +114,9 @@ async fn an_answer_that_has_begun_is_not_begun_again() {
     let breaks = Scripted::start(|_| Act::Break).await;
     world.serve_with("blog", &[breaks.address], retrying(3));
     for (i, client) in [world.h1(), world.h2()].into_iter().enumerate() {
-        let answer = client.get(world.url("blog", "/")).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        answer.text().await.unwrap_err();
+        // Its head may be lost with the connection, when both come to the proxy at once.
+        let whole = async { client.get(world.url("blog", "/")).send().await?.text().await };
+        whole.await.unwrap_err();
         assert_eq!(breaks.hits(), i as u64 + 1);
     }
 }

@@ -61,6 +61,20 @@ async fn lasting() -> (World, Echo) {
     (world, echo)
 }
 
+/// Waits until the proxy has taken notice of the drain.
+async fn clients_are_told(world: &World) {
+    let told = async {
+        loop {
+            let mut plain = world.plain().await;
+            plain.send("GET / HTTP/1.1\r\nHost: nobody.apps.test\r\n\r\n").await;
+            if plain.read_until("\r\n\r\n").await.to_lowercase().contains("connection: close") {
+                return;
+            }
+        }
+    };
+    timeout(DEADLINE, told).await.expect("clients were never told to go");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn while_clients_are_told_to_go_they_are_served_and_new_ones_too() {
     let (world, echo) = lasting().await;
@@ -76,6 +90,7 @@ async fn while_clients_are_told_to_go_they_are_served_and_new_ones_too() {
     eventually("both are there", || echo.hits() == 2).await;
 
     world.phase.send_replace(Phase::Draining { accepting: true });
+    clients_are_told(&world).await;
     echo.open();
     let mut new = world.raw("blog.apps.test").await;
     for raw in [&mut idle, &mut silent, &mut new] {

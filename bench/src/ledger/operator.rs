@@ -126,22 +126,14 @@ impl<'a> Operator<'a> {
         let (name, from) = (&host.name, self.book.age());
         self.book.note(format!("host {name} is cut off"));
         host.cut_off();
-        let live = self.live().await?;
-        wait_for("the instances of a lost host to be left alone", async || {
-            let instances = self.instances().await?;
-            // A former one, about to be paused when the host was cut off, has no requests anyway.
-            let is_live = |i: &Value| i["host"] == **name && i["deployment"] == live;
-            let is_there = |i: &Value| is_live(i) && i["state"] == "ready";
-            Ok((!instances.iter().any(is_there)).then_some(()))
-        })
-        .await?;
-        self.book.lose(upstreams, from);
-        self.book.note(format!("host {name} gets no requests any more"));
         self.wait_for_state(name, "lost").await?;
+        self.book.lose(upstreams, from);
+        self.book.note(format!("host {name} is lost, and gets no requests any more"));
         self.settled().await?;
-        self.book.note(format!("host {name} is lost, and replaced"));
+        self.book.note(format!("what host {name} had is replaced"));
         host.connect();
         self.wait_for_state(name, "ready").await?;
+        let live = self.live().await?;
         wait_for("the duplicates to go", async || {
             let instances = self.instances().await?;
             let current = instances.iter().filter(|i| i["deployment"] == live);

@@ -96,10 +96,10 @@ pub use snapshot::{AppRoute, RouteState, Snapshot};
 pub use spec::{
     AppManifest, AppSpec, BalanceSpec, CapacitySpec, ClientAuthSpec, DisconnectSpec, EngineSshSpec,
     EngineTlsSpec, HashAlgorithm, HealthSpec, HostManifest, HostSpec, LimitsSpec, MemberSpec,
-    OutlierSpec, PlacementSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec,
-    RetriesSpec, RolloutSpec, SecondarySpec, ShardManifest, ShardSpec, SleepSpec, SoaSpec,
-    Strategy, TimeoutsSpec, TsigKeySpec, TtlSpec, UpstreamProtocol, UpstreamSpec, UpstreamTlsSpec,
-    ZoneManifest, ZoneSpec,
+    OutlierSpec, PlacementSpec, PlainHttp, PrivateSpec, ProbeKind, ProxyProtocol, RateSpec,
+    ResourcesSpec, RetriesSpec, RolloutSpec, SecondarySpec, ShardManifest, ShardSpec, SleepSpec,
+    SoaSpec, Strategy, TimeoutsSpec, TsigKeySpec, TtlSpec, UpstreamProtocol, UpstreamSpec,
+    UpstreamTlsSpec, ZoneManifest, ZoneSpec,
 };
 pub use traffic::{
     Authorities, ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream,

@@ -18,7 +18,9 @@ use tokio::{runtime::Handle, sync::watch, time::timeout};
 use super::{
     BEAT, BEAT_LIMIT, CONNECTION_WINDOW, STREAM_WINDOW,
     cut::Cut,
-    wire::{About, BEGIN, Begin, CALL, Call, LEAVE},
+    wire::{
+        About, BEGIN, Begin, CALL, CALLER, Call, Caller, DIGEST, LEAVE, OUTGOING, PROGRAM, RESTART,
+    },
 };
 use crate::{
     provider::{ProviderError, Stream},
@@ -29,6 +31,8 @@ use crate::{
 const BEGIN_LIMIT: Duration = Duration::from_secs(20);
 /// Who does not take note in this time is not waited for.
 const LEAVE_LIMIT: Duration = Duration::from_millis(500);
+/// For some ten megabytes over a slow line.
+const UPDATE_LIMIT: Duration = Duration::from_mins(10);
 /// The longest line of a stream, and the longest answer to a call.
 const MAX_ANSWER: usize = 16 << 20;
 
@@ -94,6 +98,27 @@ impl Link {
         let _ = timeout(LEAVE_LIMIT, self.post(LEAVE, &())).await;
     }
 
+    /// Sends the agent a newer program of itself, and has it start anew as that.
+    ///
+    /// # Errors
+    /// The connection broke; inside, why the device does not take it.
+    pub async fn update(&self, sha256: &str, program: Bytes) -> io::Result<Result<(), String>> {
+        let request =
+            Request::builder().method(Method::POST).uri(format!("http://device{PROGRAM}"));
+        let request = request.header(DIGEST, sha256).body(Full::from(program));
+        let sent = self.send(request.map_err(io::Error::other)?);
+        let answer = timeout(UPDATE_LIMIT, sent).await??;
+        let taken = match answer.status() {
+            StatusCode::OK => read(answer).await?,
+            _ => Err(text(answer).await?),
+        };
+        if taken.is_ok() {
+            // It has gone before it could answer.
+            let _ = timeout(LEAVE_LIMIT, self.post(RESTART, &())).await;
+        }
+        Ok(taken)
+    }
+
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.close, &other.close)
     }
@@ -131,14 +156,31 @@ impl Link {
 
     /// Connects to an address as it is seen from the device.
     pub(super) async fn dial(&self, address: SocketAddr) -> io::Result<Box<dyn Duplex>> {
-        let request = Request::connect(address.to_string()).body(Full::default());
-        let answer = self.send(request.map_err(io::Error::other)?).await?;
-        if answer.status() != StatusCode::OK {
-            let why = text(answer).await?;
-            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, why));
-        }
+        let answer = self.connect(&address.to_string()).await?;
         let upgraded = hyper::upgrade::on(answer).await.map_err(io::Error::other)?;
         Ok(Box::new(TokioIo::new(upgraded)))
+    }
+
+    /// Waits for the next app on the device that calls another one, and carries what it says. To
+    /// be asked several times at once, as often as calls are to be taken that come together.
+    ///
+    /// # Errors
+    /// The connection has ended, or the agent knows of no such calls.
+    pub async fn next_caller(&self) -> io::Result<(Caller, Box<dyn Duplex>)> {
+        let answer = self.connect(OUTGOING).await?;
+        let caller = answer.headers().get(CALLER).map_or(&b""[..], |value| value.as_bytes());
+        let caller = serde_json::from_slice(caller)?;
+        let upgraded = hyper::upgrade::on(answer).await.map_err(io::Error::other)?;
+        Ok((caller, Box::new(TokioIo::new(upgraded))))
+    }
+
+    async fn connect(&self, to: &str) -> io::Result<Response<Incoming>> {
+        let request = Request::connect(to).body(Full::default());
+        let answer = self.send(request.map_err(io::Error::other)?).await?;
+        match answer.status() {
+            StatusCode::OK => Ok(answer),
+            _ => Err(io::Error::new(io::ErrorKind::ConnectionRefused, text(answer).await?)),
+        }
     }
 
     async fn post(&self, path: &str, body: &impl Serialize) -> io::Result<Response<Incoming>> {

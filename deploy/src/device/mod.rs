@@ -18,8 +18,8 @@ mod wire;
 pub use devices::Devices;
 pub use link::Link;
 pub use remote::Device;
-pub use serve::{Agent, serve};
-pub use wire::{About, Begin, Enrol, Enrolled};
+pub use serve::{Agent, Program, serve};
+pub use wire::{About, Begin, Caller, Enrol, Enrolled};
 
 use std::time::Duration;
 

@@ -4,6 +4,7 @@ mod apps;
 mod certificates;
 mod deployments;
 mod devices;
+mod edge;
 mod history;
 mod hosts;
 mod incidents;
@@ -25,9 +26,8 @@ pub use self::{
     deployments::{
         DeployRequest, DeploymentResource, PromoteRequest, RollbackRequest, RolloutPreview,
     },
-    devices::{
-        DeviceAbout, DeviceInvite, DeviceResource, DeviceState, InviteRequest, RenameRequest,
-    },
+    devices::{DeviceInvite, DeviceResource, DeviceState, InviteRequest, RenameRequest},
+    edge::{DeployToEdge, DiscoveredApp, EdgeContainer, EdgeHealth, Place},
     history::{AuditRecord, EventRecord, OperationResource, StepRecord, UpdatedAppResource},
     hosts::{ConvergeRequest, DriftResource, HostStatus},
     incidents::{

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use weir_test_host::{Host, Reach};
 
-use super::{DEADLINE, agent_program};
-use crate::server::Server;
+use super::DEADLINE;
+use crate::{server::Server, site::sibling};
 
 pub(super) fn machine(image: &str) -> Host {
     let [machine] = Host::start_all([("bench", Reach::Agent)], image);
@@ -32,16 +32,21 @@ impl Device {
         let token = invite["token"].as_str().context("no token")?.to_owned();
         let control = format!("{}:{}", machine.gateway, server.devices()?);
         let state = tempfile::tempdir()?;
-        let command = |args: &[&str]| -> anyhow::Result<Command> {
-            let mut command = machine.inside(&agent_program()?);
+        let program = sibling("weir-agent")?;
+        ensure!(
+            program.exists(),
+            "there is no weir-agent: cargo build --release -p weir-edge-agent --no-default-features"
+        );
+        let command = |args: &[&str]| {
+            let mut command = machine.inside(&program);
             command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
             command.env("WEIR_AGENT_STATE_DIR", state.path());
             command.env("WEIR_AGENT_DOCKER", machine.socket_file());
-            Ok(command)
+            command
         };
         let args = ["enroll", "--control", &control, "--token", &token, "--name", name];
-        ensure!(command(&args)?.status()?.success(), "{name} is not enrolled");
-        let agent = command(&["run"])?.spawn()?;
+        ensure!(command(&args).status()?.success(), "{name} is not enrolled");
+        let agent = command(&["run"]).spawn()?;
         let device = Self { name: name.to_owned(), agent, _state: state };
         let began = Instant::now();
         while server.api("GET", &format!("/v1/hosts/{name}"), Value::Null).await?["status"]["state"]

@@ -3,14 +3,12 @@
 mod device;
 mod fleet;
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tokio::time::sleep;
+use weir_test_host::Host;
 
 use self::device::Device;
 use crate::{
@@ -92,7 +90,7 @@ async fn beside_tcp(
     report: &mut Report,
     server: &Server,
     device: &Device,
-    machine: &weir_test_host::Host,
+    machine: &Host,
 ) -> anyhow::Result<()> {
     let address = device.container_address(machine)?;
     let _route = device::Route::add(&address, &machine.address)?;
@@ -138,11 +136,7 @@ async fn upload(client: &reqwest::Client, url: &str) -> anyhow::Result<f64> {
 }
 
 /// From the moment that the line is mended to the first answer.
-async fn returns(
-    report: &mut Report,
-    server: &Server,
-    machine: &weir_test_host::Host,
-) -> anyhow::Result<()> {
+async fn returns(report: &mut Report, server: &Server, machine: &Host) -> anyhow::Result<()> {
     let mut returns = Vec::new();
     for _ in 0..RETURNS {
         machine.cut_off();
@@ -155,14 +149,4 @@ async fn returns(
     }
     report.quantiles("from the mended line to an answer", &mut returns, ["<= 5000", ""]);
     Ok(())
-}
-
-/// A program that was built beside this one.
-fn agent_program() -> anyhow::Result<std::path::PathBuf> {
-    let program = crate::site::sibling("weir-agent")?;
-    ensure!(
-        Path::new(&program).exists(),
-        "no weir-agent: cargo build --release -p weir-edge-agent --no-default-features"
-    );
-    Ok(program)
 }

@@ -2,8 +2,10 @@
 
 mod buckets;
 mod law;
+mod policy;
 mod shares;
 
 pub use buckets::Buckets;
 pub use law::{AllDown, DegradedLimits, FailoverLaw, Gate, MAX_TARGETS, Sharing, TargetLaw, Ttl};
+pub use policy::{FailoverMode, FailoverPolicy, FailoverTarget, TargetCheck, TargetPlace};
 pub use shares::{Shares, Steering, WHOLE};

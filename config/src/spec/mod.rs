@@ -1,6 +1,7 @@
 //! Apps, shards and hosts as an operator writes them. Nothing behind the front door sees these types: they
 //! become an [`App`](crate::App), a [`Shard`](crate::Shard) or a list of problems.
 
+mod failover;
 mod host;
 mod rollout;
 mod shard;
@@ -13,6 +14,10 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 
 pub use self::{
+    failover::{
+        AnswerTtlSpec, CheckSpec, DegradedSpec, FailoverManifest, FailoverSpec, ShiftBackSpec,
+        TargetSpec,
+    },
     host::{
         CapacitySpec, DisconnectSpec, EngineSshSpec, EngineTlsSpec, HostManifest, HostSpec,
         PlacementSpec,

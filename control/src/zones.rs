@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use imbl::{OrdMap, OrdSet};
@@ -282,6 +282,11 @@ pub(crate) fn aliases_of(zone: &DesiredZone, target: &DnsName) -> Vec<DnsName> {
 impl Addresses {
     pub(crate) fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = IpAddr> {
+        let v4 = self.v4.iter().copied().map(IpAddr::V4);
+        v4.chain(self.v6.iter().copied().map(IpAddr::V6))
     }
 
     /// As records that may be kept for so long at most, in seconds.

@@ -147,6 +147,11 @@ impl Sight {
         }
     }
 
+    /// What an answer usually takes; `None` before there was one.
+    pub fn round_trip(&self) -> Option<Duration> {
+        (self.round_trip > 0.0).then(|| Duration::from_secs_f32(self.round_trip / 1000.0))
+    }
+
     /// After how long a probe is late: four times what it usually takes.
     pub fn patience(&self) -> Duration {
         let usual = Duration::from_secs_f32(self.round_trip * 4.0 / 1000.0);

@@ -15,6 +15,7 @@ mod desired;
 mod devices;
 mod error;
 mod events;
+mod failover_incidents;
 mod follow;
 mod hosts;
 mod idempotency;

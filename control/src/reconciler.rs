@@ -173,6 +173,13 @@ impl Reconciler {
                 None => _ = desired.zones.remove(&name),
             }
         }
+        for (name, policy) in change.policies {
+            desired.unreadable_policies.remove(&name);
+            match policy {
+                Some(policy) => _ = desired.policies.insert(name, policy),
+                None => _ = desired.policies.remove(&name),
+            }
+        }
         for (name, app) in change.apps {
             self.world.desired.unreadable.remove(&name);
             self.names_changed(&name, app.as_deref(), !change.whole);
@@ -192,6 +199,7 @@ impl Reconciler {
         desired.unreadable_shards.extend(change.unreadable_shards);
         desired.unreadable_hosts.extend(change.unreadable_hosts);
         desired.unreadable_zones.extend(change.unreadable_zones);
+        desired.unreadable_policies.extend(change.unreadable_policies);
         subjects.into_iter().for_each(|subject| self.agenda.touch(subject));
     }
 
@@ -229,6 +237,9 @@ impl Reconciler {
         let kept: BTreeSet<_> = change.zones.iter().map(|(name, _)| name).collect();
         let known = desired.zones.keys();
         let gone_zones: Vec<_> = known.filter(|name| !kept.contains(name)).cloned().collect();
+        let kept: BTreeSet<_> = change.policies.iter().map(|(name, _)| name).collect();
+        let known = desired.policies.keys();
+        let gone_policies: Vec<_> = known.filter(|name| !kept.contains(name)).cloned().collect();
         for name in gone.iter().filter(|name| !change.unreadable.contains(*name)) {
             self.names_changed(name, None, false);
             self.remove(name, activity, now);
@@ -245,6 +256,10 @@ impl Reconciler {
         for name in gone_zones.iter().filter(|name| !change.unreadable_zones.contains(*name)) {
             desired.zones.remove(name);
             self.agenda.touch_zones(observed.zones.zone_changed(name, None));
+        }
+        for name in gone_policies.iter().filter(|name| !change.unreadable_policies.contains(*name))
+        {
+            desired.policies.remove(name);
         }
     }
 

@@ -250,6 +250,7 @@ impl App {
             let (slow_request, proxy) = (settings.slow_request, settings.proxy.clone());
             let options = ProxyOptions {
                 https_port_public,
+                cdn_id: dir.cdn_id().context("cannot keep the name of this Weir")?,
                 settings: proxy,
                 access_log,
                 slow_request,

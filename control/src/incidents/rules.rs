@@ -147,7 +147,7 @@ fn of_app(app: &DesiredApp, world: &World, now: Moment) -> Option<Trouble> {
     let unavailable = match &world.observed.served.app(name)?.state {
         RouteState::Unavailable { reason, .. } => Some(reason.clone()),
         RouteState::Serving(_) if !serves => {
-            Some("no member of its shards passes its health check".to_owned())
+            Some("nobody that it sends requests to passes its health check".to_owned())
         }
         _ => None,
     };
@@ -173,6 +173,9 @@ fn serves(app: &AppName, world: &World) -> bool {
         Some(RouteState::Serving(Backends::Shards(shards))) => shards
             .iter()
             .any(|shard| served.shard(shard).is_some_and(|pool| !pool.endpoints().is_empty())),
+        Some(RouteState::Serving(Backends::Failover(policy))) => {
+            served.policy(policy).is_some_and(|steered| !steered.steering.shares.is_nobody())
+        }
         _ => false,
     }
 }

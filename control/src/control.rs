@@ -288,6 +288,7 @@ impl Control {
             domain_checks,
             providers,
             devices: gate.clone(),
+            failover,
             base_domain,
             metrics,
             https_port,

@@ -51,6 +51,7 @@ use crate::{
     domains::Domains,
     engines::Providers,
     event::Event,
+    failover::FailoverHandle,
     history::Transitions,
     host::HostSeen,
     reconciler::World,
@@ -82,6 +83,7 @@ pub(crate) struct ApiState {
     pub(crate) providers: Providers,
     /// Lets devices in, if any may come.
     pub(crate) devices: Option<Arc<Gatekeeper>>,
+    pub(crate) failover: FailoverHandle,
     pub(crate) base_domain: Hostname,
     pub(crate) metrics: prometheus::Registry,
     pub(crate) https_port: u16,

@@ -5,10 +5,11 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 use weir_config::{
-    AppManifest, AppSpec, HostManifest, NotifierManifest, ShardManifest, ZoneManifest, ZoneSpec,
+    AppManifest, AppSpec, FailoverManifest, FailoverSpec, HostManifest, NotifierManifest,
+    ShardManifest, ZoneManifest, ZoneSpec,
 };
 use weir_control::api::wire::{
-    AppResource, HostResource, NotifierResource, ShardResource, ZoneResource,
+    AppResource, FailoverResource, HostResource, NotifierResource, ShardResource, ZoneResource,
 };
 
 /// The difference between an object as it is and as it is written.
@@ -77,6 +78,19 @@ impl Change {
             }
         };
         Self { object: format!("Zone/{}", wanted.name), kind }
+    }
+
+    pub(super) fn of_failover(
+        current: Option<&FailoverResource>,
+        wanted: &FailoverManifest,
+    ) -> Self {
+        let current = current.map(|current| (current.revision, &current.spec));
+        let targets = |spec: &FailoverSpec| {
+            let names: Vec<_> = spec.targets.iter().map(|target| &*target.name).collect();
+            names.join(", ")
+        };
+        let kind = ChangeKind::new(current, &wanted.spec, || targets(&wanted.spec));
+        Self { object: format!("FailoverPolicy/{}", wanted.name), kind }
     }
 
     /// `hidden` are the fields that it changes of what is not shown.

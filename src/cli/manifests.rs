@@ -31,6 +31,7 @@ enum Kind {
     Host,
     Shard,
     Zone,
+    FailoverPolicy,
     App,
     Notifier,
 }
@@ -41,6 +42,7 @@ impl Kind {
             Manifest::Host(_) => Self::Host,
             Manifest::Shard(_) => Self::Shard,
             Manifest::Zone(_) => Self::Zone,
+            Manifest::FailoverPolicy(_) => Self::FailoverPolicy,
             Manifest::App(_) => Self::App,
             Manifest::Notifier(_) => Self::Notifier,
         }
@@ -52,6 +54,7 @@ impl Kind {
             Self::Host => "a host",
             Self::Shard => "a shard",
             Self::Zone => "a zone",
+            Self::FailoverPolicy => "a failover policy",
             Self::App => "an app",
             Self::Notifier => "a notifier",
         }

@@ -16,6 +16,7 @@ mod device;
 mod domain;
 mod events;
 mod explain;
+mod failover;
 mod get;
 mod host;
 mod incident;
@@ -72,6 +73,7 @@ pub(crate) enum Command {
     #[command(visible_alias = "records")]
     Record(record::Record),
     Explain(explain::Explain),
+    Failover(failover::Failover),
     Incident(incident::Incident),
     Notifier(notifier::Notifier),
     Snapshot(snapshot::Snapshot),
@@ -122,6 +124,7 @@ impl Command {
             Self::Zone(command) => command.run().await,
             Self::Record(command) => command.run().await,
             Self::Explain(command) => command.run().await,
+            Self::Failover(command) => command.run().await,
             Self::Incident(command) => command.run().await,
             Self::Notifier(command) => command.run().await,
             Self::Snapshot(command) => command.run().await,

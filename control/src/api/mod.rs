@@ -10,6 +10,7 @@ mod devices;
 mod domains;
 mod events;
 mod explain;
+mod failover;
 mod hosts;
 mod idempotency;
 mod incidents;
@@ -144,6 +145,11 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/incidents/{id}/actions/acknowledge", post(incidents::acknowledge))
         .route("/v1/incidents/{id}/actions/resolve", post(incidents::resolve))
         .route("/v1/incidents/{id}/actions/note", post(incidents::note))
+        .route("/v1/failover-policies", get(failover::list))
+        .route(
+            "/v1/failover-policies/{name}",
+            get(failover::read).put(failover::put).delete(failover::delete),
+        )
         .route("/v1/notifiers", get(notifiers::list))
         .route(
             "/v1/notifiers/{name}",

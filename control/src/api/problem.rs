@@ -84,6 +84,10 @@ impl From<StoreError> for ApiProblem {
             }
             StoreError::HostnameTaken { .. } => Self::conflict("hostname_taken", detail.clone())
                 .with_error("/spec/hostnames", "taken", &detail),
+            StoreError::HostnameSteered { pointer, .. } => {
+                Self::conflict("hostname_taken", detail.clone())
+                    .with_error(pointer, "taken", &detail)
+            }
             StoreError::NoSuchShard { pointer, .. } => {
                 Problems(vec![Problem::new(pointer, "no_shard", detail)]).into()
             }

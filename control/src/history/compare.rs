@@ -104,6 +104,11 @@ impl Differences {
             let (name, what) = spec_change(&item);
             self.object(Kind::Zone, name, what, "Applied", format!("the zone: {what}"));
         }
+        for item in former.desired.policies.diff(&present.desired.policies) {
+            let (name, what) = spec_change(&item);
+            let message = format!("the failover policy: {what}");
+            self.object(Kind::FailoverPolicy, name, what, "Applied", message);
+        }
         for item in former.desired.apps.diff(&present.desired.apps) {
             match item {
                 DiffItem::Add(name, app) => {

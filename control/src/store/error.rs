@@ -1,6 +1,6 @@
 //! What can go wrong with the store, by what the caller can do about it.
 
-use weir_config::{AppName, HostPath, Problems, SecretName, ShardName};
+use weir_config::{AppName, FailoverName, HostPath, Hostname, Problems, SecretName, ShardName};
 
 use super::Kind;
 use crate::{key_file::NoKey, seal::SealError, transition::Refused};
@@ -13,6 +13,11 @@ pub enum StoreError {
     NameTaken { kind: Kind, name: String },
     #[error("{hostname} is served by the app `{app}` already; remove it there first")]
     HostnameTaken { hostname: HostPath, app: AppName },
+    /// Named by a policy, at this place of it.
+    #[error(
+        "{hostname} is steered by the failover policy `{policy}` already; remove it there first"
+    )]
+    HostnameSteered { pointer: String, hostname: Hostname, policy: FailoverName },
     /// Named by an app, at this place of it.
     #[error("there is no shard `{shard}`; apply it first")]
     NoSuchShard { pointer: String, shard: ShardName },

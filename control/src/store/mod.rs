@@ -1,5 +1,5 @@
-//! What must survive: apps, shards, hosts and notifiers, deployments, host names, tokens, and what happened: who
-//! asked for what, and what came of it.
+//! What must survive: the objects that operators write, deployments, host names, tokens, how far
+//! failover is, and what happened: who asked for what, and what came of it.
 //!
 //! One writer, WAL, full sync: an acknowledged write survives `kill -9` and power loss. Every write
 //! takes the next revision in its own transaction, so revisions only grow and have no gap. The SQL
@@ -15,6 +15,7 @@ mod desired;
 mod devices;
 mod error;
 mod events;
+mod failover;
 mod follow;
 mod hosts;
 mod idempotency;
@@ -67,6 +68,7 @@ pub(crate) use desired::Changed;
 pub(crate) use devices::{Claim, DeviceRecord, Invite, NoClaim};
 pub use error::StoreError;
 pub(crate) use events::{EventFilter, NewEvent, StoredEvent};
+pub(crate) use failover::SavedFailover;
 pub(crate) use follow::Place;
 pub(crate) use idempotency::{KeptAnswer, Known, Repeatable};
 pub(crate) use incidents::{IncidentAction, IncidentEvent, IncidentQuery, IncidentRecord};

@@ -4,6 +4,7 @@ mod apps;
 mod certificates;
 mod deployments;
 mod devices;
+mod failover;
 mod history;
 mod hosts;
 mod incidents;
@@ -14,7 +15,7 @@ mod zones;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use weir_config::{AppSpec, HostSpec, NotifierSpec, Problem, ShardSpec, ZoneSpec};
+use weir_config::{AppSpec, FailoverSpec, HostSpec, NotifierSpec, Problem, ShardSpec, ZoneSpec};
 
 pub(crate) use self::secrets::SecretValue;
 pub use self::{
@@ -28,6 +29,7 @@ pub use self::{
     devices::{
         DeviceAbout, DeviceInvite, DeviceResource, DeviceState, InviteRequest, RenameRequest,
     },
+    failover::FailoverStatus,
     history::{AuditRecord, EventRecord, OperationResource, StepRecord, UpdatedAppResource},
     hosts::{ConvergeRequest, DriftResource, HostStatus},
     incidents::{
@@ -43,7 +45,7 @@ pub use self::{
 /// An object as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Resource<Spec, Status> {
-    /// `App`, `Shard`, `Host`, `Zone` or `Notifier`.
+    /// `App`, `Shard`, `Host`, `Zone`, `FailoverPolicy` or `Notifier`.
     pub kind: String,
     pub name: String,
     /// Grows by one with every change of the spec.
@@ -61,6 +63,7 @@ pub type AppResource = Resource<AppSpec, AppStatus>;
 pub type ShardResource = Resource<ShardSpec, ShardStatus>;
 pub type HostResource = Resource<HostSpec, HostStatus>;
 pub type ZoneResource = Resource<ZoneSpec, ZoneStatus>;
+pub type FailoverResource = Resource<FailoverSpec, FailoverStatus>;
 pub type NotifierResource = Resource<NotifierSpec, NotifierStatus>;
 
 /// A server that something else keeps running: a member of a shard, or an upstream.

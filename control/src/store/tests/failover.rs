@@ -1,0 +1,85 @@
+//! Failover policies.
+
+use weir_config::{FailoverName, FailoverPolicy, Shares, Steering};
+
+use super::*;
+
+fn policy(name: &str) -> FailoverName {
+    name.parse().unwrap()
+}
+
+async fn put(
+    bench: &Bench,
+    name: &str,
+    hostnames: &str,
+) -> Result<Written<FailoverPolicy>, StoreError> {
+    let text = format!(
+        "{{kind: FailoverPolicy, name: {name}, spec: {{hostnames: {hostnames},
+           targets: [{{name: a, cdn: a.example}}, {{name: b, addresses: [192.0.2.1]}}]}}}}"
+    );
+    let value = parse_documents(&text).unwrap()[0].value.clone();
+    let (manifest, policy) = FailoverPolicy::read(value).unwrap();
+    bench.store.put(&manifest.spec, &policy, Precondition::None, PUT).await
+}
+
+async fn delete(bench: &Bench, name: &str) {
+    let name = policy(name);
+    bench.store.delete::<FailoverPolicy>(&name, Precondition::None, DELETE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_host_name_is_steered_by_one_policy_until_it_is_given_up() {
+    let bench = Bench::new().await;
+    put(&bench, "shop", "[shop.example, www.shop.example]").await.unwrap();
+    let error = put(&bench, "blog", "[blog.example, www.shop.example]").await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "www.shop.example is steered by the failover policy `shop` already; remove it there first"
+    );
+    let StoreError::HostnameSteered { pointer, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(pointer, "/spec/hostnames/1");
+    assert!(!bench.store.desired().await.unwrap().policies.contains_key(&policy("blog")));
+    put(&bench, "blog", "[blog.example]").await.expect("half of the change was made");
+    put(&bench, "shop", "[shop.example]").await.unwrap();
+    put(&bench, "blog", "[blog.example, www.shop.example]").await.unwrap();
+    delete(&bench, "blog").await;
+    put(&bench, "shop", "[blog.example, shop.example, www.shop.example]").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_policy_is_meant_and_its_changes_are_told() {
+    let bench = Bench::new().await;
+    put(&bench, "shop", "[shop.example]").await.unwrap();
+    let same = put(&bench, "shop", "[shop.example]").await.unwrap();
+    assert!(same.operation.is_none(), "nothing has changed");
+    let desired = bench.store.desired().await.unwrap();
+    assert_eq!(desired.policies[&policy("shop")].targets.len(), 2);
+    delete(&bench, "shop").await;
+    let (last, changes) = bench.store.changes_since(0).await.unwrap().unwrap();
+    assert_eq!((last, changes), (2, vec![Changed::FailoverPolicy(policy("shop"))]));
+    assert!(bench.store.desired().await.unwrap().policies.is_empty());
+}
+
+#[tokio::test]
+async fn how_far_a_controller_is_outlives_a_restart_but_not_its_policy() {
+    let mut bench = Bench::new().await;
+    let ttl = Duration::from_secs(30);
+    let steering = |epoch| Steering { epoch, shares: Shares::all_to(1, 2), ttl };
+    put(&bench, "shop", "[shop.example]").await.unwrap();
+    for epoch in [1, 2] {
+        let state = format!("{{\"is\":{epoch}}}");
+        bench.store.save_failover_state(&policy("shop"), &state, &steering(epoch)).await.unwrap();
+        bench.store.save_failover_state(&policy("gone"), "{}", &steering(epoch)).await.unwrap();
+    }
+    bench.reopen("test.example").await;
+    let saved = bench.store.failover_states().await.unwrap();
+    assert_eq!(saved.len(), 1, "of one that is not there nothing is kept: {saved:?}");
+    let saved = &saved[0];
+    assert_eq!(
+        (&saved.policy, &*saved.state, saved.steering),
+        (&policy("shop"), "{\"is\":2}", steering(2))
+    );
+    delete(&bench, "shop").await;
+    put(&bench, "shop", "[shop.example]").await.unwrap();
+    assert_eq!(bench.store.failover_states().await.unwrap(), [], "it begins anew");
+}

@@ -229,7 +229,6 @@ impl Control {
         let around = failover::Surroundings {
             store: store.clone(),
             snapshots: self.snapshots.clone(),
-            activity: self.activity.clone(),
             events: events.clone(),
             own: https,
             references,

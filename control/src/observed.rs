@@ -215,11 +215,12 @@ impl Observed {
                 if self.served.policy(&policy).is_none() {
                     users(desired, &policy).for_each(|app| agenda.touch_app(app));
                 }
+                // Of one that has been deleted meanwhile, nothing is kept for another of its name.
                 if let Some(meant) = desired.policies.get(&policy) {
                     agenda.touch_zones(self.zones.steered_anew(&meant.hostnames));
+                    agenda.touch(Subject::Policy(policy.clone()));
+                    self.policies.insert(policy, seen);
                 }
-                agenda.touch(Subject::Policy(policy.clone()));
-                self.policies.insert(policy, seen);
             }
             Event::Certificates(state) => {
                 let challenges = state.dns_challenges.clone();

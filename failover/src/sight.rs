@@ -65,6 +65,8 @@ pub struct Sight {
     run: Option<Run>,
     /// When the last probe was sent that was answered.
     answered: Moment,
+    /// Since when clients get no answers, if no probe was answered since.
+    clients: Option<Moment>,
     /// Smoothed, in milliseconds.
     round_trip: f32,
     noise: Noise,
@@ -106,31 +108,25 @@ impl Sight {
         match sample {
             Sample::Answered { sent, took } => self.answered(sent, took),
             Sample::Late { sent } if sent > self.answered => {
-                let run = self.run.get_or_insert_with(|| Run::new(sent));
+                let run = self.missed(sent);
                 run.missed = run.missed.saturating_add(1);
-                if run.clients && run.is_proof(self.noise.span(), now) {
-                    self.proof = Proof::Bad;
+                if run.clients {
+                    self.judge(now);
                 }
             }
             Sample::Failed { sent, late } if sent > self.answered => {
-                let run = self.run.get_or_insert_with(|| Run::new(sent));
+                let run = self.missed(sent);
                 run.missed = run.missed.saturating_add(u16::from(!late));
                 run.failed = run.failed.saturating_add(1);
                 if let Proof::Unproven { answers, .. } = &mut self.proof {
                     *answers = 0;
                 }
-                if run.is_proof(self.noise.span(), now) {
-                    self.proof = Proof::Bad;
-                }
+                self.judge(now);
             }
-            Sample::Clients { since } if since > self.answered => {
-                let run = self.run.get_or_insert_with(|| Run::new(since));
-                if !std::mem::replace(&mut run.clients, true) {
-                    run.began = run.began.min(since);
-                    run.missed = run.missed.saturating_add(CLIENTS);
-                    run.failed = run.failed.saturating_add(CLIENTS);
-                }
-            }
+            Sample::Clients { since } if since > self.answered => match &mut self.run {
+                Some(run) => run.join_clients(since),
+                None => self.clients = Some(self.clients.unwrap_or(since)),
+            },
             // A later probe was answered.
             Sample::Late { .. } | Sample::Clients { .. } => {}
             Sample::Failed { .. } => self.noise.add(1, 1),
@@ -175,6 +171,21 @@ impl Sight {
         self.noise.add(answered + failed, failed);
     }
 
+    /// The run that a probe belongs to which was missed.
+    fn missed(&mut self, sent: Moment) -> &mut Run {
+        let run = self.run.get_or_insert_with(|| Run::new(sent));
+        if let Some(since) = self.clients.take() {
+            run.join_clients(since);
+        }
+        run
+    }
+
+    fn judge(&mut self, now: Moment) {
+        if self.run.as_ref().is_some_and(|run| run.is_proof(self.noise.span(), now)) {
+            self.proof = Proof::Bad;
+        }
+    }
+
     fn answered(&mut self, sent: Moment, took: Duration) {
         const WEIGHT: f32 = 0.1;
         let took = took.as_secs_f32() * 1000.0;
@@ -187,6 +198,7 @@ impl Sight {
             return;
         }
         self.answered = sent;
+        self.clients = self.clients.filter(|since| *since > sent);
         // Those of the run that were sent later are told again, if they fail.
         let run = self.run.take_if(|run| sent >= run.began);
         let was_bad = matches!(self.proof, Proof::Bad);
@@ -216,6 +228,15 @@ impl Default for Proof {
 impl Run {
     fn new(began: Moment) -> Self {
         Self { began, missed: 0, failed: 0, clients: false }
+    }
+
+    /// Clients have missed their answers since then, too.
+    fn join_clients(&mut self, since: Moment) {
+        if !std::mem::replace(&mut self.clients, true) {
+            self.began = self.began.min(since);
+            self.missed = self.missed.saturating_add(CLIENTS);
+            self.failed = self.failed.saturating_add(CLIENTS);
+        }
     }
 
     /// Whether so many have failed for so long that the target is bad.
@@ -359,18 +380,19 @@ mod tests {
         let refused = |at: u64| ('-', at, at + 1);
         check(
             &[('c', 10_000, 10_200), refused(10_200), refused(10_300)],
-            &[Doubtful, Doubtful, Bad],
+            &[Good, Doubtful, Bad],
         );
         let late = |at: u64| ('l', at, at + 100);
         check(
             &[('c', 10_000, 10_250), late(10_250), late(10_350), late(10_450), late(10_550)],
-            &[Doubtful, Doubtful, Doubtful, Doubtful, Bad],
+            &[Good, Doubtful, Doubtful, Doubtful, Bad],
         );
+        // An answer to a probe outweighs what clients had missed before.
         check(
-            &[('c', 10_000, 10_900), ('c', 10_100, 11_900), ('+', 11_900, 11_920)],
-            &[Doubtful, Doubtful, Good],
+            &[('c', 10_000, 10_900), ('+', 11_900, 11_920), refused(12_000), refused(12_100)],
+            &[Good, Good, Good, Doubtful],
         );
-        check(&[('+', 10_100, 10_120), ('c', 10_000, 10_200)], &[Good, Good]);
+        check(&[('+', 10_100, 10_120), ('c', 10_000, 10_200), refused(10_300)], &[Good; 3]);
     }
 
     #[test]

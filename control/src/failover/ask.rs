@@ -17,9 +17,15 @@ use crate::probe::Question;
 /// own.
 #[derive(Clone)]
 pub(super) enum Asked {
-    Target { question: Arc<Question>, port: u16 },
+    Target {
+        question: Arc<Question>,
+        port: u16,
+    },
     /// Our own proxy, by its listener here.
-    Own { client: reqwest::Client, url: String },
+    Own {
+        client: reqwest::Client,
+        url: String,
+    },
     Reference,
     Impossible(String),
 }

@@ -1,23 +1,27 @@
 //! One policy's pilot at work: sends its probes, reads the counters, keeps what it decides before
 //! that is served, and sees when it is.
 
-use std::{collections::BTreeSet, net::{IpAddr, SocketAddr}, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::sleep,
 };
 use weir_config::{
-    Backends, DnsName, FailoverPolicy, FailoverTarget, Incident as Counted, Moment,
-    RouteState, Snapshot, Steered, Steering, TargetPlace,
+    DnsName, FailoverPolicy, FailoverTarget, Moment, Snapshot, Steering, TargetPlace,
 };
 use weir_failover::{Decision, Health, Incident, Order};
 
 use super::{
     ask::{Asked, addresses},
+    counters,
     handle::{Command, FailoverOrder, FailoverStatus, NotObeyed},
     keeper::Around,
-    passive::Levels,
     pilot::{Decided, Heard, Kept, Pilot, Probe, Watched},
     saver::{Record, Saver},
     words,
@@ -126,7 +130,7 @@ impl Flight {
                     Ok(()) => {
                         let policy = policies.borrow_and_update().clone();
                         self.pilot.change(policy, self.around.now());
-                        self.steering = *self.pilot.served();
+                        (self.to_serve, self.steering) = (None, *self.pilot.served());
                         self.prepare(&worlds.borrow());
                         self.save();
                     }
@@ -156,7 +160,9 @@ impl Flight {
         }
         let is_time_to_tell = self.pilot.is_time_to_tell(now);
         let looks = self.pilot.is_tick(now) || is_time_to_tell;
-        let levels = looks.then(|| self.levels());
+        let snapshot = self.around.with.snapshots.current();
+        let policy = self.pilot.policy();
+        let levels = looks.then(|| counters::levels(&snapshot, policy));
         for (target, levels) in levels.iter().flatten().enumerate() {
             self.pilot.look(target, levels, now);
         }
@@ -166,7 +172,9 @@ impl Flight {
         let told = levels.filter(|_| is_time_to_tell);
         let decided = self.pilot.decide(told.as_deref(), now);
         if is_time_to_tell {
-            self.count_retried();
+            let retried = counters::retried(&snapshot, &self.pilot.policy().name);
+            let before = self.retried.replace(retried).unwrap_or(retried);
+            self.pilot.count_retried(retried.saturating_sub(before));
         }
         self.carry_out(decided, now);
         if self.to_serve.as_ref().is_some_and(|(.., until)| *until <= now) {
@@ -200,9 +208,11 @@ impl Flight {
         let (asked, heard) = (self.asked[target].clone(), self.heard.0.clone());
         tokio::spawn(async move {
             let _room = room;
-            let late = async || drop(heard.send((target, sent, Heard::Late)).await);
-            let told = asked.ask(SocketAddr::new(address, 0), patience, late).await;
             // The policy may be gone.
+            let late = async || {
+                let _ = heard.send((target, sent, Heard::Late)).await;
+            };
+            let told = asked.ask(SocketAddr::new(address, 0), patience, late).await;
             let _ = heard.send((target, sent, told)).await;
         });
     }
@@ -294,7 +304,7 @@ impl Flight {
         if steered.steering.epoch < *epoch {
             return;
         }
-        let left = left(steered);
+        let left = counters::left(steered);
         self.pilot.is_served(steered.steering.epoch, &left, self.around.now());
         self.awaited = None;
         if let Some(incident) = self.pilot.journal().incident() {
@@ -353,45 +363,12 @@ impl Flight {
             });
             // A name that leads nowhere any more is served where it led last.
             let mut seen = BTreeSet::new();
-            let found = found.map(|found| found.into_iter().filter(|at| seen.insert(*at)));
-            let found: Vec<_> = found.into_iter().flatten().collect();
+            let mut found = found.unwrap_or_default();
+            found.retain(|address| seen.insert(*address));
             if !found.is_empty() && found != *known {
                 self.pilot.locate(place, found);
             }
         }
-    }
-
-    /// What the proxy has counted of each target.
-    fn levels(&self) -> Vec<Levels> {
-        let snapshot = self.around.with.snapshots.current();
-        let steered = snapshot.policy(&self.pilot.policy().name);
-        let now = Moment::now();
-        let of = |target: &FailoverTarget| {
-            let pool = steered.and_then(|steered| steered.pool(&target.name)).cloned();
-            let endpoints = pool.as_ref().map_or(&[][..], |pool| pool.endpoints());
-            let is_ejected = !endpoints.is_empty();
-            let mut levels = Levels { pool: pool.clone(), is_ejected, ..Levels::default() };
-            for endpoint in endpoints {
-                levels.answers += endpoint.activity.answers();
-                levels.in_flight += endpoint.activity.in_flight();
-                levels.is_ejected &= endpoint.is_ejected(now);
-            }
-            levels
-        };
-        self.pilot.policy().targets.iter().map(of).collect()
-    }
-
-    /// Counts what was sent again by the apps that are served by the policy.
-    fn count_retried(&mut self) {
-        let snapshot = self.around.with.snapshots.current();
-        let name = &self.pilot.policy().name;
-        let is_served_by = |state: &RouteState| {
-            matches!(state, RouteState::Serving(Backends::Failover(policy)) if policy == name)
-        };
-        let routes = snapshot.apps().filter(|route| is_served_by(&route.state));
-        let retried = routes.map(|route| route.activity.counted(Counted::Retry)).sum::<u64>();
-        let before = self.retried.replace(retried).unwrap_or(retried);
-        self.pilot.count_retried(retried.saturating_sub(before));
     }
 
     fn obey(&mut self, command: Command) {
@@ -430,16 +407,6 @@ impl Flight {
             }
         })
     }
-}
-
-/// Requests that are still on targets that get no more.
-fn left(steered: &Steered) -> Vec<u64> {
-    let places = steered.targets.iter().enumerate();
-    let left = places.map(|(place, target)| match steered.steering.shares.of(place) {
-        0 => target.pool.endpoints().iter().map(|e| e.activity.in_flight()).sum(),
-        _ => 0,
-    });
-    left.collect()
 }
 
 /// The incident that was going on, and the last one that is over.

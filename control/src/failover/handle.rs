@@ -160,9 +160,10 @@ impl IncidentStatus {
         incident: &Incident,
         line: impl Fn(&Decision) -> Option<(&'static str, String)>,
     ) -> Self {
-        let decided = incident.steps.iter().flat_map(|step| {
-            step.decisions.iter().map(move |decision| (step.at, decision))
-        });
+        let decided = incident
+            .steps
+            .iter()
+            .flat_map(|step| step.decisions.iter().map(move |decision| (step.at, decision)));
         let lines = decided.filter_map(|(at, decision)| {
             let (action, detail) = line(decision)?;
             Some((at, action, detail))

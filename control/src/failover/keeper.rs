@@ -1,18 +1,13 @@
 //! One flight for each policy.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::{AbortHandle, JoinSet},
     time::sleep,
 };
-use weir_config::{Activity, FailoverName, FailoverPolicy, Moment, Snapshots, Steering};
+use weir_config::{FailoverName, FailoverPolicy, Moment, Snapshots, Steering};
 
 use super::{
     clock::Clock,
@@ -39,7 +34,6 @@ const QUEUE: usize = 16;
 pub(crate) struct Surroundings {
     pub(crate) store: Store,
     pub(crate) snapshots: Snapshots,
-    pub(crate) activity: Arc<Activity>,
     pub(crate) events: mpsc::Sender<Event>,
     /// Where our own proxy takes HTTPS from here.
     pub(crate) own: Option<SocketAddr>,

@@ -17,6 +17,7 @@
 
 mod ask;
 mod clock;
+mod counters;
 mod flight;
 mod handle;
 mod keeper;

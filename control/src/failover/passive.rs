@@ -9,7 +9,7 @@ use weir_failover::Samples;
 pub(super) const TICK: Duration = Duration::from_millis(50);
 /// What is looked at is so long ago at most.
 const WINDOW: Duration = Duration::from_millis(500);
-/// So many without an answer in that, and half of all, are no accident;
+/// So many without an answer in that, and half of all since the first, are no accident;
 const MANY: u64 = 20;
 /// fewer where they have ejected all endpoints.
 const EJECTED: u64 = 5;
@@ -76,16 +76,13 @@ impl Passive {
     }
 
     fn failing_since(&self, levels: &Levels) -> Option<Moment> {
-        let (_, before) = self.ticks.front()?;
-        let since = levels.answers - before.answers;
-        let enough = if levels.is_ejected { EJECTED } else { MANY };
-        if since.unanswered < enough || since.unanswered * 2 < since.total() {
-            return None;
-        }
         let mut ticks = self.ticks.iter().zip(self.ticks.iter().skip(1));
         // The first of them came after the tick before the one that shows it.
-        let first = ticks.find(|((_, a), (_, b))| b.answers.unanswered != a.answers.unanswered);
-        first.map(|((at, _), _)| *at)
+        let is_first = |a: &Levels, b: &Levels| a.answers.unanswered != b.answers.unanswered;
+        let ((began, before), _) = ticks.find(|((_, a), (_, b))| is_first(a, b))?;
+        let since = levels.answers - before.answers;
+        let enough = if levels.is_ejected { EJECTED } else { MANY };
+        (since.unanswered >= enough && since.unanswered * 2 >= since.total()).then_some(*began)
     }
 
     fn silent_since(&self, levels: &Levels, now: Moment) -> Option<Moment> {
@@ -128,8 +125,8 @@ mod tests {
         let well = [(5, 0, 0); 20];
         check(&well, false, None);
         let dies = [&well[..], &[(0, 5, 0); 10]].concat();
-        // Half of those of half a second have failed.
-        check(&dies, false, Some((24, 950)));
+        check(&dies, false, Some((23, 950)));
+        check(&dies, true, Some((20, 950)));
         check(&[(0, 0, 0), (0, 4, 0), (0, 4, 0)], false, None);
         check(&[(0, 0, 0), (0, 4, 0), (0, 4, 0)], true, Some((2, 0)));
         check(&[(5, 1, 0); 60], false, None);

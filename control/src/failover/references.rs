@@ -95,7 +95,9 @@ async fn probe(
     patience: std::time::Duration,
     tell: mpsc::Sender<(usize, Sample)>,
 ) {
-    let late = async || drop(tell.send((place, Sample::Late { sent })).await);
+    let late = async || {
+        let _ = tell.send((place, Sample::Late { sent })).await;
+    };
     let sample = match Asked::Reference.ask(address, patience, late).await {
         Heard::Answered(took) => Sample::Answered { sent, took },
         Heard::Late => Sample::Late { sent },

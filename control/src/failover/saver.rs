@@ -71,7 +71,9 @@ impl Saver {
 
     pub(super) fn record(&self, record: Record) {
         if self.records.try_send(record).is_err() {
-            tracing::warn!("the store is too slow for the record of a failover; a part is left out");
+            tracing::warn!(
+                "the store is too slow for the record of a failover; a part is left out"
+            );
         }
     }
 }

@@ -13,13 +13,15 @@ pub(super) struct Schedule {
     regular: Moment,
     /// When the next one is due that confirms a doubt.
     confirm: Option<Moment>,
+    /// When the last one was sent.
+    sent: Moment,
 }
 
 impl Schedule {
     /// Targets are not asked all at once.
     pub(super) fn new(now: Moment, numbers: &mut Numbers) -> Self {
         let first = now + INTERVAL.mul_f64(numbers.fraction());
-        Self { sight: Sight::default(), regular: first, confirm: None }
+        Self { sight: Sight::default(), regular: first, confirm: None, sent: Moment(0) }
     }
 
     pub(super) fn verdict(&self) -> Verdict {
@@ -51,6 +53,9 @@ impl Schedule {
             self.regular = now + pause(numbers);
             is_due = true;
         }
+        if is_due {
+            self.sent = now;
+        }
         is_due
     }
 
@@ -59,8 +64,11 @@ impl Schedule {
         self.regular = self.regular.min(now);
     }
 
-    /// Takes in what became of a probe.
+    /// Takes in what became of a probe, or what clients have met, which has it asked at once.
     pub(super) fn take(&mut self, sample: Sample, now: Moment) {
+        if matches!(sample, Sample::Clients { .. }) && now.since(self.sent) >= CONFIRM {
+            self.ask_now(now);
+        }
         let was_in_doubt = self.sight.is_in_doubt(now);
         self.sight.take(sample, now);
         if !was_in_doubt && self.sight.is_in_doubt(now) {

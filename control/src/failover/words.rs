@@ -119,5 +119,8 @@ fn figures(policy: &FailoverPolicy, incident: &Incident) -> String {
 /// The last line of an incident that is over.
 pub(super) fn closing(policy: &FailoverPolicy, incident: &Incident) -> String {
     let lasted = incident.figures().lasted.map(|lasted| lasted.as_secs()).unwrap_or_default();
-    format!("everybody has again what the policy says, after {lasted} s; {}", figures(policy, incident))
+    format!(
+        "everybody has again what the policy says, after {lasted} s; {}",
+        figures(policy, incident)
+    )
 }

@@ -94,6 +94,20 @@ fn what_is_down_is_left_at_once_and_comes_back_by_steps_behind_gates() {
 }
 
 #[test]
+fn what_it_did_not_answer_while_it_was_down_is_not_held_against_it() {
+    let mut script = primary_and_standby();
+    script.health(0, Health::Down);
+    for (target, errors) in [(0, 60), (1, 0)] {
+        let samples = Samples { count: 60, errors, p95: 20.0 };
+        script.tell(&[Event::Answers { target, source: Source::Probes, samples }]);
+    }
+    script.health(0, Health::Mending);
+    script.health(0, Health::Up);
+    script.wait(60);
+    assert_eq!(script.shares(), [500, 9500]);
+}
+
+#[test]
 fn few_requests_make_a_step_longer_and_errors_end_it() {
     let mut script = primary_and_standby();
     script.health(0, Health::Down);

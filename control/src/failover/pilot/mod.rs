@@ -1,23 +1,20 @@
 //! One policy's controller with all that it is told: no I/O, no clock, no chance.
 
+mod status;
+mod watched;
+
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use weir_config::{
-    Buckets, FailoverMode, FailoverPolicy, FailoverTarget, Moment, Numbers, Steering,
-    TargetName,
+    FailoverMode, FailoverPolicy, FailoverTarget, Moment, Numbers, Steering, TargetName,
 };
 use weir_failover::{
-    Decision, Event, Frozen, Health, Incident, Journal, Note, Order, Quorum, Sample, Samples,
-    Server, Source, Standing, State, Verdict, step,
+    Decision, Event, Frozen, Incident, Journal, Note, Order, Sample, Server, Source, State, Verdict,
 };
 
-use super::{
-    handle::{FailoverStatus, IncidentStatus, NotObeyed, Simulated, Simulation, TargetStatus},
-    passive::{Levels, Passive, TICK},
-    schedule::Schedule,
-    words,
-};
+pub(super) use self::watched::{Heard, Probe, Watched};
+use super::passive::{Levels, TICK};
 
 /// What targets have answered is told to the law this often.
 const TELL: Duration = Duration::from_secs(2);
@@ -41,54 +38,6 @@ pub(super) struct Pilot {
     next_tell: Moment,
     next_tick: Moment,
     numbers: Numbers,
-}
-
-/// One target as this process sees it.
-#[derive(Debug)]
-pub(super) struct Watched {
-    pub(super) addresses: Vec<IpAddr>,
-    /// The next of them to be asked: they take turns.
-    turn: usize,
-    schedule: Schedule,
-    quorum: Quorum,
-    /// As the law was told.
-    pub(super) health: Health,
-    /// Since when it has been good, after it was not.
-    pub(super) good_since: Option<Moment>,
-    /// What this vantage said last.
-    said: Verdict,
-    /// Why the last probe failed, if it did.
-    pub(super) error: Option<String>,
-    /// When it was asked last.
-    pub(super) asked: Option<Moment>,
-    /// What the probes of the last moments came to.
-    probes: Probes,
-    passive: Passive,
-}
-
-/// What has come of some probes.
-#[derive(Debug, Default)]
-struct Probes {
-    took: Vec<f32>,
-    errors: u32,
-}
-
-/// What became of a probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
-    Answered(Duration),
-    Late,
-    /// `late` if that was told already.
-    Failed { error: String, late: bool },
-}
-
-/// A probe that is to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Probe {
-    pub(super) target: usize,
-    pub(super) address: IpAddr,
-    /// After how long it is late.
-    pub(super) patience: Duration,
 }
 
 /// What has been decided.
@@ -327,64 +276,6 @@ impl Pilot {
         self.next_tell.min(self.next_tick).min(soonest.unwrap_or(self.next_tick))
     }
 
-    /// How the policy is; `last` is the last incident that is over.
-    pub(super) fn status(&self, last: Option<&Incident>) -> FailoverStatus {
-        let state = self.journal.state();
-        let places = self.policy.targets.iter().zip(&self.targets).enumerate();
-        let target = |(place, (meant, seen)): (usize, (&FailoverTarget, &Watched))| TargetStatus {
-            name: meant.name.clone(),
-            health: seen.health,
-            standing: state.standing(place).cloned().unwrap_or(Standing::Aside),
-            share: self.served.shares.of(place),
-            addresses: seen.addresses.clone(),
-            asked: seen.asked,
-            error: seen.error.clone(),
-            round_trip: seen.schedule.round_trip(),
-        };
-        let line = |decision: &Decision| words::line(decision, &self.policy, |_| None);
-        let incident = self.journal.incident().or(last);
-        FailoverStatus {
-            mode: self.policy.mode,
-            phase: state.phase(),
-            hold: state.hold(),
-            decided: *state.steering(),
-            served: self.served,
-            targets: places.map(target).collect(),
-            incident: incident.map(|incident| IncidentStatus::of(incident, line)),
-        }
-    }
-
-    /// What the law would decide if these targets were well or not; nothing is changed.
-    pub(super) fn simulate(
-        &self,
-        simulation: &Simulation,
-        now: Moment,
-    ) -> Result<Simulated, NotObeyed> {
-        let names: Vec<_> = self.policy.targets.iter().map(|target| &*target.name).collect();
-        let mut events = Vec::new();
-        for (name, is_well) in &simulation.targets {
-            let place = names.iter().position(|other| *other == &**name);
-            let target = place.ok_or_else(|| NotObeyed::NoTarget(name.clone()))?;
-            let health = if *is_well { Health::Up } else { Health::Down };
-            events.push(Event::Health { target, health });
-        }
-        let state = self.journal.state().clone();
-        let (state, decisions) = step(&self.policy.law, state, &events, now);
-        let Steering { shares, ttl, .. } = *state.steering();
-        let buckets = Buckets::new(&names, &shares);
-        let goes_to = |client: &IpAddr| {
-            let target = buckets.target(*client).and_then(|place| self.policy.targets.get(place));
-            (*client, target.map(|target| target.name.clone()))
-        };
-        let line = |decision: &Decision| words::line(decision, &self.policy, |_| None);
-        Ok(Simulated {
-            shares,
-            ttl,
-            decisions: decisions.iter().filter_map(line).map(|(_, detail)| detail).collect(),
-            clients: simulation.clients.iter().map(goes_to).collect(),
-        })
-    }
-
     /// Who is in doubt has its fellows asked as well: they may have the same trouble.
     fn spread_doubt(&mut self, now: Moment) {
         let is_new = |watched: &Watched| {
@@ -409,7 +300,7 @@ impl Pilot {
     fn vote(&mut self, now: Moment, events: &mut Vec<Event>) {
         for (target, watched) in self.targets.iter_mut().enumerate() {
             let verdict = watched.schedule.verdict();
-            let was_bad = watched.quorum_said_bad();
+            let was_bad = watched.was_bad();
             watched.said = verdict;
             watched.quorum.cast(0, (!self.is_cut_off).then_some(verdict), now);
             let health = watched.quorum.judge(now);
@@ -440,68 +331,8 @@ impl Pilot {
             let clients = watched.passive.samples(levels).map(|told| (Source::Clients, told));
             let probes = watched.probes.samples().map(|told| (Source::Probes, told));
             let told = clients.into_iter().chain(probes);
-            events.extend(
-                told.map(|(source, samples)| Event::Answers { target, source, samples }),
-            );
+            events.extend(told.map(|(source, samples)| Event::Answers { target, source, samples }));
         }
-    }
-}
-
-impl Watched {
-    fn new(now: Moment, numbers: &mut Numbers) -> Self {
-        Self {
-            addresses: Vec::new(),
-            turn: 0,
-            schedule: Schedule::new(now, numbers),
-            quorum: Quorum::new(1),
-            health: Health::Unknown,
-            good_since: None,
-            said: Verdict::Unproven,
-            error: None,
-            asked: None,
-            probes: Probes::default(),
-            passive: Passive::default(),
-        }
-    }
-
-    fn next_address(&mut self) -> Option<IpAddr> {
-        self.turn = self.turn.wrapping_add(1);
-        let turn = self.turn.checked_rem(self.addresses.len())?;
-        self.addresses.get(turn).copied()
-    }
-
-    fn quorum_said_bad(&self) -> bool {
-        matches!(self.health, Health::Down | Health::Mending)
-    }
-}
-
-impl Heard {
-    fn sample(&self, sent: Moment) -> Sample {
-        match self {
-            Self::Answered(took) => Sample::Answered { sent, took: *took },
-            Self::Late => Sample::Late { sent },
-            Self::Failed { late, .. } => Sample::Failed { sent, late: *late },
-        }
-    }
-}
-
-impl Probes {
-    fn count(&mut self, heard: &Heard) {
-        match heard {
-            Heard::Answered(took) => self.took.push(took.as_secs_f32() * 1000.0),
-            Heard::Failed { .. } => self.errors += 1,
-            Heard::Late => {}
-        }
-    }
-
-    /// Those since this was asked last.
-    fn samples(&mut self) -> Option<Samples> {
-        let mut took = std::mem::take(&mut self.took);
-        took.sort_by(f32::total_cmp);
-        let errors = std::mem::take(&mut self.errors);
-        let count = took.len() as u32 + errors;
-        let p95 = took.get(took.len() * 95 / 100).copied().unwrap_or_default();
-        (count > 0).then_some(Samples { count, errors, p95 })
     }
 }
 

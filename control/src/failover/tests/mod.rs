@@ -1,4 +1,6 @@
-//! Pilots in virtual time.
+//! Pilots in virtual time, and one at work.
+
+mod work;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -278,10 +280,8 @@ fn what_would_be_is_told_and_changes_nothing() {
     let mut sky = Sky::new(policy(""));
     sky.wait(10_000);
     let client: IpAddr = "203.0.113.9".parse().unwrap();
-    let simulation = Simulation {
-        targets: [("one".parse().unwrap(), false)].into(),
-        clients: vec![client],
-    };
+    let simulation =
+        Simulation { targets: [("one".parse().unwrap(), false)].into(), clients: vec![client] };
     let would = sky.pilot.simulate(&simulation, sky.now).unwrap();
     assert_eq!(Vec::from(would.shares), [0, ALL]);
     assert_eq!(would.clients, [(client, Some("two".parse().unwrap()))]);
@@ -310,4 +310,15 @@ fn a_target_with_several_addresses_is_asked_at_each_in_turn() {
     }
     assert!(asked.windows(2).all(|two| two[0] != two[1]), "{asked:?}");
     assert_eq!(asked.iter().filter(|address| **address == addresses[0]).count(), 3);
+}
+
+/// Waits until something is there.
+async fn wait_for<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    for _ in 0..3000 {
+        if let Some(found) = look().await {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("waited 30 s in vain");
 }

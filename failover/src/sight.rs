@@ -378,10 +378,7 @@ mod tests {
     #[test]
     fn what_clients_miss_is_confirmed_by_probes_and_decides_nothing_alone() {
         let refused = |at: u64| ('-', at, at + 1);
-        check(
-            &[('c', 10_000, 10_200), refused(10_200), refused(10_300)],
-            &[Good, Doubtful, Bad],
-        );
+        check(&[('c', 10_000, 10_200), refused(10_200), refused(10_300)], &[Good, Doubtful, Bad]);
         let late = |at: u64| ('l', at, at + 100);
         check(
             &[('c', 10_000, 10_250), late(10_250), late(10_350), late(10_450), late(10_550)],

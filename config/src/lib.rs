@@ -29,6 +29,7 @@ mod notifier;
 mod observe;
 mod pool;
 mod problem;
+mod provider;
 mod proxy_settings;
 mod publish;
 pub mod rdata;
@@ -77,7 +78,7 @@ pub use last_good::LastGood;
 pub use manifest::Manifest;
 pub use name::{
     AppName, FailoverName, HostName, HostPath, Hostname, IssuerName, MemberName, NotifierName,
-    RESERVED_NAMES, SecretName, ShardName, TargetName,
+    ProviderName, RESERVED_NAMES, SecretName, ShardName, TargetName,
 };
 pub use networks::Networks;
 pub use notifier::{
@@ -86,6 +87,7 @@ pub use notifier::{
 pub use observe::{NoObserver, Observe};
 pub use pool::{Backends, Balance, Choice, Endpoint, HashKey, Pool};
 pub use problem::{Place, Problem, Problems};
+pub use provider::{CloudflareSpec, ProviderManifest, ProviderSpec, WebhookSpec};
 pub use proxy_settings::{ProxySettings, ProxySpec};
 pub use publish::{Admission, Decision, Publisher, Snapshots, StaleGeneration, channel};
 pub use resolver::{Found, Lookup, Resolver};

@@ -4,6 +4,19 @@ CREATE TABLE failover_hostnames (
   policy TEXT NOT NULL
 );
 CREATE INDEX failover_hostnames_policy ON failover_hostnames (policy);
+-- Who answers for zones that are hosted elsewhere, with all that is written of them sealed here.
+CREATE TABLE providers (
+  name TEXT PRIMARY KEY,
+  key_id TEXT NOT NULL,
+  sealed TEXT NOT NULL
+);
+CREATE INDEX providers_key ON providers (key_id);
+-- By which of them a policy is carried out, if by any.
+CREATE TABLE failover_providers (
+  policy TEXT PRIMARY KEY,
+  provider TEXT NOT NULL
+);
+CREATE INDEX failover_providers_provider ON failover_providers (provider);
 -- How far a policy's controller is.
 CREATE TABLE failover_states (
   policy TEXT PRIMARY KEY,

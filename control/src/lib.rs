@@ -39,6 +39,7 @@ mod operations;
 mod plan;
 mod probe;
 mod prober;
+mod providers;
 mod public_check;
 mod quarantine;
 mod random;
@@ -60,6 +61,7 @@ mod time;
 mod token;
 mod transition;
 mod vault;
+mod webhook;
 mod zones;
 
 pub use authority::AuthorityError;

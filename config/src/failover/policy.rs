@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 
 use super::{DegradedLimits, FailoverLaw, Gate, MAX_TARGETS, TargetLaw, Ttl};
 use crate::{
-    FailoverManifest, FailoverName, FailoverSpec, Hostname, Problem, Problems, ShiftBackSpec,
-    TargetName, TargetSpec, decode::decode_partly,
+    FailoverManifest, FailoverName, FailoverSpec, Hostname, Problem, Problems, ProviderName,
+    ShiftBackSpec, TargetName, TargetSpec, decode::decode_partly,
 };
 
 /// A valid policy.
@@ -22,6 +22,8 @@ pub struct FailoverPolicy {
     /// In the order of the law's.
     pub targets: Vec<FailoverTarget>,
     pub law: FailoverLaw,
+    /// Who answers for the names in zones that are hosted elsewhere.
+    pub provider: Option<ProviderName>,
 }
 
 /// What becomes of decisions.
@@ -103,8 +105,9 @@ impl FailoverPolicy {
         let hostnames = hostnames(&spec.hostnames, &mut problems);
         let targets = targets(&spec.targets, &mut problems);
         let law = law(spec, &mut problems);
+        let provider = provider(spec, &mut problems);
         let Some(name) = name else { return Err(problems) };
-        problems.or_value(Self { name, hostnames, mode: spec.mode, targets, law })
+        problems.or_value(Self { name, hostnames, mode: spec.mode, targets, law, provider })
     }
 }
 
@@ -194,6 +197,17 @@ fn place(base: &str, spec: &TargetSpec, problems: &mut Problems) -> Option<Targe
     }
 }
 
+/// Who answers elsewhere; for that, each target has to have an address.
+fn provider(spec: &FailoverSpec, problems: &mut Problems) -> Option<ProviderName> {
+    let provider = spec.provider.as_ref()?;
+    if let Some(own) = spec.targets.iter().position(|target| target.own) {
+        let message = "beside a `provider`, write the `addresses` of Weir's own proxies: they are \
+                       what it is told";
+        problems.push(Problem::new(format!("/spec/targets/{own}/own"), "conflict", message));
+    }
+    problems.take("/spec/provider", "bad_name", provider.parse())
+}
+
 fn law(spec: &FailoverSpec, problems: &mut Problems) -> FailoverLaw {
     let ShiftBackSpec { steps, step_for, requests, error_rate, latency } = &spec.shift_back;
     let grow = steps.windows(2).all(|pair| pair[0] < pair[1]);
@@ -279,7 +293,7 @@ mod tests {
                 {name: c, own: true, weight: 0, capacity: 0, check: {path: up, port: 0}},
                 {name: c, own: true}],
               shift_back: {steps: [50, 5], error_rate: 2, latency: 0.5},
-              degraded: {error_rate: -1}, ttl: {steady: 2s, low: 5s}}",
+              degraded: {error_rate: -1}, ttl: {steady: 2s, low: 5s}, provider: No}",
         )
         .unwrap_err();
         let expected = [
@@ -297,6 +311,8 @@ mod tests {
             ("/spec/degraded/error_rate", "out_of_range"),
             ("/spec/shift_back/latency", "out_of_range"),
             ("/spec/ttl", "out_of_range"),
+            ("/spec/targets/0/own", "conflict"),
+            ("/spec/provider", "bad_name"),
         ];
         let expected = expected.map(|(pointer, code)| (pointer.to_owned(), code.to_owned()));
         assert_eq!(problems, expected);

@@ -41,6 +41,9 @@ pub struct FailoverSpec {
     pub all_down: AllDown,
     #[serde(default)]
     pub ttl: AnswerTtlSpec,
+    /// Who answers for those of the host names that are in zones which are hosted elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
 }
 
 /// One that can serve the names: exactly one of `cdn`, `addresses` and `own`.

@@ -310,4 +310,9 @@ impl Desired {
     pub fn has_gone_zone(&self, zone: &ZoneName) -> bool {
         !self.zones.contains_key(zone) && !self.unreadable_zones.contains(zone)
     }
+
+    /// Whether a failover policy that is there should not be.
+    pub fn has_gone_policy(&self, policy: &FailoverName) -> bool {
+        !self.policies.contains_key(policy) && !self.unreadable_policies.contains(policy)
+    }
 }

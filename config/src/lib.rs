@@ -62,7 +62,8 @@ pub use dns::{DnsName, RecordSet, RecordType, Secondary, TsigAlgorithm, TsigKey,
 pub use document::{Document, parse_documents};
 pub use failover::{
     AllDown, Buckets, DegradedLimits, FailoverLaw, FailoverMode, FailoverPolicy, FailoverTarget,
-    Gate, MAX_TARGETS, Shares, Sharing, Steering, TargetCheck, TargetLaw, TargetPlace, Ttl, WHOLE,
+    Gate, MAX_TARGETS, Shares, Sharing, Steered, SteeredTarget, Steering, TargetCheck, TargetLaw,
+    TargetPlace, Ttl, WHOLE,
 };
 pub use hash::Numbers;
 pub use host::{

@@ -31,7 +31,7 @@ use crate::{
     engines::{Connect, Engines},
     event::{DesiredChange, Event},
     executor::Executor,
-    failpoint, feed,
+    failover, failpoint, feed,
     hints::Hints,
     history::{self, Told, Transitions},
     incidents,
@@ -76,6 +76,9 @@ pub struct Options {
     pub https: Option<SocketAddr>,
     /// Asks the DNS for the domains of apps, and for where ALIAS records lead.
     pub resolver: Box<dyn Resolver>,
+    /// Servers that have nothing to do with any target of failover: where most of them are not to
+    /// be reached, it is this machine that is cut off.
+    pub references: Vec<SocketAddr>,
     /// False while a part of the process seems to stand still: then nothing that is served is
     /// taken for good.
     pub well: Arc<AtomicBool>,
@@ -170,6 +173,7 @@ impl Control {
             https_port,
             https,
             resolver,
+            references,
             well,
             devices,
         } = options;
@@ -222,6 +226,16 @@ impl Control {
         tasks.spawn(notifications::deliver(store.clone(), vault.clone()));
         let resolver: Arc<dyn Resolver> = resolver.into();
         tasks.spawn(aliases::follow(resolver.clone(), world.clone(), events.clone()));
+        let around = failover::Surroundings {
+            store: store.clone(),
+            snapshots: self.snapshots.clone(),
+            activity: self.activity.clone(),
+            events: events.clone(),
+            own: https,
+            references,
+        };
+        let (failover, flights) = failover::keep(around, world.clone());
+        tasks.spawn(flights);
         let (noticed, events_noticed) = mpsc::channel(history::QUEUE);
         let (lines, lines_noticed) = mpsc::channel(history::QUEUE);
         let (dates, transitions) = watch::channel(Transitions::default());

@@ -10,8 +10,8 @@ use weir_config::{
 use weir_deploy::{Container, EngineInfo, Listing, ProviderError};
 
 use crate::{
-    action::Action, certificates::CertificateState, failure::ActionError, store::Touched,
-    subject::Subject, transition::Stage, zones::Addresses,
+    action::Action, certificates::CertificateState, failure::ActionError, observed::PolicySeen,
+    store::Touched, subject::Subject, transition::Stage, zones::Addresses,
 };
 
 #[derive(Debug)]
@@ -75,6 +75,8 @@ pub(crate) enum Event {
     Certificates(Box<CertificateState>),
     /// What a name that aliases lead to was found to lead to.
     Resolved(DnsName, Addresses),
+    /// What the law of failover has come to for a policy, or where its targets are, has changed.
+    Steered(FailoverName, Arc<PolicySeen>),
     /// The proxy could not connect to an endpoint that should be ready.
     ConnectFailed(EndpointId),
 }

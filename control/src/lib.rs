@@ -19,6 +19,7 @@ mod engine;
 mod engines;
 mod event;
 mod executor;
+mod failover;
 mod failpoint;
 mod failure;
 mod feed;

@@ -7,11 +7,11 @@ mod engines;
 mod levels;
 mod meant;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use weir_config::{
-    Activity, Answers, AppName, Desired, EndpointId, HostName, InstanceId, Moment, RouteState,
-    SleepLevel, Snapshot,
+    Activity, Answers, AppName, Desired, DesiredApp, EndpointId, FailoverName, HostName,
+    InstanceId, Moment, RouteState, SleepLevel, Snapshot, Source, Steering, TargetName,
 };
 use weir_deploy::Container;
 
@@ -20,6 +20,7 @@ use crate::{
     agenda::Agenda,
     certificates::CertificateState,
     event::Event,
+    failover::FailoverTrouble,
     host::HostSeen,
     instance::Instance,
     members::Members,
@@ -38,8 +39,32 @@ pub(crate) struct Observed {
     pub(crate) apps: imbl::OrdMap<AppName, AppState>,
     pub(crate) certificates: CertificateState,
     pub(crate) zones: Zones,
+    /// What the law of failover has come to.
+    pub(crate) policies: imbl::OrdMap<FailoverName, Arc<PolicySeen>>,
     /// What the data plane serves now.
     pub(crate) served: Arc<Snapshot>,
+}
+
+/// How the clients of a failover policy are shared, and where its targets are.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PolicySeen {
+    pub(crate) steering: Steering,
+    /// In the order of the shares.
+    pub(crate) targets: Vec<TargetSeen>,
+    /// What is wrong, if something is.
+    pub(crate) trouble: Option<FailoverTrouble>,
+}
+
+/// One target of a failover policy.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TargetSeen {
+    pub(crate) name: TargetName,
+    /// As they were found; none of one that is not known yet.
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) is_down: bool,
+    /// Since when it has been as good as it is. What clients met before is held against it no more,
+    /// and connections from before are not used again.
+    pub(crate) good_since: Moment,
 }
 
 /// One app's sleep and traffic.
@@ -87,7 +112,8 @@ impl Observed {
             http_challenges: served.http_challenges.clone(),
             ..CertificateState::default()
         };
-        Self { hosts, instances, members, apps, certificates, zones: Zones::default(), served }
+        let (zones, policies) = (Zones::default(), imbl::OrdMap::new());
+        Self { hosts, instances, members, apps, certificates, zones, policies, served }
     }
 
     pub(crate) fn host(&self, name: &HostName) -> &HostSeen {
@@ -174,7 +200,7 @@ impl Observed {
                         }
                     }
                     Subject::Zone(zone) => self.zones.take_serials(zone, false),
-                    Subject::Shard(_) => {}
+                    Subject::Shard(_) | Subject::Policy(_) => {}
                 }
                 agenda.touch(subject);
             }
@@ -182,6 +208,16 @@ impl Observed {
                 let zones = desired.zones.values();
                 let aliases: Vec<_> = zones.flat_map(|zone| aliases_of(zone, &target)).collect();
                 agenda.touch_zones(self.zones.resolved_anew(target, addresses, &aliases));
+            }
+            Event::Steered(policy, seen) => {
+                if self.served.policy(&policy).is_none() {
+                    users(desired, &policy).for_each(|app| agenda.touch_app(app));
+                }
+                if let Some(meant) = desired.policies.get(&policy) {
+                    agenda.touch_zones(self.zones.steered_anew(&meant.hostnames));
+                }
+                agenda.touch(Subject::Policy(policy.clone()));
+                self.policies.insert(policy, seen);
             }
             Event::Certificates(state) => {
                 let challenges = state.dns_challenges.clone();
@@ -208,7 +244,7 @@ impl Observed {
         match subject {
             Subject::App(app) => self.apps.entry(app.clone()).or_default().is_recording = true,
             Subject::Zone(zone) => self.zones.take_serials(zone, true),
-            Subject::Shard(_) => {}
+            Subject::Shard(_) | Subject::Policy(_) => {}
         }
     }
 
@@ -256,7 +292,7 @@ impl Observed {
             match subject {
                 Subject::App(app) => self.serves_otherwise(app, &former, now),
                 Subject::Zone(zone) => self.zones.is_served(zone),
-                Subject::Shard(_) => {}
+                Subject::Shard(_) | Subject::Policy(_) => {}
             }
         }
     }
@@ -332,4 +368,13 @@ impl Observed {
             self.apps.entry(app).or_default().wake_wanted = true;
         }
     }
+}
+
+/// The apps in front of a policy's targets.
+pub(crate) fn users<'a>(
+    desired: &'a Desired,
+    policy: &'a FailoverName,
+) -> impl Iterator<Item = &'a AppName> {
+    let names_it = move |(_, app): &(&AppName, &Arc<DesiredApp>)| matches!(&app.app.source, Source::Failover(name) if name == policy);
+    desired.apps.iter().filter(names_it).map(|(name, _)| name)
 }

@@ -4,7 +4,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use weir_config::{Activity, AppName, Desired, DesiredApp, Moment, Shard, Snapshot};
+use weir_config::{
+    Activity, AppName, Desired, DesiredApp, FailoverName, FailoverPolicy, Moment, Shard, Snapshot,
+};
 
 use crate::{
     action::Action,
@@ -174,11 +176,8 @@ impl Reconciler {
             }
         }
         for (name, policy) in change.policies {
-            desired.unreadable_policies.remove(&name);
-            match policy {
-                Some(policy) => _ = desired.policies.insert(name, policy),
-                None => _ = desired.policies.remove(&name),
-            }
+            self.world.desired.unreadable_policies.remove(&name);
+            self.policy_changed(&name, policy, !change.whole);
         }
         for (name, app) in change.apps {
             self.world.desired.unreadable.remove(&name);
@@ -259,7 +258,38 @@ impl Reconciler {
         }
         for name in gone_policies.iter().filter(|name| !change.unreadable_policies.contains(*name))
         {
-            desired.policies.remove(name);
+            self.policy_changed(name, None, false);
+        }
+    }
+
+    /// Takes in that a policy is otherwise now. What follows for zones is `asked` for if the change
+    /// is.
+    fn policy_changed(
+        &mut self,
+        name: &FailoverName,
+        latter: Option<Arc<FailoverPolicy>>,
+        asked: bool,
+    ) {
+        let World { desired, observed, .. } = &mut self.world;
+        let hostnames = |policy: &Option<Arc<FailoverPolicy>>| {
+            policy.as_ref().map_or_else(Vec::new, |policy| policy.hostnames.clone())
+        };
+        let former = desired.policies.get(name).cloned();
+        let (gone, come) = (hostnames(&former), hostnames(&latter));
+        for zone in observed.zones.policy_changed(name, &gone, &come) {
+            let subject = Subject::Zone(zone);
+            if asked {
+                self.gate.written(&subject);
+            }
+            self.agenda.touch(subject);
+        }
+        self.agenda.touch(Subject::Policy(name.clone()));
+        match latter {
+            Some(policy) => _ = desired.policies.insert(name.clone(), policy),
+            None => {
+                desired.policies.remove(name);
+                observed.policies.remove(name);
+            }
         }
     }
 

@@ -58,6 +58,8 @@ pub struct Incident {
     before: State,
     pub steps: Vec<Step>,
     pub notes: Vec<(Moment, Note)>,
+    /// Requests that were sent again, to another target.
+    pub retried_requests: u64,
     /// Whether there were more steps than are kept.
     pub cut_short: bool,
 }
@@ -71,6 +73,7 @@ pub struct Figures {
     pub to_route: Option<Duration>,
     pub to_dns: Option<Duration>,
     pub leaked_requests: u64,
+    pub retried_requests: u64,
     /// How often shares have changed.
     pub transitions: usize,
     pub lasted: Option<Duration>,
@@ -120,9 +123,15 @@ impl Journal {
                 return (decisions, None);
             }
             let notes = self.recent.drain(..).filter(|(at, _)| now.since(*at) <= BEFORE).collect();
-            let (steps, closed) = (Vec::new(), None);
-            self.incident =
-                Some(Incident { opened: now, closed, before, steps, notes, cut_short: false });
+            self.incident = Some(Incident {
+                opened: now,
+                closed: None,
+                before,
+                steps: Vec::new(),
+                notes,
+                retried_requests: 0,
+                cut_short: false,
+            });
         }
         let Some(incident) = &mut self.incident else { return (decisions, None) };
         incident.take(Step { at: now, events, decisions: decisions.clone() });
@@ -131,6 +140,22 @@ impl Journal {
         }
         incident.closed = Some(now);
         (decisions, self.incident.take())
+    }
+
+    /// Counts requests that were sent again, while there is an incident.
+    pub fn count_retried(&mut self, requests: u64) {
+        if let Some(incident) = &mut self.incident {
+            incident.retried_requests += requests;
+        }
+    }
+
+    /// Goes on by the law of other targets; see [`State::retargeted`]. An incident that is going on
+    /// cannot be replayed any more.
+    pub fn retarget(&mut self, law: &FailoverLaw, former: &[Option<usize>], now: Moment) {
+        self.state = self.state.clone().retargeted(law, former, now);
+        if let Some(incident) = &mut self.incident {
+            incident.cut_short = true;
+        }
     }
 
     /// Takes down what decides nothing.
@@ -200,6 +225,7 @@ impl Incident {
             to_route: served(Server::Proxy),
             to_dns: served(Server::Dns),
             leaked_requests: leaked.sum(),
+            retried_requests: self.retried_requests,
             transitions: self.transitions(),
             lasted: self.closed.map(|closed| closed.since(self.opened)),
         }
@@ -301,6 +327,7 @@ mod tests {
         journal.note(Note::Served { by: Server::Proxy, epoch }, Moment(1402));
         journal.note(Note::Served { by: Server::Dns, epoch }, Moment(1409));
         journal.note(Note::Leaked { target: 0, requests: 3 }, Moment(1500));
+        journal.count_retried(2);
         let figures = journal.incident().map(Incident::figures);
         let millis = |millis| Some(Duration::from_millis(millis));
         let expected = Figures {
@@ -308,6 +335,7 @@ mod tests {
             to_route: millis(2),
             to_dns: millis(9),
             leaked_requests: 3,
+            retried_requests: 2,
             transitions: 1,
             lasted: None,
         };

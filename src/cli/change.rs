@@ -177,6 +177,9 @@ impl fmt::Display for Change {
 
 /// What answers an app's requests, in a few words.
 pub(super) fn source(spec: &AppSpec) -> String {
+    if let Some(policy) = &spec.failover {
+        return format!("failover {policy}");
+    }
     match (&spec.image, spec.upstreams.len(), spec.shards.as_slice()) {
         (Some(image), ..) => format!("image {image}"),
         (None, 0, [shard]) => format!("shard {shard}"),

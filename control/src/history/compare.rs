@@ -223,6 +223,7 @@ impl Differences {
             match id.of {
                 MemberOf::App(app) => _ = self.apps.insert(app),
                 MemberOf::Shard(shard) => _ = shards.insert(shard),
+                MemberOf::Target { .. } => {}
             }
         }
         if shards.is_empty() {
@@ -252,6 +253,8 @@ impl Differences {
         let (kind, name) = match &id.of {
             MemberOf::App(app) => (Kind::App, app.to_string()),
             MemberOf::Shard(shard) => (Kind::Shard, shard.to_string()),
+            // Those have health of another sort, which is no observed member's.
+            MemberOf::Target { .. } => return,
         };
         self.object(kind, &name, what, reason, format!("{}: {message}", id.name));
     }

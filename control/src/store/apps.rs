@@ -124,7 +124,7 @@ impl Store {
 fn shards_of(app: &App) -> Vec<(String, &ShardName)> {
     let source = match &app.source {
         Source::Shards(shards) => &**shards,
-        Source::Image(_) | Source::Upstreams(_) => &[],
+        Source::Image(_) | Source::Upstreams(_) | Source::Failover(_) => &[],
     };
     let source = source.iter().enumerate().map(|(i, name)| (format!("/spec/shards/{i}"), name));
     let placement = app.placement.shard.iter();

@@ -125,6 +125,21 @@ impl Store {
         .await
     }
 
+    /// Adds a line to the record of the open incident; whether there is one.
+    pub(crate) async fn tell_incident(
+        &self,
+        key: (Rule, &str),
+        action: &str,
+        detail: &str,
+    ) -> Result<bool, StoreError> {
+        self.write(async |writing| {
+            let Some(open) = open_of(writing, key.0, key.1).await? else { return Ok(false) };
+            add_event(writing, &open.id, LOOP, action, detail, unix_millis()).await?;
+            Ok(true)
+        })
+        .await
+    }
+
     /// What an operator does; `None` if there is no such incident.
     pub(crate) async fn act_on_incident(
         &self,

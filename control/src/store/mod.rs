@@ -16,6 +16,7 @@ mod devices;
 mod error;
 mod events;
 mod failover;
+mod failover_incidents;
 mod follow;
 mod hosts;
 mod idempotency;

@@ -25,7 +25,8 @@ fn steered(policy: Policy, choices: impl IntoIterator<Item = Choice>) -> Zone {
 
 fn choice(last: u8, weight: u16, health: Health) -> Choice {
     let records = RecordSet::new(RecordType::A, 30, [[192, 0, 2, last]]).unwrap();
-    Choice { records, weight, networks: Networks::default(), health }
+    let (name, networks) = (format!("c{last}").into(), Networks::default());
+    Choice { name, records: Some(records), weight, networks, health }
 }
 
 /// The last octet of each address that a client of this network is given, and for which prefix.

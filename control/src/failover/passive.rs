@@ -1,0 +1,152 @@
+//! What clients' requests say of a target, read from the proxy's counters.
+
+use std::{collections::VecDeque, time::Duration};
+
+use weir_config::{Answers, Moment};
+use weir_failover::Samples;
+
+/// How often the counters are read.
+pub(super) const TICK: Duration = Duration::from_millis(50);
+/// What is looked at is so long ago at most.
+const WINDOW: Duration = Duration::from_millis(500);
+/// So many failures in that, and half of all, are no accident;
+const MANY: u64 = 20;
+/// fewer where they have ejected all endpoints.
+const EJECTED: u64 = 5;
+/// Nothing may be answered for so long before it is suspicious.
+const SILENCE: Duration = Duration::from_millis(200);
+
+/// The counters of a target's endpoints, together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Levels {
+    pub(super) answers: Answers,
+    pub(super) in_flight: u64,
+    /// Whether there are endpoints and all of them are ejected.
+    pub(super) is_ejected: bool,
+}
+
+/// One target's answers to clients.
+#[derive(Debug, Default)]
+pub(super) struct Passive {
+    /// What was counted at each of the last ticks, the newest last.
+    ticks: VecDeque<(Moment, Levels)>,
+    /// When something was answered last, and how much was in flight then.
+    answered: Option<(Moment, u64)>,
+    /// As of when [`Self::samples`] told last.
+    told: Option<Answers>,
+}
+
+impl Passive {
+    /// Takes in what is counted now. Since when most requests fail or none is answered, if so it is.
+    pub(super) fn look(&mut self, levels: Levels, now: Moment) -> Option<Moment> {
+        let last = self.ticks.back().map(|(_, last)| last.answers.total());
+        if last.is_none_or(|last| last != levels.answers.total()) || levels.in_flight == 0 {
+            self.answered = Some((now, levels.in_flight));
+        }
+        self.ticks.push_back((now, levels));
+        // One is kept from before the window: what is in it is the difference to that.
+        while self.ticks.get(1).is_some_and(|(at, _)| now.since(*at) >= WINDOW) {
+            self.ticks.pop_front();
+        }
+        self.failing_since(levels).or_else(|| self.silent_since(levels, now))
+    }
+
+    /// The answers since this was asked last.
+    pub(super) fn samples(&mut self, answers: Answers) -> Option<Samples> {
+        let since = answers - self.told.replace(answers)?;
+        let count = u32::try_from(since.total()).unwrap_or(u32::MAX);
+        (count > 0).then(|| Samples {
+            count,
+            errors: u32::try_from(since.failures).unwrap_or(u32::MAX),
+            p95: since.percentile(0.95).as_secs_f32() * 1000.0,
+        })
+    }
+
+    fn failing_since(&self, levels: Levels) -> Option<Moment> {
+        let (_, before) = self.ticks.front()?;
+        let since = levels.answers - before.answers;
+        let enough = if levels.is_ejected { EJECTED } else { MANY };
+        if since.failures < enough || since.failures * 2 < since.total() {
+            return None;
+        }
+        let mut ticks = self.ticks.iter().zip(self.ticks.iter().skip(1));
+        // The first failure came after the tick before the one that shows it.
+        let first = ticks.find(|((_, a), (_, b))| b.answers.failures != a.answers.failures);
+        first.map(|((at, _), _)| *at)
+    }
+
+    fn silent_since(&self, levels: Levels, now: Moment) -> Option<Moment> {
+        let (answered, in_flight) = self.answered?;
+        let came = levels.in_flight.saturating_sub(in_flight);
+        (came >= MANY && now.since(answered) >= SILENCE).then_some(answered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_config::{Activity, EndpointId, MemberId, MemberOf};
+
+    use super::*;
+
+    /// Ticks of 50 ms, in each of which so many are answered well, fail, or hang from then on; at
+    /// which of them there is a signal, and since when.
+    fn check(ticks: &[(usize, usize, usize)], is_ejected: bool, signal: Option<(usize, u64)>) {
+        let id = EndpointId::from(MemberId {
+            of: MemberOf::Shard("s".parse().unwrap()),
+            name: "one".parse().unwrap(),
+        });
+        let endpoint = Activity::default().endpoint(&id);
+        let (mut passive, mut hang) = (Passive::default(), 0);
+        let mut found = None;
+        for (tick, (good, bad, hanging)) in ticks.iter().enumerate() {
+            (0..*good).for_each(|_| endpoint.answered(false, Duration::from_millis(3)));
+            (0..*bad).for_each(|_| endpoint.answered(true, Duration::from_millis(1)));
+            hang += *hanging as u64;
+            let answers = endpoint.answers();
+            let levels = Levels { answers, in_flight: hang, is_ejected };
+            let since = passive.look(levels, Moment(50 * tick as u64));
+            found = found.or(since.map(|since| (tick, since.0)));
+        }
+        assert_eq!(found, signal, "{ticks:?}");
+    }
+
+    #[test]
+    fn many_failures_in_a_moment_are_told_with_their_beginning() {
+        let well = [(5, 0, 0); 20];
+        check(&well, false, None);
+        let dies = [&well[..], &[(0, 5, 0); 10]].concat();
+        // Half of those of half a second have failed.
+        check(&dies, false, Some((24, 950)));
+        check(&[(0, 0, 0), (0, 4, 0), (0, 4, 0)], false, None);
+        check(&[(0, 0, 0), (0, 4, 0), (0, 4, 0)], true, Some((2, 0)));
+        check(&[(5, 1, 0); 60], false, None);
+    }
+
+    #[test]
+    fn what_answers_nothing_any_more_is_told_and_what_has_long_requests_is_not() {
+        let well = [(5, 0, 0); 20];
+        let hangs = [&well[..], &[(0, 0, 5); 10]].concat();
+        check(&hangs, false, Some((23, 950)));
+        check(&[(1, 0, 5); 60], false, None);
+        // Some that never end.
+        let streams = [&[(1, 0, 19)][..], &[(0, 0, 0); 60]].concat();
+        check(&streams, false, None);
+    }
+
+    #[test]
+    fn samples_are_those_since_the_last_ones() {
+        let id = EndpointId::from(MemberId {
+            of: MemberOf::Shard("s".parse().unwrap()),
+            name: "one".parse().unwrap(),
+        });
+        let (endpoint, mut passive) = (Activity::default().endpoint(&id), Passive::default());
+        endpoint.answered(true, Duration::from_millis(3));
+        assert_eq!(passive.samples(endpoint.answers()), None, "who knows how old they are");
+        endpoint.answered(true, Duration::from_millis(3));
+        endpoint.answered(false, Duration::from_millis(3));
+        let samples = passive.samples(endpoint.answers()).unwrap();
+        assert_eq!((samples.count, samples.errors), (2, 1));
+        assert!((2.5..=5.0).contains(&samples.p95), "{samples:?}");
+        assert_eq!(passive.samples(endpoint.answers()), None);
+    }
+}

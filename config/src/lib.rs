@@ -99,11 +99,11 @@ pub use snapshot::{AppRoute, RouteState, Snapshot};
 pub use spec::{
     AnswerTtlSpec, AppManifest, AppSpec, BalanceSpec, CapacitySpec, CheckSpec, ClientAuthSpec,
     DegradedSpec, DisconnectSpec, EngineSshSpec, EngineTlsSpec, FailoverManifest, FailoverSpec,
-    HashAlgorithm, HealthSpec, HostManifest, HostSpec, LimitsSpec, MemberSpec, OutlierSpec,
-    PlacementSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec, RetriesSpec,
-    RolloutSpec, SecondarySpec, ShardManifest, ShardSpec, ShiftBackSpec, SleepSpec, SoaSpec,
-    Strategy, TargetSpec, TimeoutsSpec, TsigKeySpec, TtlSpec, UpstreamProtocol, UpstreamSpec,
-    UpstreamTlsSpec, ZoneManifest, ZoneSpec,
+    HashAlgorithm, HealthSpec, HostManifest, HostSpec, IncidentActionSpec, LimitsSpec, MemberSpec,
+    OutlierSpec, PlacementSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec,
+    RetriesSpec, RolloutSpec, SecondarySpec, ShardManifest, ShardSpec, ShiftBackSpec, SleepSpec,
+    SoaSpec, Strategy, TargetSpec, TimeoutsSpec, TsigKeySpec, TtlSpec, UpstreamProtocol,
+    UpstreamSpec, UpstreamTlsSpec, ZoneManifest, ZoneSpec,
 };
 pub use traffic::{
     Authorities, ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream,

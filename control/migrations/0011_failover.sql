@@ -17,6 +17,18 @@ CREATE TABLE failover_providers (
   provider TEXT NOT NULL
 );
 CREATE INDEX failover_providers_provider ON failover_providers (provider);
+-- What is to be done because an incident was opened.
+CREATE TABLE failover_actions (
+  incident TEXT NOT NULL,
+  -- When it was opened, or opened again.
+  at BIGINT NOT NULL,
+  -- The order in which they are written.
+  place BIGINT NOT NULL,
+  policy TEXT NOT NULL,
+  -- JSON, as it is written.
+  action TEXT NOT NULL,
+  PRIMARY KEY (incident, at, place)
+);
 -- How far a policy's controller is.
 CREATE TABLE failover_states (
   policy TEXT PRIMARY KEY,

@@ -39,6 +39,7 @@ use crate::{
     notifications,
     observed::Observed,
     prober::Probers,
+    providers,
     public_check::PublicChecks,
     reactor::{EVENT_QUEUE, Reactor},
     reconciler::{Reconciler, World},
@@ -236,6 +237,9 @@ impl Control {
         };
         let (failover, flights) = failover::keep(around, world.clone());
         tasks.spawn(flights);
+        tasks.spawn(failover::act(store.clone(), base_domain.clone()));
+        let (told, carried) = watch::channel(providers::AllCarried::new());
+        tasks.spawn(providers::carry(vault.clone(), world.clone(), told));
         let (noticed, events_noticed) = mpsc::channel(history::QUEUE);
         let (lines, lines_noticed) = mpsc::channel(history::QUEUE);
         let (dates, transitions) = watch::channel(Transitions::default());
@@ -286,6 +290,8 @@ impl Control {
             keeper,
             domains,
             domain_checks,
+            failover,
+            carried,
             providers,
             devices: gate.clone(),
             base_domain,

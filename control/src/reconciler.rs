@@ -141,6 +141,7 @@ impl Reconciler {
             self.agenda.touch_everything();
         }
         let World { desired, observed, .. } = &mut self.world;
+        let has_other_hosts = !change.hosts.is_empty();
         for (name, host) in change.hosts {
             // A change of it may move any app.
             self.agenda.touch_everything();
@@ -174,6 +175,9 @@ impl Reconciler {
                 Some(zone) => _ = desired.zones.insert(name, zone),
                 None => _ = desired.zones.remove(&name),
             }
+        }
+        if has_other_hosts {
+            self.hosts_changed(!change.whole);
         }
         for (name, policy) in change.policies {
             self.world.desired.unreadable_policies.remove(&name);
@@ -262,6 +266,17 @@ impl Reconciler {
         }
     }
 
+    /// A region is where its hosts are.
+    fn hosts_changed(&mut self, asked: bool) {
+        let policies = self.world.desired.policies.clone();
+        let with_regions = |policy: &&Arc<FailoverPolicy>| {
+            policy.targets.iter().any(|target| target.region.is_some())
+        };
+        for policy in policies.values().filter(with_regions) {
+            self.policy_changed(&policy.name, Some(policy.clone()), asked);
+        }
+    }
+
     /// Takes in that a policy is otherwise now. What follows for zones is `asked` for if the change
     /// is.
     fn policy_changed(
@@ -274,6 +289,8 @@ impl Reconciler {
         let hostnames = |policy: &Option<Arc<FailoverPolicy>>| {
             policy.as_ref().map_or_else(Vec::new, |policy| policy.hostnames.clone())
         };
+        let latter = latter
+            .map(|policy| Arc::new(policy.located(desired.hosts.values().map(AsRef::as_ref))));
         let former = desired.policies.get(name).cloned();
         let (gone, come) = (hostnames(&former), hostnames(&latter));
         for zone in observed.zones.policy_changed(name, &gone, &come) {

@@ -222,10 +222,11 @@ fn written(policy: &FailoverResource) -> String {
 
 /// Where a target is, in a few words.
 fn place(target: &TargetSpec) -> String {
-    match (&target.cdn, target.own) {
-        (Some(cdn), _) => cdn.clone(),
-        (None, true) => "own proxies".to_owned(),
-        (None, false) => target.addresses.join(", "),
+    match (&target.cdn, &target.region, target.own) {
+        (Some(cdn), ..) => cdn.clone(),
+        (None, Some(region), _) => format!("region {region}"),
+        (None, None, true) => "own proxies".to_owned(),
+        (None, None, false) => target.addresses.join(", "),
     }
 }
 

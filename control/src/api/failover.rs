@@ -227,11 +227,7 @@ fn words(status: &failover::FailoverStatus) -> String {
     status.targets.iter().map(share).collect::<Vec<_>>().join(", ")
 }
 
-fn health(
-    state: &ApiState,
-    name: &FailoverName,
-    status: &failover::FailoverStatus,
-) -> Answer {
+fn health(state: &ApiState, name: &FailoverName, status: &failover::FailoverStatus) -> Answer {
     let world = state.world();
     let policy = world.desired.policies.get(name).ok_or_else(not_yet)?;
     let mut health = status::failover_health(policy, status, &world);
@@ -249,7 +245,9 @@ impl From<NotObeyed> for ApiProblem {
         let why = error.to_string();
         match error {
             NotObeyed::NoPolicy => Self::unavailable(&why),
-            NotObeyed::NoTarget(_) => Problems(vec![Problem::new("/target", "no_target", why)]).into(),
+            NotObeyed::NoTarget(_) => {
+                Problems(vec![Problem::new("/target", "no_target", why)]).into()
+            }
             NotObeyed::NotKept => Self::internal(&error),
         }
     }

@@ -5,8 +5,8 @@ use utoipa::OpenApi;
 
 use super::{
     apps, certificates, deployment_logs, deployments, devices, domains, events, explain, failover,
-    hosts, incidents, instances, issuers, logs, notifiers, operations, providers, records, secrets, shards,
-    snapshot, watches, wire, zones,
+    hosts, incidents, instances, issuers, logs, notifiers, operations, providers, records, secrets,
+    shards, snapshot, watches, wire, zones,
 };
 
 #[derive(OpenApi)]

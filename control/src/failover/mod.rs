@@ -15,6 +15,7 @@
 //! One task for each policy, beside the loop; none of them waits for another, and the data plane for
 //! none of them.
 
+mod actions;
 mod ask;
 mod clock;
 mod flight;
@@ -30,6 +31,7 @@ mod tests;
 mod words;
 
 pub(crate) use self::{
+    actions::act,
     handle::{
         FailoverHandle, FailoverOrder, FailoverStatus, IncidentStatus, NotObeyed, Simulated,
         Simulation, TargetStatus,

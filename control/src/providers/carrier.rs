@@ -44,9 +44,12 @@ pub(crate) async fn carry(
     let mut under_way: BTreeMap<FailoverName, Carrier> = BTreeMap::new();
     loop {
         let world = worlds.borrow_and_update().clone();
-        let loads: BTreeMap<_, _> = world.desired.policies.values().filter_map(|policy| {
-            Some((policy.name.clone(), load(policy, &world)?))
-        }).collect();
+        let loads: BTreeMap<_, _> = world
+            .desired
+            .policies
+            .values()
+            .filter_map(|policy| Some((policy.name.clone(), load(policy, &world)?)))
+            .collect();
         let gone = |name: &FailoverName| !loads.contains_key(name);
         if under_way.keys().any(gone) {
             under_way.retain(|name, _| !gone(name));
@@ -54,11 +57,13 @@ pub(crate) async fn carry(
         }
         for (name, load) in loads {
             match under_way.get(&name) {
-                Some(carrier) => _ = carrier.wants.send_if_modified(|wants| {
-                    let is_new = *wants != load;
-                    *wants = load;
-                    is_new
-                }),
+                Some(carrier) => {
+                    _ = carrier.wants.send_if_modified(|wants| {
+                        let is_new = *wants != load;
+                        *wants = load;
+                        is_new
+                    })
+                }
                 None => _ = under_way.insert(name, Carrier::new(load, vault.clone(), told.clone())),
             }
         }

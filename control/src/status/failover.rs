@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use weir_config::{
-    Answers, DnsName, FailoverPolicy, FailoverTarget, Moment, RecordType, Steered,
-    TargetName, TargetPlace, WHOLE,
+    Answers, DnsName, FailoverPolicy, FailoverTarget, Moment, RecordType, Steered, TargetName,
+    TargetPlace, WHOLE,
 };
 use weir_failover::{Frozen, Health, Hold, Phase, Standing};
 
@@ -233,6 +233,9 @@ fn network(client: IpAddr) -> String {
 
 /// Where a target is, in a few words.
 fn place(target: &FailoverTarget) -> String {
+    if let Some(region) = &target.region {
+        return format!("region {region}");
+    }
     match &target.place {
         TargetPlace::Cdn(name) => name.to_string(),
         TargetPlace::Own => "own proxies".to_owned(),

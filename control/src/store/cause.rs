@@ -55,10 +55,12 @@ pub(crate) enum Verb {
     Release,
     /// A provider's caches forget some names.
     Purge,
+    /// Somebody is told of an incident by rule.
+    Page,
 }
 
 impl Verb {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Put,
         Self::Deploy,
         Self::Promote,
@@ -76,6 +78,7 @@ impl Verb {
         Self::Freeze,
         Self::Release,
         Self::Purge,
+        Self::Page,
     ];
 
     /// Those that take many steps of their own, which [`crate::conductor`] takes: nothing but the
@@ -102,6 +105,7 @@ impl Verb {
             Self::Freeze => "freeze",
             Self::Release => "release",
             Self::Purge => "purge",
+            Self::Page => "page",
         }
     }
 

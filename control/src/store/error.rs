@@ -37,7 +37,10 @@ pub enum StoreError {
     TooManyNotifiers { most: i64 },
     #[error("there is no provider `{provider}`; apply it first")]
     NoSuchProvider { provider: ProviderName },
-    #[error("the provider `{provider}` carries out {}; change or delete that first", these(policies))]
+    #[error(
+        "the provider `{provider}` carries out {}; change or delete that first",
+        these(policies)
+    )]
     ProviderInUse { provider: ProviderName, policies: Vec<FailoverName> },
     /// Neither written nor kept; where it is to be written.
     #[error("nothing proves to the provider who asks: write it")]

@@ -118,12 +118,7 @@ impl State {
 
     /// With other targets: of each, the place that it had, if it had one. What was decided of those
     /// that stay still holds; one that is new gets clients as one that comes back does.
-    pub fn retargeted(
-        mut self,
-        law: &FailoverLaw,
-        former: &[Option<usize>],
-        now: Moment,
-    ) -> Self {
+    pub fn retargeted(mut self, law: &FailoverLaw, former: &[Option<usize>], now: Moment) -> Self {
         let old = |place: &Option<usize>| self.targets.get((*place)?).cloned();
         let kept: Vec<_> = former.iter().map(old).collect();
         if kept.iter().all(Option::is_none) {

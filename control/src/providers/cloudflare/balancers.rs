@@ -46,7 +46,8 @@ impl Cloudflare {
         let weight = |share: u16| f64::from((share / 100).max(1)) / 100.0;
         let weights: serde_json::Map<_, _> =
             with_share.iter().map(|(id, share)| (id.clone(), json!(weight(*share)))).collect();
-        let serving = if with_share.is_empty() { pools.iter().collect() } else { with_share.clone() };
+        let serving =
+            if with_share.is_empty() { pools.iter().collect() } else { with_share.clone() };
         let ids: Vec<_> = serving.iter().map(|(id, _)| id).collect();
         let mut balancer = json!({
             "name": &**hostname,

@@ -99,7 +99,8 @@ impl Cloudflare {
         if token.status != "active" {
             return Err(Refusal::changed(format!("the token is {}; make a new one", token.status)));
         }
-        let zones: Vec<Zone> = self.call(Method::GET, "/zones", &[("per_page", PAGE)], None).await?;
+        let zones: Vec<Zone> =
+            self.call(Method::GET, "/zones", &[("per_page", PAGE)], None).await?;
         if zones.is_empty() {
             return Err(no_zone("any name"));
         }

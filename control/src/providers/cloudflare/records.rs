@@ -65,7 +65,8 @@ impl Cloudflare {
         match wanted.leading().map(|target| &target.place) {
             Some(Place::Cname(target)) => vec![record("CNAME", target.to_string())],
             Some(Place::Addresses(addresses)) => {
-                let kind = |address: &std::net::IpAddr| if address.is_ipv4() { "A" } else { "AAAA" };
+                let kind =
+                    |address: &std::net::IpAddr| if address.is_ipv4() { "A" } else { "AAAA" };
                 addresses.iter().map(|a| record(kind(a), a.to_string())).collect()
             }
             None => Vec::new(),

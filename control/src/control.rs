@@ -294,6 +294,7 @@ impl Control {
             carried,
             providers,
             devices: gate.clone(),
+            failover,
             base_domain,
             metrics,
             https_port,

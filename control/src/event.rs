@@ -151,6 +151,7 @@ impl DesiredChange {
         let shards = self.shards.iter().map(|(name, _)| Subject::Shard(name.clone()));
         let apps = self.apps.iter().map(|(name, _)| Subject::App(name.clone()));
         let zones = self.zones.iter().map(|(name, _)| Subject::Zone(name.clone()));
-        shards.chain(apps).chain(zones).collect()
+        let policies = self.policies.iter().map(|(name, _)| Subject::Policy(name.clone()));
+        shards.chain(apps).chain(zones).chain(policies).collect()
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Observed {
     pub(crate) zones: Zones,
     /// What the law of failover has come to.
     pub(crate) policies: imbl::OrdMap<FailoverName, Arc<PolicySeen>>,
+    /// Endpoints of targets that are served no more, and may still be used.
+    left: Vec<EndpointId>,
     /// What the data plane serves now.
     pub(crate) served: Arc<Snapshot>,
 }
@@ -112,8 +114,8 @@ impl Observed {
             http_challenges: served.http_challenges.clone(),
             ..CertificateState::default()
         };
-        let (zones, policies) = (Zones::default(), imbl::OrdMap::new());
-        Self { hosts, instances, members, apps, certificates, zones, policies, served }
+        let (zones, policies, left) = (Zones::default(), imbl::OrdMap::new(), Vec::new());
+        Self { hosts, instances, members, apps, certificates, zones, policies, left, served }
     }
 
     pub(crate) fn host(&self, name: &HostName) -> &HostSeen {
@@ -236,6 +238,14 @@ impl Observed {
     /// Drops what nobody will ask for again.
     pub(crate) fn forget_gone(&mut self, activity: &Activity) {
         let served = &self.served;
+        self.left.retain(|target| {
+            let is_back = serves(served, target);
+            let is_used = activity.in_flight_on(target) > 0;
+            if !is_back && !is_used {
+                activity.remove_endpoint(target);
+            }
+            is_used && !is_back
+        });
         self.members.forget_gone(activity, |member| serves(served, &member.clone().into()));
     }
 
@@ -292,9 +302,18 @@ impl Observed {
             match subject {
                 Subject::App(app) => self.serves_otherwise(app, &former, now),
                 Subject::Zone(zone) => self.zones.is_served(zone),
-                Subject::Shard(_) | Subject::Policy(_) => {}
+                Subject::Policy(policy) => self.steers_otherwise(policy, &former),
+                Subject::Shard(_) => {}
             }
         }
+    }
+
+    /// Notes whom a policy has left: addresses of CDNs come and go.
+    fn steers_otherwise(&mut self, policy: &FailoverName, former: &Snapshot) {
+        let targets = former.policy(policy).map_or(&[][..], |steered| &steered.targets);
+        let endpoints = targets.iter().flat_map(|target| target.pool.endpoints());
+        let gone = endpoints.map(|endpoint| &endpoint.id).filter(|id| !serves(&self.served, id));
+        self.left.extend(gone.cloned());
     }
 
     /// Notes how an app is served now, after it was served as in `former`.

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use weir_config::{
     Activity, AppName, Desired, DesiredApp, FailoverName, FailoverPolicy, Moment, Shard, Snapshot,
+    ZoneName,
 };
 
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     agenda::{Agenda, Scope},
     event::{DesiredChange, Event},
     gate::{Gate, Refusals},
-    observed::Observed,
+    observed::{Observed, users},
     plan::{Plan, plan},
     quarantine::Quarantine,
     subject::Subject,
@@ -215,7 +216,9 @@ impl Reconciler {
         let shards = change.shards.iter().map(|(n, s)| (Subject::Shard(n.clone()), s.is_none()));
         let apps = change.apps.iter().map(|(n, a)| (Subject::App(n.clone()), a.is_none()));
         let zones = change.zones.iter().map(|(n, z)| (Subject::Zone(n.clone()), z.is_none()));
-        for (subject, is_deleted) in shards.chain(apps).chain(zones) {
+        let policies = change.policies.iter();
+        let policies = policies.map(|(n, p)| (Subject::Policy(n.clone()), p.is_none()));
+        for (subject, is_deleted) in shards.chain(apps).chain(zones).chain(policies) {
             match is_deleted {
                 true => self.gate.deleted(subject),
                 false => self.gate.written(&subject),
@@ -277,8 +280,16 @@ impl Reconciler {
         }
     }
 
-    /// Takes in that a policy is otherwise now. What follows for zones is `asked` for if the change
-    /// is.
+    /// Notes that the names of an app may be others now. What follows for zones is `asked` for if
+    /// the change is.
+    fn names_changed(&mut self, name: &AppName, latter: Option<&DesiredApp>, asked: bool) {
+        let World { desired, observed, .. } = &mut self.world;
+        let former = desired.apps.get(name).map(|former| &former.app);
+        let zones = observed.zones.app_changed(former, latter.map(|latter| &latter.app));
+        self.zones_follow(zones, asked);
+    }
+
+    /// Takes in a new or changed policy, or that it is gone.
     fn policy_changed(
         &mut self,
         name: &FailoverName,
@@ -286,36 +297,25 @@ impl Reconciler {
         asked: bool,
     ) {
         let World { desired, observed, .. } = &mut self.world;
-        let hostnames = |policy: &Option<Arc<FailoverPolicy>>| {
-            policy.as_ref().map_or_else(Vec::new, |policy| policy.hostnames.clone())
-        };
         let latter = latter
             .map(|policy| Arc::new(policy.located(desired.hosts.values().map(AsRef::as_ref))));
-        let former = desired.policies.get(name).cloned();
-        let (gone, come) = (hostnames(&former), hostnames(&latter));
-        for zone in observed.zones.policy_changed(name, &gone, &come) {
-            let subject = Subject::Zone(zone);
-            if asked {
-                self.gate.written(&subject);
-            }
-            self.agenda.touch(subject);
+        let former = match latter.clone() {
+            Some(policy) => desired.policies.insert(name.clone(), policy),
+            None => desired.policies.remove(name),
+        };
+        if latter.is_none() {
+            observed.policies.remove(name);
         }
-        self.agenda.touch(Subject::Policy(name.clone()));
-        match latter {
-            Some(policy) => _ = desired.policies.insert(name.clone(), policy),
-            None => {
-                desired.policies.remove(name);
-                observed.policies.remove(name);
-            }
-        }
+        users(desired, name).for_each(|app| self.agenda.touch_app(app));
+        let names = |policy: &Option<Arc<FailoverPolicy>>| {
+            policy.as_ref().map_or_else(Vec::new, |policy| policy.hostnames.clone())
+        };
+        let zones = observed.zones.policy_changed(name, &names(&former), &names(&latter));
+        self.zones_follow(zones, asked);
     }
 
-    /// Notes that the names of an app may be others now. What follows for zones is `asked` for if
-    /// the change is.
-    fn names_changed(&mut self, name: &AppName, latter: Option<&DesiredApp>, asked: bool) {
-        let World { desired, observed, .. } = &mut self.world;
-        let former = desired.apps.get(name).map(|former| &former.app);
-        let zones = observed.zones.app_changed(former, latter.map(|latter| &latter.app));
+    /// Has zones looked at that something else has changed.
+    fn zones_follow(&mut self, zones: BTreeSet<ZoneName>, asked: bool) {
         for zone in zones {
             let subject = Subject::Zone(zone);
             if asked {

@@ -199,12 +199,20 @@ impl Incident {
 
     pub fn figures(&self) -> Figures {
         let decisions = || self.steps.iter().flat_map(|s| s.decisions.iter().map(|d| (s.at, d)));
-        let decided = decisions().find(|(_, d)| matches!(d, Decision::Leave { .. }));
-        let decided = decided.map(|(at, _)| at);
+        let left = decisions().find_map(|(at, decision)| match decision {
+            Decision::Leave { target, .. } => Some((at, *target)),
+            _ => None,
+        });
+        let decided = left.map(|(at, _)| at);
         let first = |is: &dyn Fn(&Note) -> bool| {
             self.notes.iter().find(|(_, note)| is(note)).map(|(at, _)| *at)
         };
-        let missed = first(&|note| matches!(note, Note::FirstMiss { .. }));
+        // Of those before it, which came to nothing, there may be several.
+        let missed = self.notes.iter().rev().find(|(at, note)| match note {
+            Note::FirstMiss { target, .. } => left.is_some_and(|(l, t)| t == *target && *at <= l),
+            _ => false,
+        });
+        let missed = missed.map(|(at, _)| *at);
         let epoch = decisions().find_map(|(at, decision)| match decision {
             Decision::Steer(steering) if Some(at) == decided => Some(steering.epoch),
             _ => None,
@@ -319,8 +327,10 @@ mod tests {
         let mut journal = Journal::new(State::new(&law, Moment(0)));
         let health = |target, health| Event::Health { target, health };
         journal.step(&law, vec![health(0, Health::Up), health(1, Health::Up)], Moment(0));
-        let (vantage, error) = ("local".to_owned(), "connection refused".to_owned());
-        journal.note(Note::FirstMiss { vantage, target: 0, error }, Moment(1000));
+        for (target, at) in [(0, 200), (0, 1000), (1, 1100)] {
+            let (vantage, error) = ("local".to_owned(), "connection refused".to_owned());
+            journal.note(Note::FirstMiss { vantage, target, error }, Moment(at));
+        }
         journal.step(&law, vec![health(0, Health::Down)], Moment(1400));
         let epoch = journal.state().steering().epoch;
         journal.note(Note::Served { by: Server::Proxy, epoch: epoch - 1 }, Moment(1401));

@@ -1,14 +1,14 @@
 //! One policy's pilot at work: sends its probes, reads the counters, keeps what it decides before
 //! that is served, and sees when it is.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::{IpAddr, SocketAddr}, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::sleep,
 };
 use weir_config::{
-    Answers, Backends, DnsName, FailoverPolicy, FailoverTarget, Incident as Counted, Moment,
+    Backends, DnsName, FailoverPolicy, FailoverTarget, Incident as Counted, Moment,
     RouteState, Snapshot, Steered, Steering, TargetPlace,
 };
 use weir_failover::{Decision, Health, Incident, Order};
@@ -155,21 +155,16 @@ impl Flight {
             self.send(probe, now);
         }
         let is_time_to_tell = self.pilot.is_time_to_tell(now);
-        let answers = match is_time_to_tell || self.pilot.is_tick(now) {
-            true => {
-                let levels = self.levels();
-                for (target, levels) in levels.iter().enumerate() {
-                    self.pilot.look(target, *levels, now);
-                }
-                Some(levels.iter().map(|levels| levels.answers).collect::<Vec<Answers>>())
-            }
-            false => None,
-        };
+        let looks = self.pilot.is_tick(now) || is_time_to_tell;
+        let levels = looks.then(|| self.levels());
+        for (target, levels) in levels.iter().flatten().enumerate() {
+            self.pilot.look(target, levels, now);
+        }
         if self.pilot.is_in_doubt() {
             self.around.references.doubt();
         }
-        let answers = answers.filter(|_| is_time_to_tell);
-        let decided = self.pilot.decide(answers.as_deref(), now);
+        let told = levels.filter(|_| is_time_to_tell);
+        let decided = self.pilot.decide(told.as_deref(), now);
         if is_time_to_tell {
             self.count_retried();
         }
@@ -220,7 +215,10 @@ impl Flight {
         }
         let number = self.save();
         match decided.steering {
-            Some(steering) => self.to_serve = Some((number, steering, now + PATIENCE)),
+            Some(steering) => {
+                let until = self.to_serve.map_or(now + PATIENCE, |(.., until)| until);
+                self.to_serve = Some((number, steering, until));
+            }
             // What was to be served goes with the newer state.
             None => {
                 if let Some((of, ..)) = &mut self.to_serve {
@@ -349,12 +347,15 @@ impl Flight {
                 Some(found.all().collect())
             });
             let known = &self.pilot.targets()[place].addresses;
-            let found = found.or_else(|| {
+            let found: Option<Vec<IpAddr>> = found.or_else(|| {
                 let endpoints = served?.pool(&target.name)?.endpoints().iter();
                 Some(endpoints.map(|endpoint| endpoint.address.ip()).collect())
             });
             // A name that leads nowhere any more is served where it led last.
-            if let Some(found) = found.filter(|found| !found.is_empty() && found != known) {
+            let mut seen = BTreeSet::new();
+            let found = found.map(|found| found.into_iter().filter(|at| seen.insert(*at)));
+            let found: Vec<_> = found.into_iter().flatten().collect();
+            if !found.is_empty() && found != *known {
                 self.pilot.locate(place, found);
             }
         }
@@ -366,9 +367,10 @@ impl Flight {
         let steered = snapshot.policy(&self.pilot.policy().name);
         let now = Moment::now();
         let of = |target: &FailoverTarget| {
-            let pool = steered.and_then(|steered| steered.pool(&target.name));
-            let endpoints = pool.map_or(&[][..], |pool| pool.endpoints());
-            let mut levels = Levels { is_ejected: !endpoints.is_empty(), ..Levels::default() };
+            let pool = steered.and_then(|steered| steered.pool(&target.name)).cloned();
+            let endpoints = pool.as_ref().map_or(&[][..], |pool| pool.endpoints());
+            let is_ejected = !endpoints.is_empty();
+            let mut levels = Levels { pool: pool.clone(), is_ejected, ..Levels::default() };
             for endpoint in endpoints {
                 levels.answers += endpoint.activity.answers();
                 levels.in_flight += endpoint.activity.in_flight();

@@ -1,15 +1,15 @@
 //! What clients' requests say of a target, read from the proxy's counters.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use weir_config::{Answers, Moment};
+use weir_config::{Answers, Moment, Pool};
 use weir_failover::Samples;
 
 /// How often the counters are read.
 pub(super) const TICK: Duration = Duration::from_millis(50);
 /// What is looked at is so long ago at most.
 const WINDOW: Duration = Duration::from_millis(500);
-/// So many failures in that, and half of all, are no accident;
+/// So many without an answer in that, and half of all, are no accident;
 const MANY: u64 = 20;
 /// fewer where they have ejected all endpoints.
 const EJECTED: u64 = 5;
@@ -17,8 +17,10 @@ const EJECTED: u64 = 5;
 const SILENCE: Duration = Duration::from_millis(200);
 
 /// The counters of a target's endpoints, together.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Levels {
+    /// Whose counters they are.
+    pub(super) pool: Option<Arc<Pool>>,
     pub(super) answers: Answers,
     pub(super) in_flight: u64,
     /// Whether there are endpoints and all of them are ejected.
@@ -32,18 +34,28 @@ pub(super) struct Passive {
     ticks: VecDeque<(Moment, Levels)>,
     /// When something was answered last, and how much was in flight then.
     answered: Option<(Moment, u64)>,
-    /// As of when [`Self::samples`] told last.
-    told: Option<Answers>,
+    /// What had been counted when [`Self::samples`] was asked last.
+    told: Option<Levels>,
+}
+
+impl Levels {
+    /// Whether both are of the same counters.
+    fn are_of(&self, pool: &Option<Arc<Pool>>) -> bool {
+        self.pool.as_ref().map(Arc::as_ptr) == pool.as_ref().map(Arc::as_ptr)
+    }
 }
 
 impl Passive {
-    /// Takes in what is counted now. Since when most requests fail or none is answered, if so it is.
-    pub(super) fn look(&mut self, levels: Levels, now: Moment) -> Option<Moment> {
+    /// Takes in what is counted now. Since when most requests, or all, get no answer, if so it is.
+    pub(super) fn look(&mut self, levels: &Levels, now: Moment) -> Option<Moment> {
+        if !self.ticks.back().is_some_and(|(_, last)| last.are_of(&levels.pool)) {
+            self.ticks.clear();
+        }
         let last = self.ticks.back().map(|(_, last)| last.answers.total());
         if last.is_none_or(|last| last != levels.answers.total()) || levels.in_flight == 0 {
             self.answered = Some((now, levels.in_flight));
         }
-        self.ticks.push_back((now, levels));
+        self.ticks.push_back((now, levels.clone()));
         // One is kept from before the window: what is in it is the difference to that.
         while self.ticks.get(1).is_some_and(|(at, _)| now.since(*at) >= WINDOW) {
             self.ticks.pop_front();
@@ -52,8 +64,9 @@ impl Passive {
     }
 
     /// The answers since this was asked last.
-    pub(super) fn samples(&mut self, answers: Answers) -> Option<Samples> {
-        let since = answers - self.told.replace(answers)?;
+    pub(super) fn samples(&mut self, levels: &Levels) -> Option<Samples> {
+        let before = self.told.replace(levels.clone()).filter(|told| told.are_of(&levels.pool))?;
+        let since = levels.answers - before.answers;
         let count = u32::try_from(since.total()).unwrap_or(u32::MAX);
         (count > 0).then(|| Samples {
             count,
@@ -62,20 +75,20 @@ impl Passive {
         })
     }
 
-    fn failing_since(&self, levels: Levels) -> Option<Moment> {
+    fn failing_since(&self, levels: &Levels) -> Option<Moment> {
         let (_, before) = self.ticks.front()?;
         let since = levels.answers - before.answers;
         let enough = if levels.is_ejected { EJECTED } else { MANY };
-        if since.failures < enough || since.failures * 2 < since.total() {
+        if since.unanswered < enough || since.unanswered * 2 < since.total() {
             return None;
         }
         let mut ticks = self.ticks.iter().zip(self.ticks.iter().skip(1));
-        // The first failure came after the tick before the one that shows it.
-        let first = ticks.find(|((_, a), (_, b))| b.answers.failures != a.answers.failures);
+        // The first of them came after the tick before the one that shows it.
+        let first = ticks.find(|((_, a), (_, b))| b.answers.unanswered != a.answers.unanswered);
         first.map(|((at, _), _)| *at)
     }
 
-    fn silent_since(&self, levels: Levels, now: Moment) -> Option<Moment> {
+    fn silent_since(&self, levels: &Levels, now: Moment) -> Option<Moment> {
         let (answered, in_flight) = self.answered?;
         let came = levels.in_flight.saturating_sub(in_flight);
         (came >= MANY && now.since(answered) >= SILENCE).then_some(answered)
@@ -84,11 +97,11 @@ impl Passive {
 
 #[cfg(test)]
 mod tests {
-    use weir_config::{Activity, EndpointId, MemberId, MemberOf};
+    use weir_config::{Activity, Balance, EndpointId, MemberId, MemberOf};
 
     use super::*;
 
-    /// Ticks of 50 ms, in each of which so many are answered well, fail, or hang from then on; at
+    /// Ticks of 50 ms, in each of which so many are answered, refused, or hang from then on; at
     /// which of them there is a signal, and since when.
     fn check(ticks: &[(usize, usize, usize)], is_ejected: bool, signal: Option<(usize, u64)>) {
         let id = EndpointId::from(MemberId {
@@ -100,11 +113,11 @@ mod tests {
         let mut found = None;
         for (tick, (good, bad, hanging)) in ticks.iter().enumerate() {
             (0..*good).for_each(|_| endpoint.answered(false, Duration::from_millis(3)));
-            (0..*bad).for_each(|_| endpoint.answered(true, Duration::from_millis(1)));
+            (0..*bad).for_each(|_| endpoint.unanswered(Duration::from_millis(1)));
             hang += *hanging as u64;
             let answers = endpoint.answers();
-            let levels = Levels { answers, in_flight: hang, is_ejected };
-            let since = passive.look(levels, Moment(50 * tick as u64));
+            let levels = Levels { answers, in_flight: hang, is_ejected, ..Levels::default() };
+            let since = passive.look(&levels, Moment(50 * tick as u64));
             found = found.or(since.map(|since| (tick, since.0)));
         }
         assert_eq!(found, signal, "{ticks:?}");
@@ -140,13 +153,18 @@ mod tests {
             name: "one".parse().unwrap(),
         });
         let (endpoint, mut passive) = (Activity::default().endpoint(&id), Passive::default());
+        let levels = || Levels { answers: endpoint.answers(), ..Levels::default() };
         endpoint.answered(true, Duration::from_millis(3));
-        assert_eq!(passive.samples(endpoint.answers()), None, "who knows how old they are");
+        assert_eq!(passive.samples(&levels()), None, "who knows how old they are");
         endpoint.answered(true, Duration::from_millis(3));
         endpoint.answered(false, Duration::from_millis(3));
-        let samples = passive.samples(endpoint.answers()).unwrap();
+        let samples = passive.samples(&levels()).unwrap();
         assert_eq!((samples.count, samples.errors), (2, 1));
         assert!((2.5..=5.0).contains(&samples.p95), "{samples:?}");
-        assert_eq!(passive.samples(endpoint.answers()), None);
+        assert_eq!(passive.samples(&levels()), None);
+        endpoint.answered(true, Duration::from_millis(3));
+        let pool = Some(Arc::new(Pool::new(Vec::new(), Balance::default())));
+        let others = Levels { pool, ..levels() };
+        assert_eq!(passive.samples(&others), None, "other endpoints have other counters");
     }
 }

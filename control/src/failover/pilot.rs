@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use weir_config::{
-    Answers, Buckets, FailoverMode, FailoverPolicy, FailoverTarget, Moment, Numbers, Steering,
+    Buckets, FailoverMode, FailoverPolicy, FailoverTarget, Moment, Numbers, Steering,
     TargetName,
 };
 use weir_failover::{
@@ -270,11 +270,12 @@ impl Pilot {
 
     /// Takes in what the proxy has counted of a target. Most requests failing is no verdict, but a
     /// reason to ask at once.
-    pub(super) fn look(&mut self, target: usize, levels: Levels, now: Moment) {
+    pub(super) fn look(&mut self, target: usize, levels: &Levels, now: Moment) {
         let Some(watched) = self.targets.get_mut(target) else { return };
         let Some(since) = watched.passive.look(levels, now) else { return };
-        if watched.schedule.verdict() == Verdict::Good {
+        if watched.error.is_none() && watched.schedule.verdict() == Verdict::Good {
             let (vantage, error) = (LOCAL.to_owned(), "clients get no answers".to_owned());
+            watched.error = Some(error.clone());
             self.journal.note(Note::FirstMiss { vantage, target, error }, since);
         }
         watched.schedule.take(Sample::Clients { since }, now);
@@ -295,13 +296,13 @@ impl Pilot {
         self.next_tell <= now
     }
 
-    /// What is decided by now. `answers` are what clients got from each target by now, if it is
-    /// time to tell.
-    pub(super) fn decide(&mut self, answers: Option<&[Answers]>, now: Moment) -> Decided {
+    /// What is decided by now. `levels` are what the proxy has counted of each target, if it is time
+    /// to tell.
+    pub(super) fn decide(&mut self, levels: Option<&[Levels]>, now: Moment) -> Decided {
         let mut events: Vec<_> = self.orders.drain(..).map(Event::Order).collect();
         self.vote(now, &mut events);
-        if let Some(answers) = answers {
-            self.tell(answers, now, &mut events);
+        if let Some(levels) = levels {
+            self.tell(levels, now, &mut events);
         }
         if self.policy.mode == FailoverMode::Off {
             events.retain(|event| matches!(event, Event::Order(_)));
@@ -433,10 +434,10 @@ impl Pilot {
     }
 
     /// Tells the law what targets have answered.
-    fn tell(&mut self, answers: &[Answers], now: Moment, events: &mut Vec<Event>) {
+    fn tell(&mut self, levels: &[Levels], now: Moment, events: &mut Vec<Event>) {
         self.next_tell = now + TELL;
-        for (target, (watched, answers)) in self.targets.iter_mut().zip(answers).enumerate() {
-            let clients = watched.passive.samples(*answers).map(|told| (Source::Clients, told));
+        for (target, (watched, levels)) in self.targets.iter_mut().zip(levels).enumerate() {
+            let clients = watched.passive.samples(levels).map(|told| (Source::Clients, told));
             let probes = watched.probes.samples().map(|told| (Source::Probes, told));
             let told = clients.into_iter().chain(probes);
             events.extend(

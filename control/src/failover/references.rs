@@ -8,7 +8,7 @@ use tokio::{
     time::sleep,
 };
 use weir_config::{Moment, Numbers};
-use weir_failover::{Sample, is_cut_off};
+use weir_failover::{CONFIRM, Sample, Verdict, is_cut_off};
 
 use super::{ask::Asked, pilot::Heard, schedule::Schedule};
 
@@ -48,6 +48,7 @@ async fn ask(
         addresses.iter().map(|_| Schedule::new(now, &mut numbers)).collect();
     // Of each at most ten a second, for less than a second.
     let (tell, mut heard) = mpsc::channel(64);
+    let mut asked = now;
     while !told.is_closed() {
         let now = Moment::now();
         for (place, schedule) in schedules.iter_mut().enumerate() {
@@ -58,7 +59,7 @@ async fn ask(
         }
         // Whom nobody has proved yet is none to go by.
         let said = schedules.iter().map(Schedule::verdict);
-        let proven = said.filter(|verdict| *verdict != weir_failover::Verdict::Unproven);
+        let proven = said.filter(|verdict| *verdict != Verdict::Unproven);
         let is_cut_off = is_cut_off(proven);
         told.send_if_modified(|told| std::mem::replace(told, is_cut_off) != is_cut_off);
         let next = schedules.iter().map(Schedule::next).min();
@@ -71,8 +72,12 @@ async fn ask(
         tokio::select! {
             () = told.closed() => return,
             () = doubt.notified() => {
+                // Doubt is told again and again; those in doubt themselves are asked as often.
                 let now = Moment::now();
-                schedules.iter_mut().for_each(|schedule| schedule.ask_now(now));
+                if now.since(asked) >= CONFIRM {
+                    asked = now;
+                    schedules.iter_mut().for_each(|schedule| schedule.ask_now(now));
+                }
             }
             Some((place, sample)) = heard.recv() => {
                 let schedule: &mut Schedule = &mut schedules[place];

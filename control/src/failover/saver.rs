@@ -105,6 +105,7 @@ async fn write(
                 Record::Line { action, detail } => {
                     lines.push_back((Moment::now(), action, detail));
                     lines.truncate(MOST_LINES);
+                    write_lines(&store, &key, &mut lines).await;
                 }
             },
             () = sleep(wait) => write_lines(&store, &key, &mut lines).await,

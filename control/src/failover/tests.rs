@@ -7,6 +7,7 @@ use weir_failover::{Decision, Health, Incident, Order, Phase, TIMEOUT};
 
 use super::{
     handle::{NotObeyed, Simulation},
+    passive::Levels,
     pilot::{Decided, Heard, Kept, Pilot},
 };
 
@@ -92,8 +93,8 @@ impl Sky {
         }
         let tells = self.pilot.is_time_to_tell(now);
         self.pilot.is_tick(now);
-        let answers = vec![Default::default(); self.moods.len()];
-        let decided = self.pilot.decide(tells.then_some(&answers), now);
+        let levels = vec![Levels::default(); self.moods.len()];
+        let decided = self.pilot.decide(tells.then_some(&levels), now);
         self.take(decided);
     }
 

@@ -83,12 +83,13 @@ impl Rule {
     /// For so long it must be gone.
     pub(super) fn resolved_after(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Failover
-            | Self::SnapshotHeld
+            Self::SnapshotHeld
             | Self::ObjectUnreadable
             | Self::CertificateExpiring
             | Self::CertificateFailed
             | Self::CertificateLimited => 0,
+            // Its last lines are still to be written.
+            Self::Failover => 5,
             _ => 10,
         })
     }

@@ -227,7 +227,10 @@ impl Control {
         tasks.spawn(notifications::deliver(store.clone(), vault.clone()));
         let resolver: Arc<dyn Resolver> = resolver.into();
         tasks.spawn(aliases::follow(resolver.clone(), world.clone(), events.clone()));
+        let measured = failover::FailoverMetrics::new().map_err(ControlError::Metrics)?;
+        metrics.register(Box::new(measured.clone())).map_err(ControlError::Metrics)?;
         let around = failover::Surroundings {
+            metrics: measured,
             store: store.clone(),
             snapshots: self.snapshots.clone(),
             activity: self.activity.clone(),
@@ -294,7 +297,6 @@ impl Control {
             carried,
             providers,
             devices: gate.clone(),
-            failover,
             base_domain,
             metrics,
             https_port,

@@ -297,8 +297,8 @@ impl Reconciler {
         asked: bool,
     ) {
         let World { desired, observed, .. } = &mut self.world;
-        let latter = latter
-            .map(|policy| Arc::new(policy.located(desired.hosts.values().map(AsRef::as_ref))));
+        let hosts: Vec<_> = desired.hosts.values().map(AsRef::as_ref).collect();
+        let latter = latter.map(|policy| Arc::new(policy.located(&hosts)));
         let former = match latter.clone() {
             Some(policy) => desired.policies.insert(name.clone(), policy),
             None => desired.policies.remove(name),

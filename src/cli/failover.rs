@@ -293,6 +293,7 @@ fn told(incident: &FailoverIncident) -> String {
         millis("in DNS in", incident.to_dns_ms),
         Some(format!("{} changes of shares", incident.transitions)),
         Some(format!("{} requests left behind", incident.leaked_requests)),
+        Some(format!("{} sent again", incident.retried_requests)),
     ];
     let figures: Vec<_> = figures.into_iter().flatten().collect();
     let end = match &incident.closed_at {
@@ -352,7 +353,7 @@ mod tests {
                  "standing": "in", "health": "up", "latency_ms": 12.4, "error_rate": 0.0012},
             ],
             "written_by_hand": [{"hostname": "w.example", "zone": "example", "types": ["A"]}],
-            "incident": {"opened_at": "T0", "to_decision_ms": 410, "leaked_requests": 3,
+            "incident": {"opened_at": "T0", "to_decision_ms": 410, "leaked_requests": 3, "retried_requests": 2,
                 "transitions": 1,
                 "decisions": [{"at": "T0", "action": "left", "detail": "cdn-a is left"}]},
         });
@@ -367,7 +368,7 @@ TARGET  SHARE               STANDING  HEALTH  LATENCY  ERRORS  LAST-CHECK  MESSA
 cdn-a   0% (advice: 100%)   out       down    -        -       -           refused; out until T2
 cdn-b   100%                in        up      12ms     0.12%   -           -
 
-incident of T0, goes on: decided in 410ms, 1 changes of shares, 3 requests left behind
+incident of T0, goes on: decided in 410ms, 1 changes of shares, 3 requests left behind, 2 sent again
   T0  cdn-a is left";
         let told = served(&health);
         let spaces = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -96,11 +96,11 @@ impl FailoverPolicy {
 
     /// With the addresses that its regions have by these hosts.
     #[must_use]
-    pub fn located<'a>(&self, hosts: impl Iterator<Item = &'a Host> + Clone) -> Self {
+    pub fn located(&self, hosts: &[&Host]) -> Self {
         let mut located = self.clone();
         for target in &mut located.targets {
             let Some(region) = &target.region else { continue };
-            let of_region = hosts.clone().filter(|host| host.region.as_ref() == Some(region));
+            let of_region = hosts.iter().filter(|host| host.region.as_ref() == Some(region));
             let open = of_region.filter(|host| !host.draining);
             let addresses: BTreeSet<_> =
                 open.flat_map(|host| host.public_addresses.iter().copied()).collect();
@@ -369,9 +369,9 @@ mod tests {
         let addresses = |of: &[&str]| {
             TargetPlace::Addresses(of.iter().map(|address| address.parse().unwrap()).collect())
         };
-        let located = policy.located(hosts.iter());
+        let located = policy.located(&hosts.each_ref());
         assert_eq!(place(located.clone()), addresses(&["192.0.2.1", "192.0.2.2"]));
-        let fewer = located.located(hosts[2..].iter());
+        let fewer = located.located(&[&hosts[2], &hosts[3]]);
         assert_eq!(place(fewer), addresses(&[]), "what went before does not stay");
     }
 

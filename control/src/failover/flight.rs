@@ -167,6 +167,8 @@ impl Flight {
         let decided = self.pilot.decide(told.as_deref(), now);
         if is_time_to_tell {
             self.count_retried();
+            let healths = self.pilot.targets().iter().map(|watched| watched.health);
+            self.around.with.metrics.look(self.pilot.policy(), healths);
         }
         self.carry_out(decided, now);
         if self.to_serve.as_ref().is_some_and(|(.., until)| *until <= now) {
@@ -216,6 +218,7 @@ impl Flight {
         let number = self.save();
         match decided.steering {
             Some(steering) => {
+                self.around.with.metrics.shifted(self.pilot.policy());
                 let until = self.to_serve.map_or(now + PATIENCE, |(.., until)| until);
                 self.to_serve = Some((number, steering, until));
             }
@@ -237,6 +240,7 @@ impl Flight {
             let detail = words::closing(self.pilot.policy(), &closed);
             tracing::info!(policy = &*self.pilot.policy().name, detail, "a failover is over");
             self.saver.record(Record::Line { action: "closed", detail });
+            self.around.with.metrics.is_over(&closed.figures());
             self.last = Some(closed);
         }
         Some(number)
@@ -252,6 +256,7 @@ impl Flight {
         let policy = self.pilot.policy();
         let Some((action, detail)) = self.line(decision) else { return };
         tracing::warn!(policy = &*policy.name, action, detail, "failover");
+        self.around.with.metrics.decided(policy, action);
         self.saver.record(Record::Line { action, detail });
     }
 

@@ -21,6 +21,7 @@ mod clock;
 mod flight;
 mod handle;
 mod keeper;
+mod metrics;
 mod passive;
 mod pilot;
 mod references;
@@ -37,5 +38,6 @@ pub(crate) use self::{
         Simulation, TargetStatus,
     },
     keeper::{Surroundings, keep},
+    metrics::FailoverMetrics,
     words::FailoverTrouble,
 };

@@ -169,6 +169,7 @@ fn incident(incident: &IncidentStatus) -> FailoverIncident {
         to_route_ms: figures.to_route.map(millis),
         to_dns_ms: figures.to_dns.map(millis),
         leaked_requests: figures.leaked_requests,
+        retried_requests: figures.retried_requests,
         transitions: figures.transitions as u64,
         decisions: decisions.collect(),
     }

@@ -124,6 +124,8 @@ pub struct FailoverIncident {
     pub to_dns_ms: Option<u64>,
     /// What was still under way on a target when it was left.
     pub leaked_requests: u64,
+    /// What the proxy sent again, to another target.
+    pub retried_requests: u64,
     /// How often shares have changed.
     pub transitions: u64,
     /// What was decided, in words.

@@ -5,7 +5,7 @@ mod records;
 
 use std::time::Duration;
 
-use reqwest::{Client, Method, Response, StatusCode, header::RETRY_AFTER};
+use reqwest::{Client, Method, Response, StatusCode, Url, header::RETRY_AFTER};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use weir_config::{CloudflareSpec, Hostname};
@@ -163,8 +163,9 @@ impl Cloudflare {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<T, Refusal> {
-        let request = self.http.request(method, format!("{}{path}", self.api)).query(query);
-        let request = request.bearer_auth(&self.token);
+        let url = Url::parse_with_params(&format!("{}{path}", self.api), query);
+        let url = url.map_err(|error| Refusal::changed(format!("the API's URL: {error}")))?;
+        let request = self.http.request(method, url).bearer_auth(&self.token);
         let request = match body {
             Some(body) => request.json(body),
             None => request,

@@ -215,3 +215,57 @@ async fn with_clients_it_is_seen_sooner_and_none_of_them_is_failed() {
     let failed: Vec<_> = answers.iter().filter(|answer| answer.is_err()).collect();
     assert!(failed.is_empty(), "{} of {}: {failed:?}", failed.len(), answers.len());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_tries_out_and_gives_orders_that_are_in_the_audit_log() {
+    let scene = Scene::new().await;
+    let client = scene.client();
+    scene.served_by(&scene.one, &client).await;
+    let failover = |args: &[&str]| {
+        let said = scene.weir.cli(&[&["failover"], args].concat());
+        assert!(said.status.success(), "{args:?}: {said:?}\n{}", scene.weir.log());
+        String::from_utf8(said.stdout).unwrap()
+    };
+
+    let network = "192.0.2.0/24";
+    let args = ["simulate", "shop", "--down", "one", "--client", network, "-o", "json"];
+    let simulated: Value = serde_json::from_str(&failover(&args)).unwrap();
+    let answer = &simulated["answers"][0];
+    assert_eq!(answer["client"], network, "{simulated:#}");
+    assert_eq!(answer["target"], "two", "{simulated:#}");
+    assert_eq!(answer["records"], json!([format!("A {}", scene.two.address.ip())]));
+    assert_eq!(scene.get(&client).await.unwrap(), "one", "nothing is changed by that");
+    assert_eq!(scene.status().await["phase"], "steady");
+
+    let told = failover(&["force", "shop", "two", "--for", "10m"]);
+    assert!(told.contains("forced to two by operator"), "{told}");
+    scene.served_by(&scene.two, &client).await;
+    failover(&["release", "shop"]);
+    scene.served_by(&scene.one, &client).await;
+    let told = failover(&["freeze", "shop"]);
+    assert!(told.contains("frozen by operator"), "{told}");
+    assert!(failover(&["status", "shop"]).contains("frozen by operator"));
+
+    let refused = scene.weir.cli(&["failover", "force", "shop", "three"]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("the policy has no target `three`"), "{said}");
+
+    let (_, audit) = scene.weir.api("GET", "/v1/audit?kind=FailoverPolicy&name=shop", None).await;
+    let verbs: Vec<_> = audit["items"].as_array().unwrap().iter().map(|one| &one["verb"]).collect();
+    assert_eq!(verbs, ["freeze", "release", "force", "put"], "{audit:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_in_the_zone_is_answered_and_the_status_says_so() {
+    let scene = Scene::new().await;
+    let client = scene.client();
+    scene.served_by(&scene.one, &client).await;
+    let set = ["record", "set", "shop.example", "www", "A", "192.0.2.99"];
+    let said = scene.weir.cli(&set);
+    assert!(said.status.success(), "{said:?}");
+    wait_for("the record", async || (scene.dig() == "192.0.2.99").then_some(())).await;
+    let status = scene.status().await;
+    let expected = json!([{"hostname": HOST, "zone": "shop.example", "types": ["A"]}]);
+    assert_eq!(status["written_by_hand"], expected, "{status:#}");
+}

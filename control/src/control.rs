@@ -39,6 +39,7 @@ use crate::{
     notifications,
     observed::Observed,
     prober::Probers,
+    providers,
     public_check::PublicChecks,
     reactor::{EVENT_QUEUE, Reactor},
     reconciler::{Reconciler, World},
@@ -226,7 +227,10 @@ impl Control {
         tasks.spawn(notifications::deliver(store.clone(), vault.clone()));
         let resolver: Arc<dyn Resolver> = resolver.into();
         tasks.spawn(aliases::follow(resolver.clone(), world.clone(), events.clone()));
+        let measured = failover::FailoverMetrics::new().map_err(ControlError::Metrics)?;
+        metrics.register(Box::new(measured.clone())).map_err(ControlError::Metrics)?;
         let around = failover::Surroundings {
+            metrics: measured,
             store: store.clone(),
             snapshots: self.snapshots.clone(),
             events: events.clone(),
@@ -235,6 +239,9 @@ impl Control {
         };
         let (failover, flights) = failover::keep(around, world.clone());
         tasks.spawn(flights);
+        tasks.spawn(failover::act(store.clone(), base_domain.clone()));
+        let (told, carried) = watch::channel(providers::AllCarried::new());
+        tasks.spawn(providers::carry(vault.clone(), world.clone(), told));
         let (noticed, events_noticed) = mpsc::channel(history::QUEUE);
         let (lines, lines_noticed) = mpsc::channel(history::QUEUE);
         let (dates, transitions) = watch::channel(Transitions::default());
@@ -285,9 +292,10 @@ impl Control {
             keeper,
             domains,
             domain_checks,
+            failover,
+            carried,
             providers,
             devices: gate.clone(),
-            failover,
             base_domain,
             metrics,
             https_port,

@@ -40,6 +40,7 @@ mod operations;
 mod plan;
 mod probe;
 mod prober;
+mod providers;
 mod public_check;
 mod quarantine;
 mod random;
@@ -61,6 +62,7 @@ mod time;
 mod token;
 mod transition;
 mod vault;
+mod webhook;
 mod zones;
 
 pub use authority::AuthorityError;

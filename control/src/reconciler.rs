@@ -142,6 +142,7 @@ impl Reconciler {
             self.agenda.touch_everything();
         }
         let World { desired, observed, .. } = &mut self.world;
+        let has_other_hosts = !change.hosts.is_empty();
         for (name, host) in change.hosts {
             // A change of it may move any app.
             self.agenda.touch_everything();
@@ -175,6 +176,9 @@ impl Reconciler {
                 Some(zone) => _ = desired.zones.insert(name, zone),
                 None => _ = desired.zones.remove(&name),
             }
+        }
+        if has_other_hosts {
+            self.hosts_changed(!change.whole);
         }
         for (name, policy) in change.policies {
             self.world.desired.unreadable_policies.remove(&name);
@@ -265,6 +269,17 @@ impl Reconciler {
         }
     }
 
+    /// A region is where its hosts are.
+    fn hosts_changed(&mut self, asked: bool) {
+        let policies = self.world.desired.policies.clone();
+        let with_regions = |policy: &&Arc<FailoverPolicy>| {
+            policy.targets.iter().any(|target| target.region.is_some())
+        };
+        for policy in policies.values().filter(with_regions) {
+            self.policy_changed(&policy.name, Some(policy.clone()), asked);
+        }
+    }
+
     /// Notes that the names of an app may be others now. What follows for zones is `asked` for if
     /// the change is.
     fn names_changed(&mut self, name: &AppName, latter: Option<&DesiredApp>, asked: bool) {
@@ -282,6 +297,8 @@ impl Reconciler {
         asked: bool,
     ) {
         let World { desired, observed, .. } = &mut self.world;
+        let hosts: Vec<_> = desired.hosts.values().map(AsRef::as_ref).collect();
+        let latter = latter.map(|policy| Arc::new(policy.located(&hosts)));
         let former = match latter.clone() {
             Some(policy) => desired.policies.insert(name.clone(), policy),
             None => desired.policies.remove(name),

@@ -175,6 +175,8 @@ impl Flight {
             let retried = counters::retried(&snapshot, &self.pilot.policy().name);
             let before = self.retried.replace(retried).unwrap_or(retried);
             self.pilot.count_retried(retried.saturating_sub(before));
+            let healths = self.pilot.targets().iter().map(|watched| watched.health);
+            self.around.with.metrics.look(self.pilot.policy(), healths);
         }
         self.carry_out(decided, now);
         if self.to_serve.as_ref().is_some_and(|(.., until)| *until <= now) {
@@ -226,6 +228,7 @@ impl Flight {
         let number = self.save();
         match decided.steering {
             Some(steering) => {
+                self.around.with.metrics.shifted(self.pilot.policy());
                 let until = self.to_serve.map_or(now + PATIENCE, |(.., until)| until);
                 self.to_serve = Some((number, steering, until));
             }
@@ -247,6 +250,7 @@ impl Flight {
             let detail = words::closing(self.pilot.policy(), &closed);
             tracing::info!(policy = &*self.pilot.policy().name, detail, "a failover is over");
             self.saver.record(Record::Line { action: "closed", detail });
+            self.around.with.metrics.is_over(&closed.figures());
             self.last = Some(closed);
         }
         Some(number)
@@ -262,6 +266,7 @@ impl Flight {
         let policy = self.pilot.policy();
         let Some((action, detail)) = self.line(decision) else { return };
         tracing::warn!(policy = &*policy.name, action, detail, "failover");
+        self.around.with.metrics.decided(policy, action);
         self.saver.record(Record::Line { action, detail });
     }
 

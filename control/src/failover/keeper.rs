@@ -13,6 +13,7 @@ use super::{
     clock::Clock,
     flight::Flight,
     handle::{Command, Commands, FailoverHandle},
+    metrics::FailoverMetrics,
     pilot::Kept,
     references::References,
 };
@@ -40,6 +41,7 @@ pub(crate) struct Surroundings {
     /// Servers that have nothing to do with any target: where most of them are not to be reached,
     /// it is this machine that is cut off.
     pub(crate) references: Vec<SocketAddr>,
+    pub(crate) metrics: FailoverMetrics,
 }
 
 /// What all flights share.
@@ -87,12 +89,17 @@ async fn run(with: Surroundings, mut worlds: watch::Receiver<Arc<World>>, mut co
         probes: Arc::new(Semaphore::new(MOST_PROBES)),
     });
     let mut running: BTreeMap<FailoverName, Running> = BTreeMap::new();
-    let mut policies = imbl::OrdMap::new();
+    let mut policies: imbl::OrdMap<FailoverName, Arc<FailoverPolicy>> = imbl::OrdMap::new();
     loop {
         let world = worlds.borrow_and_update().clone();
         let desired = &world.desired.policies;
         if !desired.ptr_eq(&policies) {
             running.retain(|name, _| desired.contains_key(name));
+            for (name, former) in &policies {
+                if desired.get(name) != Some(former) {
+                    around.with.metrics.forget(former);
+                }
+            }
             for (name, policy) in desired {
                 match running.get(name) {
                     Some(running) => running.change(policy),

@@ -15,12 +15,14 @@
 //! One task for each policy, beside the loop; none of them waits for another, and the data plane for
 //! none of them.
 
+mod actions;
 mod ask;
 mod clock;
 mod counters;
 mod flight;
 mod handle;
 mod keeper;
+mod metrics;
 mod passive;
 mod pilot;
 mod references;
@@ -31,10 +33,12 @@ mod tests;
 mod words;
 
 pub(crate) use self::{
+    actions::act,
     handle::{
         FailoverHandle, FailoverOrder, FailoverStatus, IncidentStatus, NotObeyed, Simulated,
         Simulation, TargetStatus,
     },
     keeper::{Surroundings, keep},
+    metrics::FailoverMetrics,
     words::FailoverTrouble,
 };

@@ -4,7 +4,7 @@
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use weir_config::{NotifierEvent, Severity};
 
-use super::{Store, StoreError, outbox::enqueue};
+use super::{Store, StoreError, failover_actions, outbox::enqueue};
 use crate::{
     incidents::{Key, Rule, Trouble},
     time::unix_millis,
@@ -103,6 +103,11 @@ impl Store {
             };
             add_event(writing, &id, LOOP, action, &trouble.detail, now).await?;
             announce(writing, &id, NotifierEvent::Opened, now).await?;
+            if trouble.rule == Rule::Failover
+                && let Some(policy) = trouble.subject.strip_prefix("FailoverPolicy/")
+            {
+                failover_actions::ask(writing, &id, policy, now).await?;
+            }
             prune(writing, now).await
         })
         .await

@@ -22,7 +22,7 @@ use weir_failover::{Health, Phase};
 
 use crate::{
     event::Event,
-    failover::{FailoverHandle, FailoverOrder, Surroundings, keep},
+    failover::{FailoverHandle, FailoverMetrics, FailoverOrder, Surroundings, keep},
     observed::{Observed, PolicySeen},
     reconciler::World,
     store::{Cause, Precondition, Store, Verb},
@@ -83,6 +83,7 @@ impl Scene {
             events: told,
             own: None,
             references: Vec::new(),
+            metrics: FailoverMetrics::new().unwrap(),
         };
         let (handle, task) = keep(with, world);
         let task = tokio::spawn(task);

@@ -14,7 +14,7 @@ use crate::{
     agenda::{Agenda, Scope},
     event::{DesiredChange, Event},
     gate::{Gate, Refusals},
-    observed::{Observed, users},
+    observed::{Observed, PolicySeen, users},
     plan::{Plan, plan},
     quarantine::Quarantine,
     subject::Subject,
@@ -54,6 +54,7 @@ impl Reconciler {
     pub(crate) fn take(&mut self, event: Event, activity: &Activity, now: Moment) {
         match event {
             Event::Desired(change) => self.change(change, activity, now),
+            Event::Steered(policy, seen) => self.steered(policy, seen),
             Event::SnapshotConfirmed => {
                 self.gate.confirm();
                 let refused = self.gate.refusals().keys().cloned();
@@ -295,6 +296,20 @@ impl Reconciler {
         };
         let zones = observed.zones.policy_changed(name, &names(&former), &names(&latter));
         self.zones_follow(zones, asked);
+    }
+
+    /// Takes in what the law has come to. What its names lead to then is no loss that nobody asked
+    /// for.
+    fn steered(&mut self, name: FailoverName, seen: Arc<PolicySeen>) {
+        let World { desired, observed, .. } = &mut self.world;
+        if observed.served.policy(&name).is_none() {
+            users(desired, &name).for_each(|app| self.agenda.touch_app(app));
+        }
+        let names = desired.policies.get(&name).map_or(&[][..], |policy| &policy.hostnames);
+        let zones = observed.zones.steered_anew(names);
+        self.agenda.touch(Subject::Policy(name.clone()));
+        observed.policies.insert(name, seen);
+        self.zones_follow(zones, true);
     }
 
     /// Has zones looked at that something else has changed.

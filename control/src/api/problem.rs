@@ -91,6 +91,9 @@ impl From<StoreError> for ApiProblem {
             StoreError::NoSuchShard { pointer, .. } => {
                 Problems(vec![Problem::new(pointer, "no_shard", detail)]).into()
             }
+            StoreError::NoSuchPolicy(_) | StoreError::OwnTarget(_) => {
+                Problems(vec![Problem::new("/spec/failover", "no_failover", detail)]).into()
+            }
             StoreError::Refused(Refused::NoSuchDeployment(_)) => Self::not_found(&detail),
             StoreError::Refused(_) | StoreError::NotCancelled(_) => {
                 Self::conflict("refused", detail)

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use weir_config::{
-    Admission, AppName, Decision, Endpoint, EndpointLease, InstanceId, Lease, Moment, Snapshots,
+    Admission, AppName, Decision, Endpoint, EndpointLease, InstanceId, Lease, Moment, RouteState,
+    Snapshots,
 };
 
 /// Requests under way, by a number of their own.

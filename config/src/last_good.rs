@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Activity, AppName, AppRoute, Backends, Balance, Endpoint, EndpointId, FailoverName, HostPath,
     Moment, Pool, Reach, RouteState, ShardName, SleepLevel, Snapshot, Steered, SteeredTarget,
-    Steering, TargetName, TrafficPolicy, hash::stable_hash,
+    Steering, TargetName, TargetPlace, TrafficPolicy, hash::stable_hash,
 };
 
 /// A [`Snapshot`] without its counters, and without its certificates and its zones, which are kept
@@ -63,6 +63,7 @@ struct SavedSteered {
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedTarget {
     name: TargetName,
+    place: TargetPlace,
     pool: SavedPool,
     is_down: bool,
 }
@@ -212,6 +213,7 @@ impl SavedSteered {
     fn of(steered: &Steered) -> Self {
         let target = |target: &SteeredTarget| SavedTarget {
             name: target.name.clone(),
+            place: target.place.clone(),
             pool: SavedPool::of(&target.pool),
             is_down: target.is_down,
         };
@@ -225,6 +227,7 @@ impl SavedSteered {
     fn restore(self, activity: &Activity) -> Steered {
         let target = |saved: SavedTarget| SteeredTarget {
             name: saved.name,
+            place: saved.place,
             pool: saved.pool.restore(activity),
             is_down: saved.is_down,
         };

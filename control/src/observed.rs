@@ -211,17 +211,6 @@ impl Observed {
                 let aliases: Vec<_> = zones.flat_map(|zone| aliases_of(zone, &target)).collect();
                 agenda.touch_zones(self.zones.resolved_anew(target, addresses, &aliases));
             }
-            Event::Steered(policy, seen) => {
-                if self.served.policy(&policy).is_none() {
-                    users(desired, &policy).for_each(|app| agenda.touch_app(app));
-                }
-                // Of one that has been deleted meanwhile, nothing is kept for another of its name.
-                if let Some(meant) = desired.policies.get(&policy) {
-                    agenda.touch_zones(self.zones.steered_anew(&meant.hostnames));
-                    agenda.touch(Subject::Policy(policy.clone()));
-                    self.policies.insert(policy, seen);
-                }
-            }
             Event::Certificates(state) => {
                 let challenges = state.dns_challenges.clone();
                 agenda.touch_zones(self.zones.challenges_changed(challenges));
@@ -232,6 +221,7 @@ impl Observed {
             Event::ConnectFailed(_)
             | Event::Desired(_)
             | Event::Pulse(_)
+            | Event::Steered(..)
             | Event::SnapshotConfirmed => {}
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     agenda::{Agenda, Scope},
     event::{DesiredChange, Event},
     gate::{Gate, Refusals},
-    observed::{Observed, users},
+    observed::{Observed, PolicySeen, users},
     plan::{Plan, plan},
     quarantine::Quarantine,
     subject::Subject,
@@ -54,6 +54,7 @@ impl Reconciler {
     pub(crate) fn take(&mut self, event: Event, activity: &Activity, now: Moment) {
         match event {
             Event::Desired(change) => self.change(change, activity, now),
+            Event::Steered(policy, seen) => self.steered(policy, seen),
             Event::SnapshotConfirmed => {
                 self.gate.confirm();
                 let refused = self.gate.refusals().keys().cloned();
@@ -312,6 +313,21 @@ impl Reconciler {
         };
         let zones = observed.zones.policy_changed(name, &names(&former), &names(&latter));
         self.zones_follow(zones, asked);
+    }
+
+    /// Takes in what the law has come to. What its names lead to then is no loss that nobody asked
+    /// for.
+    fn steered(&mut self, name: FailoverName, seen: Arc<PolicySeen>) {
+        let World { desired, observed, .. } = &mut self.world;
+        // Of one that has been deleted meanwhile, nothing is kept for another of its name.
+        let Some(policy) = desired.policies.get(&name) else { return };
+        if observed.served.policy(&name).is_none() {
+            users(desired, &name).for_each(|app| self.agenda.touch_app(app));
+        }
+        let zones = observed.zones.steered_anew(&policy.hostnames);
+        self.agenda.touch(Subject::Policy(name.clone()));
+        observed.policies.insert(name, seen);
+        self.zones_follow(zones, true);
     }
 
     /// Has zones looked at that something else has changed.

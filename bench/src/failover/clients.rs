@@ -2,11 +2,11 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::{
+    sync::watch,
     task::{JoinHandle, JoinSet},
     time::{Instant, MissedTickBehavior, interval},
 };
@@ -23,15 +23,14 @@ pub(super) struct Answer {
     pub(super) at: Instant,
     /// From when it was due to the end of its answer.
     pub(super) took: Duration,
-    pub(super) client: usize,
     /// The target that answered it, or why nobody did.
     pub(super) by: Result<String, String>,
 }
 
 /// Clients at work, until dropped.
 pub(super) struct Clients {
-    answers: Arc<Mutex<Vec<Answer>>>,
-    asking: JoinHandle<()>,
+    over: watch::Sender<bool>,
+    asking: JoinHandle<Vec<Answer>>,
 }
 
 impl Clients {
@@ -43,19 +42,18 @@ impl Clients {
             client.local_address(Some(address.into())).resolve(host, http).build()
         });
         let clients: Vec<_> = clients.collect::<Result<_, _>>()?;
-        let answers = Arc::new(Mutex::new(Vec::new()));
         let url = format!("http://{host}:{}/", http.port());
-        let asking = tokio::spawn(ask(clients, url, rate, answers.clone()));
-        Ok(Self { answers, asking })
+        let (over, is_over) = watch::channel(false);
+        let asking = tokio::spawn(ask(clients, url, rate, is_over));
+        Ok(Self { over, asking })
     }
 
-    /// All that has been answered so far, in the order in which it was asked.
-    pub(super) fn answers(&self) -> Vec<Answer> {
-        // A list is whole even after a panic.
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut answers = answers.clone();
+    /// Ends it. What became of all that was asked, in the order in which it was.
+    pub(super) async fn finish(&mut self) -> anyhow::Result<Vec<Answer>> {
+        self.over.send_replace(true);
+        let mut answers = (&mut self.asking).await?;
         answers.sort_by_key(|answer| answer.at);
-        answers
+        Ok(answers)
     }
 }
 
@@ -69,23 +67,28 @@ async fn ask(
     clients: Vec<reqwest::Client>,
     url: String,
     rate: u32,
-    answers: Arc<Mutex<Vec<Answer>>>,
-) {
+    mut over: watch::Receiver<bool>,
+) -> Vec<Answer> {
     let mut ticks = interval(Duration::from_secs(1) / rate.max(1));
     // Those that are late are asked at once: what is slow gets no less to do.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let mut asking = JoinSet::new();
-    for number in 0_usize.. {
-        let at = ticks.tick().await;
-        while asking.try_join_next().is_some() {}
-        let index = number % clients.len();
-        let (client, url, answers) = (clients[index].clone(), url.clone(), answers.clone());
+    let (mut asking, mut answers) = (JoinSet::new(), Vec::new());
+    for client in (0..clients.len()).cycle() {
+        let at = tokio::select! {
+            at = ticks.tick() => at,
+            _ = over.wait_for(|over| *over) => break,
+        };
+        while let Some(Ok(answer)) = asking.try_join_next() {
+            answers.push(answer);
+        }
+        let (sender, url) = (clients[client].clone(), url.clone());
         asking.spawn(async move {
-            let by = answer(&client, &url).await;
-            let answer = Answer { at, took: at.elapsed(), client: index, by };
-            answers.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
+            let by = answer(&sender, &url).await;
+            Answer { at, took: at.elapsed(), by }
         });
     }
+    answers.extend(asking.join_all().await);
+    answers
 }
 
 async fn answer(client: &reqwest::Client, url: &str) -> Result<String, String> {

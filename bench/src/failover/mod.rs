@@ -3,6 +3,7 @@
 mod clients;
 mod fault;
 mod months;
+mod resolver;
 mod scenario;
 mod stage;
 

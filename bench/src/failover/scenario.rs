@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{clients::Answer, fault::Fault, stage::Stage};
+use super::{clients::Answer, fault::Fault, resolver, stage::Stage};
 use crate::report::{Best, Report, Table, quantile};
 
 /// How much is lived through.
@@ -118,7 +118,7 @@ impl Scenario {
 
     /// Whether not a single request may fail.
     fn is_covered(self) -> bool {
-        matches!(self, Self::Refuse | Self::Reset | Self::BlackHole | Self::Crash)
+        matches!(self, Self::Refuse | Self::Reset | Self::BlackHole)
     }
 }
 
@@ -148,6 +148,7 @@ pub(crate) async fn measure(report: &mut Report, repeats: &Repeats) -> anyhow::R
         tell(report, scenario, &lives);
     }
     report.table(&table);
+    resolver::measure(report, repeats).await?;
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
 }
@@ -184,9 +185,9 @@ pub async fn live_through(scenario: Scenario, repeats: &Repeats) -> anyhow::Resu
     sleep(Duration::from_secs(1)).await;
     let fault = Instant::now();
     perform(scenario, &mut stage, repeats).await?;
-    // Those that are under way are heard of.
-    sleep(Duration::from_millis(1500)).await;
-    Ok(seen(&stage, fault))
+    sleep(Duration::from_secs(1)).await;
+    let answers = stage.clients.finish().await?;
+    Ok(seen(&stage, &answers, fault))
 }
 
 fn spec(scenario: Scenario) -> Value {
@@ -250,8 +251,8 @@ async fn perform(scenario: Scenario, stage: &mut Stage, repeats: &Repeats) -> an
     Ok(())
 }
 
-fn seen(stage: &Stage, fault: Instant) -> Seen {
-    let (answers, log) = (stage.clients.answers(), stage.seen.log());
+fn seen(stage: &Stage, answers: &[Answer], fault: Instant) -> Seen {
+    let log = stage.seen.log();
     let since: Vec<&Answer> = answers.iter().filter(|answer| answer.at >= fault).collect();
     let failed: Vec<_> = since.iter().filter_map(|answer| answer.by.as_ref().err()).collect();
     let second = |answer: &&&Answer| answer.at < fault + Duration::from_secs(1);

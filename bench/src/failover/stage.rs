@@ -14,7 +14,6 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
-use weir_config::DnsName;
 
 use super::{
     clients::Clients,
@@ -22,11 +21,13 @@ use super::{
 };
 use crate::ledger::server::{DEADLINE, Server};
 
-const ZONE: &str = "failover.test";
+pub(super) const ZONE: &str = "failover.test";
 const HOST: &str = "www.failover.test";
 const POLICY: &str = "shop";
 /// The primary and the standby.
 const NAMES: [&str; 2] = ["a", "b"];
+/// For how long resolvers may keep an answer while all is well.
+pub(super) const STEADY: Duration = Duration::from_secs(5);
 /// So often what is served is looked at, in the DNS and in the proxy.
 const LOOK: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(10)];
 
@@ -35,6 +36,7 @@ pub(super) struct Stage {
     pub(super) targets: [Target; 2],
     pub(super) clients: Clients,
     pub(super) seen: Served,
+    pub(super) dns: SocketAddr,
 }
 
 /// What was served, and from when on.
@@ -72,9 +74,9 @@ impl Stage {
             "retries": {"attempts": 2, "back_off": "5ms", "budget_percent": 100},
         });
         server.put("shop", app).await?;
-        let seen = Served::watch(&server, dns)?;
+        let seen = Served::watch(&server, dns);
         let clients = Clients::start(server.http, HOST, rate)?;
-        let stage = Self { server, targets, clients, seen };
+        let stage = Self { server, targets, clients, seen, dns };
         stage.wait_for("the primary to have everything", |log| log.all_at(0).is_some()).await?;
         // Until targets have proved themselves, nobody is left for them.
         stage.wait_until_proven().await?;
@@ -101,11 +103,11 @@ impl Stage {
     }
 
     async fn wait_until_proven(&self) -> anyhow::Result<()> {
-        let path = format!("/v1/failover-policies/{POLICY}");
+        let path = format!("/v1/failover-policies/{POLICY}/status");
         let deadline = Instant::now() + DEADLINE;
         loop {
             let shown = self.server.api("GET", &path, serde_json::Value::Null).await?;
-            let targets = shown["status"]["targets"].as_array().context("it shows no targets")?;
+            let targets = shown["targets"].as_array().context("it shows no targets")?;
             let is_up = |target: &serde_json::Value| target["health"] == "up";
             if targets.len() == NAMES.len() && targets.iter().all(is_up) {
                 return Ok(());
@@ -127,7 +129,7 @@ fn policy(targets: &[Target], more: serde_json::Value) -> serde_json::Value {
     let mut spec = json!({
         "hostnames": [HOST],
         "targets": targets.iter().map(target).collect::<Vec<_>>(),
-        "ttl": {"steady": "5s", "low": "1s"},
+        "ttl": {"steady": format!("{}s", STEADY.as_secs()), "low": "1s"},
     });
     if let (Some(spec), Some(more)) = (spec.as_object_mut(), more.as_object()) {
         spec.extend(more.clone());
@@ -136,15 +138,14 @@ fn policy(targets: &[Target], more: serde_json::Value) -> serde_json::Value {
 }
 
 impl Served {
-    fn watch(server: &Server, dns: SocketAddr) -> anyhow::Result<Self> {
+    fn watch(server: &Server, dns: SocketAddr) -> Self {
         let seen: Arc<Mutex<Log>> = Arc::default();
-        let name: DnsName = HOST.parse().map_err(anyhow::Error::msg)?;
         let metrics = server.metrics();
         let looking = [
-            tokio::spawn(look_at_dns(dns, name, seen.clone())),
+            tokio::spawn(look_at_dns(dns, seen.clone())),
             tokio::spawn(look_at_shares(metrics, seen.clone())),
         ];
-        Ok(Self { seen, looking: Arc::new(looking) })
+        Self { seen, looking: Arc::new(looking) }
     }
 
     pub(super) fn log(&self) -> Log {
@@ -198,8 +199,8 @@ async fn look_at_shares(metrics: reqwest::RequestBuilder, seen: Arc<Mutex<Log>>)
     }
 }
 
-async fn look_at_dns(server: SocketAddr, name: DnsName, seen: Arc<Mutex<Log>>) {
-    let question = [&[0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], name.wire(), &[0, 1, 0, 1]].concat();
+async fn look_at_dns(server: SocketAddr, seen: Arc<Mutex<Log>>) {
+    let question = question();
     let Ok(socket) = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await else { return };
     loop {
         sleep(LOOK[0]).await;
@@ -207,12 +208,8 @@ async fn look_at_dns(server: SocketAddr, name: DnsName, seen: Arc<Mutex<Log>>) {
         let asked = socket.send_to(&question, server).await;
         let told = timeout(Duration::from_millis(500), socket.recv(&mut answer)).await;
         let (Ok(_), Ok(Ok(length))) = (asked, told) else { continue };
-        let is_good = length > question.len() && answer[3] & 15 == 0;
-        let place = match answer[7] {
-            0 => None,
-            _ => (1..=2).find(|last| answer[..length].ends_with(&[127, 71, 0, *last])),
-        };
-        let place = place.map(|last| usize::from(last) - 1);
+        let is_good = answer[3] & 15 == 0;
+        let place = place_in(&answer[..length]);
         let mut log = lock(&seen);
         if is_good && log.answers.last().is_none_or(|(_, last)| *last != place) {
             log.answers.push((Instant::now(), place));
@@ -220,7 +217,22 @@ async fn look_at_dns(server: SocketAddr, name: DnsName, seen: Arc<Mutex<Log>>) {
     }
 }
 
-fn free_udp_port() -> anyhow::Result<SocketAddr> {
+/// For the addresses of the name, with recursion.
+pub(super) fn question() -> Vec<u8> {
+    let labels =
+        HOST.split('.').flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat());
+    let header = [0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    header.into_iter().chain(labels).chain([0, 0, 1, 0, 1]).collect()
+}
+
+/// The place of the target that an answer leads to; `None` if it has no address.
+pub(super) fn place_in(answer: &[u8]) -> Option<usize> {
+    let has_answer = answer.get(7).is_some_and(|count| *count > 0);
+    let mut places = (0..NAMES.len()).filter(|_| has_answer);
+    places.find(|place| answer.windows(4).any(|bytes| bytes == [127, 71, 0, *place as u8 + 1]))
+}
+
+pub(super) fn free_udp_port() -> anyhow::Result<SocketAddr> {
     Ok(StdUdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 

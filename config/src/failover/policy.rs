@@ -51,7 +51,7 @@ pub struct FailoverTarget {
 }
 
 /// Where clients are sent.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum TargetPlace {
     /// To the host name that a CDN gave for it.
     Cdn(Hostname),

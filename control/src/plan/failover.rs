@@ -35,7 +35,8 @@ pub(super) fn plan_policy(
         let former = served.as_ref().and_then(|served| served.pool(&meant.name));
         let endpoints = endpoints(&of, meant, seen, activity);
         let pool = pool(former, endpoints, &Balance::default());
-        SteeredTarget { name: meant.name.clone(), pool, is_down: seen.is_down }
+        let (name, place) = (meant.name.clone(), meant.place.clone());
+        SteeredTarget { name, place, pool, is_down: seen.is_down }
     });
     let targets = targets.collect();
     let steered = match &served {

@@ -39,7 +39,7 @@ pub(super) fn plan_zone(
     if served.is_some() && dirty.is_nothing() {
         return false;
     }
-    let making = Making::new(meant, desired, &observed.zones, snapshot);
+    let making = Making::new(meant, &observed.zones, snapshot);
     let mut zone = match (&served, dirty) {
         (Some(served), Dirty::Names(names)) => {
             let mut zone = (**served).clone();
@@ -79,7 +79,6 @@ fn next_serial(served: Option<u32>, first: u64) -> u64 {
 /// Everything that a zone is made from.
 struct Making<'a> {
     meant: &'a DesiredZone,
-    desired: &'a Desired,
     zones: &'a Zones,
     /// How policies are served, from the same moment on as this zone.
     snapshot: &'a Snapshot,
@@ -90,12 +89,7 @@ struct Making<'a> {
 }
 
 impl<'a> Making<'a> {
-    fn new(
-        meant: &'a DesiredZone,
-        desired: &'a Desired,
-        zones: &'a Zones,
-        snapshot: &'a Snapshot,
-    ) -> Self {
+    fn new(meant: &'a DesiredZone, zones: &'a Zones, snapshot: &'a Snapshot) -> Self {
         let zone = &meant.zone;
         let own = Addresses::of(zone.addresses.iter().copied());
         let port = zones.https_port.map(|port| format!(" port={port}")).unwrap_or_default();
@@ -105,7 +99,7 @@ impl<'a> Making<'a> {
             https.and_then(|data| RecordSet::new(RecordType::HTTPS, zone.ttl.auto, [data]).ok());
         let names = zone.nameservers.iter().map(DnsName::wire);
         let nameservers = RecordSet::new(RecordType::NS, zone.ttl.nameservers, names).ok();
-        Self { meant, desired, zones, snapshot, own, https, nameservers }
+        Self { meant, zones, snapshot, own, https, nameservers }
     }
 
     /// All of it. What operators have written is there already.
@@ -186,9 +180,9 @@ impl<'a> Making<'a> {
     /// The records of a name that a failover policy steers.
     fn steered(&self, name: &DnsName, is_free: bool) -> Option<Vec<RecordSet>> {
         let policy = self.zones.policy(name).filter(|_| !self.is_cut_off(name))?;
-        let (meant, steered) = (self.desired.policies.get(policy)?, self.snapshot.policy(policy)?);
+        let steered = self.snapshot.policy(policy)?;
         let takes_cname = is_free && name != self.meant.zone.name.dns();
-        Some(steered_name::sets(meant, steered, &self.own, takes_cname))
+        Some(steered_name::sets(steered, &self.own, takes_cname))
     }
 
     /// Whether what is at a name is not answered, because a delegation or a DNAME leads elsewhere.

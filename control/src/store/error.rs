@@ -23,6 +23,14 @@ pub enum StoreError {
     /// Named by an app, at this place of it.
     #[error("there is no shard `{shard}`; apply it first")]
     NoSuchShard { pointer: String, shard: ShardName },
+    /// Named by an app.
+    #[error("there is no failover policy `{0}`; apply it first")]
+    NoSuchPolicy(FailoverName),
+    #[error(
+        "the failover policy `{0}` has Weir's own proxies as a target, and an app cannot be its \
+         own target; take `own` out there, or name another policy"
+    )]
+    OwnTarget(FailoverName),
     #[error("the shard `{shard}` is used by {}; change or delete that first", list(apps))]
     ShardInUse { shard: ShardName, apps: Vec<AppName> },
     #[error("`{0}` is a secret of this app and a variable in its `env`; remove one of them first")]

@@ -81,6 +81,24 @@ impl Object for FailoverPolicy {
     }
 }
 
+/// Whether an app can be in front of the targets of this policy. It may lose them later, and is then
+/// unavailable.
+pub(super) async fn check_source(
+    writing: &mut SqliteConnection,
+    policy: &FailoverName,
+) -> Result<(), StoreError> {
+    let found = sqlx::query("SELECT spec FROM objects WHERE kind = 'FailoverPolicy' AND name = $1")
+        .bind(&**policy)
+        .fetch_optional(writing)
+        .await?;
+    let Some(found) = found else { return Err(StoreError::NoSuchPolicy(policy.clone())) };
+    let spec: FailoverSpec = from_json(&found, "spec")?;
+    match spec.targets.iter().any(|target| target.own) {
+        true => Err(StoreError::OwnTarget(policy.clone())),
+        false => Ok(()),
+    }
+}
+
 /// Makes a host name the policy's, at this place of it.
 async fn claim(
     writing: &mut SqliteConnection,

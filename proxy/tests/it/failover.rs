@@ -11,7 +11,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use weir_config::{
     Backends, Balance, Endpoint, EndpointId, MemberId, MemberOf, Moment, Networks, Pool, Reach,
-    RouteState, Shares, Steered, SteeredTarget, Steering, TrafficPolicy,
+    RouteState, Shares, Steered, SteeredTarget, Steering, TargetPlace, TrafficPolicy,
 };
 
 use crate::{
@@ -35,7 +35,8 @@ fn steered(world: &World, targets: &[SocketAddr], weights: &[u64]) -> Steered {
             ready_since: Moment::default(),
         };
         let pool = Arc::new(Pool::new(vec![endpoint], Balance::default()));
-        SteeredTarget { name: name.parse().unwrap(), pool, is_down: false }
+        let place = TargetPlace::Addresses(vec![address.ip()]);
+        SteeredTarget { name: name.parse().unwrap(), place, pool, is_down: false }
     };
     let targets = (b'a'..).zip(targets).map(target).collect();
     let ttl = Duration::from_secs(30);
@@ -84,7 +85,7 @@ async fn a_client_goes_to_the_target_of_its_bucket_and_nobody_bounces_as_it_come
     });
     let (a, b) = (Echo::start("a").await, Echo::start("b").await);
     let clients: Vec<IpAddr> =
-        (0..100).map(|i| Ipv4Addr::new(198, 51, i, (i * 7) as u8).into()).collect();
+        (0..100_u8).map(|i| Ipv4Addr::new(198, 51, i, i.wrapping_mul(7)).into()).collect();
     let client = world.h2();
     let mut former: Vec<Option<String>> = vec![None; clients.len()];
     for weights in [[0, 100], [5, 95], [25, 75], [50, 50], [100, 0]] {

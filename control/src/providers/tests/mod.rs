@@ -7,11 +7,25 @@ use std::{sync::Arc, time::Duration};
 use axum::{Router, body::Bytes, http::HeaderMap, routing::post};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::mpsc};
-use weir_config::ProviderSpec;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tokio_util::task::AbortOnDropHandle;
+use weir_config::{
+    Desired, FailoverPolicy, Moment, ProviderSpec, Shares, Snapshot, Steered, Steering,
+    parse_documents,
+};
 
 use self::cloudflare_stand_in::{CloudflareStandIn, TOKEN};
-use super::{Adapter, Again, Place, Wanted, WantedTarget};
+use super::{Adapter, Again, AllCarried, Place, Wanted, WantedTarget, carry};
+use crate::{
+    observed::Observed,
+    reconciler::World,
+    store::{Cause, Precondition, Store, Verb},
+    vault::Vault,
+};
 
 fn adapter(spec: Value) -> Adapter {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -184,4 +198,62 @@ async fn a_webhook_is_told_by_signed_messages() {
         ],
     });
     assert_eq!(body["data"], expected);
+}
+
+/// What is served by a policy of a CDN and a region, at a provider.
+fn world(epoch: u64, shares: [u64; 2]) -> Arc<World> {
+    let text = "{kind: FailoverPolicy, name: shop, spec: {hostnames: [www.shop.example],
+        provider: there, targets: [{name: cdn, cdn: shop.cdn.example},
+          {name: region, addresses: [192.0.2.1, '2001:db8::1']}]}}";
+    let value = parse_documents(text).unwrap()[0].value.clone();
+    let (_, policy) = FailoverPolicy::read(value).unwrap();
+    let (shares, ttl) = (Shares::by_weight(&shares), Duration::from_secs(30));
+    let steering = Steering { epoch, shares, ttl };
+    let mut served = Snapshot::default();
+    served.insert_policy(Arc::new(Steered::new(policy.name.clone(), Vec::new(), steering)));
+    let mut desired = Desired::default();
+    desired.policies.insert(policy.name.clone(), Arc::new(policy));
+    Arc::new(World::new(desired, Observed::new(Arc::new(served), Moment::now())))
+}
+
+#[tokio::test]
+async fn what_is_served_is_carried_however_often_the_provider_fails() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let api = CloudflareStandIn::new(&["shop.example"]).await;
+    let (dir, base) = (tempfile::tempdir().unwrap(), "test.example".parse().unwrap());
+    let store = Store::open(&dir.path().join("weir.db"), &base).await.unwrap();
+    let vault = Vault::open(dir.path().join("secrets.key"), store).await.unwrap();
+    let spec = json!({"cloudflare": {"token": TOKEN, "api": api.url}});
+    let spec = serde_json::from_value(spec).unwrap();
+    let cause = Cause { actor: "test", verb: Verb::Put, key: None };
+    let there = "there".parse().unwrap();
+    vault.put_provider(&there, spec, Precondition::None, cause).await.unwrap();
+
+    let (worlds, seen) = watch::channel(world(1, [1, 0]));
+    let (told, mut carried) = watch::channel(AllCarried::new());
+    api.fail_next(500, None);
+    api.fail_next(429, Some("1"));
+    let _task = AbortOnDropHandle::new(tokio::spawn(carry(vault, seen, told)));
+    let limit = Duration::from_secs(60);
+    let shop = "shop".parse().unwrap();
+    let mut failures = Vec::new();
+    for (epoch, shares, expected) in
+        [(1, [1, 0], &["CNAME shop.cdn.example 60"][..]), (2, [1, 9], &REGION)]
+    {
+        worlds.send_replace(world(epoch, shares));
+        let is_there = |all: &AllCarried| {
+            let carried = all.get(&shop);
+            failures.extend(carried.and_then(|carried| carried.error.clone()));
+            carried.is_some_and(|carried| carried.epoch == epoch && carried.error.is_none())
+        };
+        timeout(limit, carried.wait_for(is_there)).await.expect("it is not there").unwrap();
+        assert_eq!(api.records(NAME), expected);
+    }
+    let told = failures.join("; ");
+    assert!(told.contains("Cloudflare failed") && told.contains("more seldom"), "{told}");
+    // What nobody wants any more is let go of there, and forgotten here.
+    let nothing = World::new(Desired::default(), Observed::new(Arc::default(), Moment::now()));
+    worlds.send_replace(Arc::new(nothing));
+    timeout(limit, carried.wait_for(AllCarried::is_empty)).await.expect("it is told").unwrap();
+    assert_eq!(api.records(NAME), REGION, "what was made there stays");
 }

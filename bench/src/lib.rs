@@ -53,6 +53,8 @@ struct Options {
     rounds: Rounds,
     #[command(flatten)]
     repeats: Repeats,
+    #[command(flatten)]
+    objects: control::Scale,
 }
 
 /// In the order in which they run: the last of them move this program off the first core.
@@ -148,7 +150,7 @@ impl Measurement {
             Self::Proxy => runtime.block_on(proxy::measure(report, options)),
             Self::DnsChange => runtime.block_on(dns::measure_change(report)),
             Self::Dns => dns::measure(report, options),
-            Self::Objects => runtime.block_on(control::objects(report)),
+            Self::Objects => runtime.block_on(control::objects(report, &options.objects)),
             Self::Memory => runtime.block_on(memory::measure(report, options)),
         }
     }

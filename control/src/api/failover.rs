@@ -26,8 +26,7 @@ use crate::{
     failover::{self, FailoverOrder, NotObeyed, Simulation, TargetStatus},
     reconciler::World,
     status,
-    store::{OperationState, Outcome, Record, Verb},
-    time::unix_millis,
+    store::{OperationState, Record, Verb},
 };
 
 impl Parsed for FailoverPolicy {
@@ -199,7 +198,7 @@ fn check_time(time: Span, problems: &mut Problems) {
     }
 }
 
-/// Gives an order. It is in the audit log before it is obeyed, with what came of it.
+/// Gives an order, and has it in the audit log with what came of it.
 async fn obey(call: &Call, verb: Verb, order: FailoverOrder) -> Answer {
     let state = &call.state;
     let record = state.store.read::<FailoverPolicy>(&call.name::<FailoverPolicy>()?).await?;
@@ -208,14 +207,13 @@ async fn obey(call: &Call, verb: Verb, order: FailoverOrder) -> Answer {
     {
         return Err(NotObeyed::NoTarget(target.clone()).into());
     }
-    let operation = state.store.act(call.cause(verb), record.target()).await?;
     let obeyed = state.failover.order(&record.name, order).await;
-    let (outcome, message) = match &obeyed {
+    let (ended, message) = match &obeyed {
         Ok(status) => (OperationState::Succeeded, words(status)),
         Err(error) => (OperationState::Failed, error.to_string()),
     };
-    let outcome = Outcome { state: outcome, message, at: unix_millis() };
-    state.store.settle(&[(operation.number, outcome)]).await?;
+    let cause = call.cause(verb);
+    let operation = state.store.act_ended(cause, record.target(), ended, message).await?;
     let answer = health(state, &record.name, &obeyed?)?;
     let answer = (StatusCode::ACCEPTED, answer).into_response();
     Ok(with_operation(answer, Some(&operation)))

@@ -8,10 +8,9 @@ use weir_config::{App, AppManifest, AppName, Hostname, IncidentActionSpec, Notif
 
 use crate::{
     store::{
-        Cause, DueAction, Kind, OperationState, Outcome, Precondition, Record, Store, StoreError,
-        Target, Verb,
+        Cause, DueAction, Kind, OperationState, Precondition, Record, Store, StoreError, Target,
+        Verb,
     },
-    time::unix_millis,
     transition::{ASKED_FOR, Transition, ending},
 };
 
@@ -138,11 +137,9 @@ async fn note_failure(
         IncidentActionSpec::Scale { .. } => Verb::Put,
         IncidentActionSpec::RollBack(_) => Verb::RollBack,
     };
-    let operation = store.act(Cause { actor, verb, key: None }, of_policy(due)).await?;
     let said = format!("not done: {error}");
-    let outcome =
-        Outcome { state: OperationState::Failed, message: said.clone(), at: unix_millis() };
-    store.settle(&[(operation.number, outcome)]).await?;
+    let cause = Cause { actor, verb, key: None };
+    store.act_ended(cause, of_policy(due), OperationState::Failed, said.clone()).await?;
     Ok(said)
 }
 

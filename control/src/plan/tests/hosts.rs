@@ -345,6 +345,8 @@ fn an_app_that_demands_two_regions_has_them_as_soon_as_there_are_two() {
 
     return_of(&mut bench, "us");
     bench.settle();
+    bench.tell(Event::EngineAnswered("us".parse().unwrap()));
+    bench.settle();
     for app in &apps {
         assert_eq!((in_us(&bench, app), bench.served_by(app).len()), (Some(1), 2), "{app}");
     }

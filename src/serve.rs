@@ -151,6 +151,7 @@ impl ServeArgs {
             devices_address: self.devices_address,
             tailnet: None,
             resolver: self.resolver,
+            references: None,
             threads: self.threads,
             log_format: self.log_format,
             log_level: self.log_level,

@@ -29,6 +29,7 @@ mod notifier;
 mod observe;
 mod pool;
 mod problem;
+mod provider;
 mod proxy_settings;
 mod publish;
 pub mod rdata;
@@ -78,7 +79,7 @@ pub use last_good::LastGood;
 pub use manifest::Manifest;
 pub use name::{
     AppName, FailoverName, HostName, HostPath, Hostname, IssuerName, MemberName, NotifierName,
-    RESERVED_NAMES, SecretName, ShardName, TargetName,
+    ProviderName, RESERVED_NAMES, SecretName, ShardName, TargetName,
 };
 pub use networks::Networks;
 pub use notifier::{
@@ -87,6 +88,7 @@ pub use notifier::{
 pub use observe::{NoObserver, Observe};
 pub use pool::{Backends, Balance, Choice, Endpoint, HashKey, Pool};
 pub use problem::{Place, Problem, Problems};
+pub use provider::{CloudflareSpec, ProviderManifest, ProviderSpec, WebhookSpec};
 pub use proxy_settings::{ProxySettings, ProxySpec};
 pub use publish::{Admission, Decision, Publisher, Snapshots, StaleGeneration, channel};
 pub use resolver::{Found, Lookup, Resolver};
@@ -97,11 +99,11 @@ pub use snapshot::{AppRoute, RouteState, Snapshot};
 pub use spec::{
     AnswerTtlSpec, AppManifest, AppSpec, BalanceSpec, CapacitySpec, CheckSpec, ClientAuthSpec,
     DegradedSpec, DisconnectSpec, EngineSshSpec, EngineTlsSpec, FailoverManifest, FailoverSpec,
-    HashAlgorithm, HealthSpec, HostManifest, HostSpec, LimitsSpec, MemberSpec, OutlierSpec,
-    PlacementSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec, RetriesSpec,
-    RolloutSpec, SecondarySpec, ShardManifest, ShardSpec, ShiftBackSpec, SleepSpec, SoaSpec,
-    Strategy, TargetSpec, TimeoutsSpec, TsigKeySpec, TtlSpec, UpstreamProtocol, UpstreamSpec,
-    UpstreamTlsSpec, ZoneManifest, ZoneSpec,
+    HashAlgorithm, HealthSpec, HostManifest, HostSpec, IncidentActionSpec, LimitsSpec, MemberSpec,
+    OutlierSpec, PlacementSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec,
+    RetriesSpec, RolloutSpec, SecondarySpec, ShardManifest, ShardSpec, ShiftBackSpec, SleepSpec,
+    SoaSpec, Strategy, TargetSpec, TimeoutsSpec, TsigKeySpec, TtlSpec, UpstreamProtocol,
+    UpstreamSpec, UpstreamTlsSpec, ZoneManifest, ZoneSpec,
 };
 pub use traffic::{
     Authorities, ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream,

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::{
     App, AppManifest, FailoverManifest, FailoverPolicy, Host, HostManifest, HostedZone, Hostname,
-    NotifierManifest, NotifierName, Problem, Problems, Shard, ShardManifest, ZoneManifest,
+    NotifierManifest, NotifierName, Problem, Problems, ProviderManifest, ProviderName, Shard,
+    ShardManifest, ZoneManifest,
 };
 
 /// What one document of a file says, as it is written and as it is meant.
@@ -15,11 +16,12 @@ pub enum Manifest {
     Host(Box<(HostManifest, Host)>),
     Zone(Box<(ZoneManifest, HostedZone)>),
     FailoverPolicy(Box<(FailoverManifest, FailoverPolicy)>),
+    Provider(Box<(ProviderManifest, ProviderName)>),
     Notifier(Box<(NotifierManifest, NotifierName)>),
 }
 
 /// The kinds of documents there are.
-const KINDS: [&str; 6] = ["App", "Shard", "Host", "Zone", "FailoverPolicy", "Notifier"];
+const KINDS: [&str; 7] = ["App", "Shard", "Host", "Zone", "Provider", "FailoverPolicy", "Notifier"];
 
 impl Manifest {
     /// Reads a document by its kind and checks it.
@@ -33,6 +35,9 @@ impl Manifest {
             Some("Zone") => HostedZone::read(value).map(|read| Self::Zone(Box::new(read))),
             Some("FailoverPolicy") => {
                 FailoverPolicy::read(value).map(|read| Self::FailoverPolicy(Box::new(read)))
+            }
+            Some("Provider") => {
+                ProviderManifest::read(value).map(|read| Self::Provider(Box::new(read)))
             }
             Some("Notifier") => {
                 NotifierManifest::read(value).map(|read| Self::Notifier(Box::new(read)))
@@ -53,6 +58,7 @@ impl Manifest {
             Self::Host(host) => &host.0.name,
             Self::Zone(zone) => &zone.0.name,
             Self::FailoverPolicy(policy) => &policy.0.name,
+            Self::Provider(provider) => &provider.0.name,
             Self::Notifier(notifier) => &notifier.0.name,
         }
     }

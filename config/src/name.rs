@@ -117,6 +117,18 @@ impl FromStr for FailoverName {
     }
 }
 
+/// The name of a provider: as a shard's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ProviderName(Arc<str>);
+
+impl FromStr for ProviderName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        label("a provider", text).map(|name| Self(name.into()))
+    }
+}
+
 /// The name of one of its targets: as a shard's.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct TargetName(Arc<str>);
@@ -361,6 +373,7 @@ text_newtype!(MemberName);
 text_newtype!(SecretName);
 text_newtype!(FailoverName);
 text_newtype!(NotifierName);
+text_newtype!(ProviderName);
 text_newtype!(ShardName);
 text_newtype!(TargetName);
 

@@ -20,6 +20,7 @@ use crate::{
     agenda::Agenda,
     certificates::CertificateState,
     event::Event,
+    failover::FailoverTrouble,
     host::HostSeen,
     instance::Instance,
     members::Members,
@@ -52,6 +53,8 @@ pub(crate) struct PolicySeen {
     pub(crate) steering: Steering,
     /// In the order of the shares.
     pub(crate) targets: Vec<TargetSeen>,
+    /// What is wrong, if something is.
+    pub(crate) trouble: Option<FailoverTrouble>,
 }
 
 /// One target of a failover policy.

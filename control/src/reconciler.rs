@@ -143,6 +143,7 @@ impl Reconciler {
             self.agenda.touch_everything();
         }
         let World { desired, observed, .. } = &mut self.world;
+        let has_other_hosts = !change.hosts.is_empty();
         for (name, host) in change.hosts {
             // A change of it may move any app.
             self.agenda.touch_everything();
@@ -176,6 +177,9 @@ impl Reconciler {
                 Some(zone) => _ = desired.zones.insert(name, zone),
                 None => _ = desired.zones.remove(&name),
             }
+        }
+        if has_other_hosts {
+            self.hosts_changed(!change.whole);
         }
         for (name, policy) in change.policies {
             self.world.desired.unreadable_policies.remove(&name);
@@ -266,6 +270,17 @@ impl Reconciler {
         }
     }
 
+    /// A region is where its hosts are.
+    fn hosts_changed(&mut self, asked: bool) {
+        let policies = self.world.desired.policies.clone();
+        let with_regions = |policy: &&Arc<FailoverPolicy>| {
+            policy.targets.iter().any(|target| target.region.is_some())
+        };
+        for policy in policies.values().filter(with_regions) {
+            self.policy_changed(&policy.name, Some(policy.clone()), asked);
+        }
+    }
+
     /// Notes that the names of an app may be others now. What follows for zones is `asked` for if
     /// the change is.
     fn names_changed(&mut self, name: &AppName, latter: Option<&DesiredApp>, asked: bool) {
@@ -283,6 +298,8 @@ impl Reconciler {
         asked: bool,
     ) {
         let World { desired, observed, .. } = &mut self.world;
+        let hosts: Vec<_> = desired.hosts.values().map(AsRef::as_ref).collect();
+        let latter = latter.map(|policy| Arc::new(policy.located(&hosts)));
         let former = match latter.clone() {
             Some(policy) => desired.policies.insert(name.clone(), policy),
             None => desired.policies.remove(name),
@@ -290,6 +307,7 @@ impl Reconciler {
         if latter.is_none() {
             observed.policies.remove(name);
         }
+        self.agenda.touch(Subject::Policy(name.clone()));
         users(desired, name).for_each(|app| self.agenda.touch_app(app));
         let names = |policy: &Option<Arc<FailoverPolicy>>| {
             policy.as_ref().map_or_else(Vec::new, |policy| policy.hostnames.clone())
@@ -302,11 +320,12 @@ impl Reconciler {
     /// for.
     fn steered(&mut self, name: FailoverName, seen: Arc<PolicySeen>) {
         let World { desired, observed, .. } = &mut self.world;
+        // Of one that has been deleted meanwhile, nothing is kept for another of its name.
+        let Some(policy) = desired.policies.get(&name) else { return };
         if observed.served.policy(&name).is_none() {
             users(desired, &name).for_each(|app| self.agenda.touch_app(app));
         }
-        let names = desired.policies.get(&name).map_or(&[][..], |policy| &policy.hostnames);
-        let zones = observed.zones.steered_anew(names);
+        let zones = observed.zones.steered_anew(&policy.hostnames);
         self.agenda.touch(Subject::Policy(name.clone()));
         observed.policies.insert(name, seen);
         self.zones_follow(zones, true);

@@ -340,6 +340,11 @@ impl Addresses {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
+    pub(crate) fn all(&self) -> impl Iterator<Item = IpAddr> {
+        let v4 = self.v4.iter().copied().map(IpAddr::V4);
+        v4.chain(self.v6.iter().copied().map(IpAddr::V6))
+    }
+
     /// As records that may be kept for so long at most, in seconds.
     pub(crate) fn sets(&self, ttl: u32) -> impl Iterator<Item = RecordSet> {
         let v4 = self.v4.iter().map(|address| address.octets());

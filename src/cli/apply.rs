@@ -9,7 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use weir_config::Manifest;
 use weir_control::api::wire::{
     AppResource, FailoverResource, HostResource, NotifierPreview, NotifierResource, Phase,
-    RolloutPreview, ShardResource, ZoneResource,
+    ProviderPreview, ProviderResource, RolloutPreview, ShardResource, ZoneResource,
 };
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
     progress::{WaitArgs, follow, is_well, report_accepted},
 };
 
-/// Create and change apps, shards, hosts, DNS zones, failover policies and notifiers as files say.
+/// Create and change apps, shards, hosts, DNS zones, providers, failover policies and notifiers as files say.
 ///
 /// All files are checked first, and nothing is sent while there is a problem. Then it prints what
 /// it will change, changes it, and waits for the result: `+` is a new object, `~` a changed one,
@@ -58,6 +58,7 @@ enum Written {
     App(Box<AppResource>, Instant),
     Notifier(Box<NotifierResource>),
     Zone(Box<ZoneResource>),
+    Provider(Box<ProviderResource>),
     FailoverPolicy(Box<FailoverResource>),
 }
 
@@ -120,6 +121,7 @@ impl Apply {
             (Written::Host(host), _) => report_host(host),
             (Written::Notifier(notifier), _) => report_notifier(notifier),
             (Written::Zone(zone), _) => report_zone(zone),
+            (Written::Provider(provider), _) => report_provider(provider),
             (Written::FailoverPolicy(policy), _) => report_failover(policy),
             (Written::Shard(shard, since), Some(limit)) => {
                 follow_shard(client, shard, *since, limit).await
@@ -144,7 +146,7 @@ impl Written {
             Self::Shard(shard, _) => is_well(shard.status.phase),
             Self::App(app, _) => is_well(app.status.phase),
             Self::Zone(zone) => is_well(zone.status.phase),
-            Self::Host(_) | Self::FailoverPolicy(_) | Self::Notifier(_) => true,
+            Self::Host(_) | Self::Provider(_) | Self::FailoverPolicy(_) | Self::Notifier(_) => true,
         }
     }
 }
@@ -167,6 +169,15 @@ async fn compare(client: &Client, object: &Manifest) -> anyhow::Result<(Change, 
             let current = client.find(&["zones", object.name()]).await?;
             let change = Change::of_zone(current.as_ref(), &zone.0);
             Ok((change, current.map(|zone| Written::Zone(Box::new(zone)))))
+        }
+        Manifest::Provider(provider) => {
+            let current = client.find(&["providers", object.name()]).await?;
+            // Only the server can tell, and whether it would take it.
+            let path = ["providers", object.name(), "actions", "preview"];
+            let request = client.request(Method::POST, &path, &[]).json(&provider.0);
+            let is_other = client.json::<ProviderPreview>(request).await?.changes_secret;
+            let change = Change::of_provider(current.as_ref(), &provider.0, is_other);
+            Ok((change, current.map(|provider| Written::Provider(Box::new(provider)))))
         }
         Manifest::FailoverPolicy(policy) => {
             let current = client.find(&["failover-policies", object.name()]).await?;
@@ -216,6 +227,12 @@ fn report_notifier(notifier: &NotifierResource) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+fn report_provider(provider: &ProviderResource) -> anyhow::Result<Outcome> {
+    let name = &provider.name;
+    say(format_args!("Provider/{name}  written; try it by: weir provider test {name}"))?;
+    Ok(Outcome::Done)
+}
+
 fn report_failover(policy: &FailoverResource) -> anyhow::Result<Outcome> {
     let name = &policy.name;
     say(format_args!("FailoverPolicy/{name}  written; see it by: weir failover show {name}"))?;
@@ -243,6 +260,10 @@ async fn write(
         }
         Manifest::Zone(zone) => {
             Written::Zone(Box::new(put(client, ["zones", name], &zone.0, kind).await?))
+        }
+        Manifest::Provider(provider) => {
+            let written = put(client, ["providers", name], &provider.0, kind).await?;
+            Written::Provider(Box::new(written))
         }
         Manifest::FailoverPolicy(policy) => {
             let written = put(client, ["failover-policies", name], &policy.0, kind).await?;

@@ -6,10 +6,11 @@ use serde::Serialize;
 use serde_json::Value;
 use weir_config::{
     AppManifest, AppSpec, FailoverManifest, FailoverSpec, HostManifest, NotifierManifest,
-    ShardManifest, ZoneManifest, ZoneSpec,
+    ProviderManifest, ShardManifest, ZoneManifest, ZoneSpec,
 };
 use weir_control::api::wire::{
-    AppResource, FailoverResource, HostResource, NotifierResource, ShardResource, ZoneResource,
+    AppResource, FailoverResource, HostResource, NotifierResource, ProviderResource, ShardResource,
+    ZoneResource,
 };
 
 /// The difference between an object as it is and as it is written.
@@ -91,6 +92,24 @@ impl Change {
         };
         let kind = ChangeKind::new(current, &wanted.spec, || targets(&wanted.spec));
         Self { object: format!("FailoverPolicy/{}", wanted.name), kind }
+    }
+
+    /// `is_other` says whether it changes what is not shown.
+    pub(super) fn of_provider(
+        current: Option<&ProviderResource>,
+        wanted: &ProviderManifest,
+        is_other: bool,
+    ) -> Self {
+        let shown = wanted.spec.shown();
+        let kind = match current {
+            None => ChangeKind::Create { summary: super::provider::place(&shown) },
+            Some(current) => {
+                let mut fields = differences(&current.spec, &shown);
+                fields.extend(is_other.then(|| "secret changed".to_owned()));
+                ChangeKind::of(current.revision, fields)
+            }
+        };
+        Self { object: format!("Provider/{}", wanted.name), kind }
     }
 
     /// `hidden` are the fields that it changes of what is not shown.

@@ -29,6 +29,7 @@ mod operation;
 mod outcome;
 mod output;
 mod progress;
+mod provider;
 mod record;
 mod rolling_update;
 mod secret;
@@ -74,6 +75,7 @@ pub(crate) enum Command {
     Record(record::Record),
     Explain(explain::Explain),
     Failover(failover::Failover),
+    Provider(provider::Provider),
     Incident(incident::Incident),
     Notifier(notifier::Notifier),
     Snapshot(snapshot::Snapshot),
@@ -125,6 +127,7 @@ impl Command {
             Self::Record(command) => command.run().await,
             Self::Explain(command) => command.run().await,
             Self::Failover(command) => command.run().await,
+            Self::Provider(command) => command.run().await,
             Self::Incident(command) => command.run().await,
             Self::Notifier(command) => command.run().await,
             Self::Snapshot(command) => command.run().await,

@@ -59,6 +59,21 @@ impl Answers {
         part(self.failures, self.total())
     }
 
+    /// What this part of them, from 0 to 1, took at most: within a bucket as if they were spread
+    /// evenly. Zero of none.
+    pub fn percentile(&self, part: f64) -> Duration {
+        let rank = part * self.total() as f64;
+        let (mut below, mut from) = (0.0, 0.0);
+        for (n, upper) in self.by_latency.iter().zip(HISTOGRAM_BOUNDS_SECONDS) {
+            let n = *n as f64;
+            if n > 0.0 && below + n >= rank {
+                return Duration::from_secs_f64(from + (upper - from) * (rank - below) / n);
+            }
+            (below, from) = (below + n, upper);
+        }
+        Duration::from_secs_f64(if self.total() == 0 { 0.0 } else { from })
+    }
+
     /// The part of them that surely took longer: those beyond the bucket that `limit` is in.
     pub fn slower_than(&self, limit: Duration) -> f64 {
         let limit = limit.as_secs_f64();
@@ -111,6 +126,9 @@ mod tests {
         assert_eq!((before.total(), before.error_rate()), (100, 0.05));
         assert_eq!(before.slower_than(Duration::from_millis(500)), 0.02);
         assert_eq!(before.slower_than(Duration::from_millis(600)), 0.0, "it cannot be known");
+        let millis = |part| (before.percentile(part).as_secs_f64() * 1000.0).round();
+        assert_eq!((millis(0.0), millis(0.98), millis(1.0)), (10.0, 25.0, 1000.0));
+        assert_eq!(Answers::default().percentile(0.95), Duration::ZERO);
         counts.count_unanswered(Duration::ZERO);
         let since = counts.read() - before;
         assert_eq!((since.total(), since.error_rate(), since.unanswered), (1, 1.0, 1));

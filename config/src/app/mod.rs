@@ -128,7 +128,7 @@ impl App {
             let message = format!("an app has 1 to {MAX_INSTANCES} instances");
             problems.push(Problem::new("/spec/instances", "out_of_range", message));
         }
-        let placement = Placement::from_spec(&spec.placement, &mut problems);
+        let placement = Placement::from_spec(&spec.placement, spec.instances, &mut problems);
         let balance = balance("/spec/balance", &spec.balance, &mut problems);
         let rollout = rollout::rollout(&spec.rollout, &mut problems);
         let (Some(name), Some(source)) = (name, source) else { return Err(problems) };

@@ -1,6 +1,6 @@
 //! Failover policies as they are meant.
 
-use std::{net::IpAddr, ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,8 +8,9 @@ use utoipa::ToSchema;
 
 use super::{DegradedLimits, FailoverLaw, Gate, MAX_TARGETS, TargetLaw, Ttl};
 use crate::{
-    FailoverManifest, FailoverName, FailoverSpec, Hostname, Problem, Problems, ShiftBackSpec,
-    TargetName, TargetSpec, decode::decode_partly,
+    AppName, FailoverManifest, FailoverName, FailoverSpec, Host, Hostname, IncidentActionSpec,
+    NotifierName, Problem, Problems, ProviderName, ShiftBackSpec, TargetName, TargetSpec,
+    decode::decode_partly,
 };
 
 /// A valid policy.
@@ -22,6 +23,8 @@ pub struct FailoverPolicy {
     /// In the order of the law's.
     pub targets: Vec<FailoverTarget>,
     pub law: FailoverLaw,
+    /// Who answers for the names in zones that are hosted elsewhere.
+    pub provider: Option<ProviderName>,
 }
 
 /// What becomes of decisions.
@@ -42,6 +45,8 @@ pub enum FailoverMode {
 pub struct FailoverTarget {
     pub name: TargetName,
     pub place: TargetPlace,
+    /// The region of which the addresses are those of hosts.
+    pub region: Option<String>,
     pub check: TargetCheck,
 }
 
@@ -50,7 +55,7 @@ pub struct FailoverTarget {
 pub enum TargetPlace {
     /// To the host name that a CDN gave for it.
     Cdn(Hostname),
-    /// To the addresses of a region; at least one.
+    /// To these addresses; at least one, but of a region that has none.
     Addresses(Vec<IpAddr>),
     /// To Weir's own proxies.
     Own,
@@ -67,6 +72,7 @@ pub struct TargetCheck {
 const MAX_NAMES: usize = 100;
 const MAX_ADDRESSES: usize = 16;
 const MAX_STEPS: usize = 10;
+const MAX_ACTIONS: usize = 10;
 const WEIGHTS: RangeInclusive<u16> = 1..=1000;
 const SHORTEST_TTL: Duration = Duration::from_secs(1);
 const LONGEST_TTL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -88,6 +94,22 @@ impl FailoverPolicy {
         }
     }
 
+    /// With the addresses that its regions have by these hosts.
+    #[must_use]
+    pub fn located(&self, hosts: &[&Host]) -> Self {
+        let mut located = self.clone();
+        for target in &mut located.targets {
+            let Some(region) = &target.region else { continue };
+            let of_region = hosts.iter().filter(|host| host.region.as_ref() == Some(region));
+            let open = of_region.filter(|host| !host.draining);
+            let addresses: BTreeSet<_> =
+                open.flat_map(|host| host.public_addresses.iter().copied()).collect();
+            let addresses = addresses.into_iter().take(MAX_ADDRESSES).collect();
+            target.place = TargetPlace::Addresses(addresses);
+        }
+        located
+    }
+
     /// Checks a manifest.
     ///
     /// # Errors
@@ -103,8 +125,10 @@ impl FailoverPolicy {
         let hostnames = hostnames(&spec.hostnames, &mut problems);
         let targets = targets(&spec.targets, &mut problems);
         let law = law(spec, &mut problems);
+        let provider = provider(spec, &mut problems);
+        actions(&spec.on_incident, &mut problems);
         let Some(name) = name else { return Err(problems) };
-        problems.or_value(Self { name, hostnames, mode: spec.mode, targets, law })
+        problems.or_value(Self { name, hostnames, mode: spec.mode, targets, law, provider })
     }
 }
 
@@ -164,17 +188,20 @@ fn target(base: &str, spec: &TargetSpec, problems: &mut Problems) -> Option<Fail
     let name = problems.take(&format!("{base}/name"), "bad_name", spec.name.parse());
     let place = place(base, spec, problems);
     let check = TargetCheck { path: check.path.clone(), port: check.port, tls: check.tls };
-    Some(FailoverTarget { name: name?, place: place?, check })
+    let region = spec.region.clone();
+    Some(FailoverTarget { name: name?, place: place?, region, check })
 }
 
 fn place(base: &str, spec: &TargetSpec, problems: &mut Problems) -> Option<TargetPlace> {
-    match (&spec.cdn, spec.addresses.as_slice(), spec.own) {
-        (Some(name), [], false) => {
+    match (&spec.cdn, spec.addresses.as_slice(), &spec.region, spec.own) {
+        (Some(name), [], None, false) => {
             let name = problems.take(&format!("{base}/cdn"), "bad_hostname", name.parse());
             name.map(TargetPlace::Cdn)
         }
-        (None, [], true) => Some(TargetPlace::Own),
-        (None, written @ [_, ..], false) if written.len() <= MAX_ADDRESSES => {
+        (None, [], None, true) => Some(TargetPlace::Own),
+        // The hosts say which; see [`FailoverPolicy::located`].
+        (None, [], Some(_), false) => Some(TargetPlace::Addresses(Vec::new())),
+        (None, written @ [_, ..], None, false) if written.len() <= MAX_ADDRESSES => {
             let mut address = |(i, text): (usize, &String)| {
                 let wrong = |_| format!("`{text}` is not an address; write it as 192.0.2.1");
                 let address = text.parse::<IpAddr>().map_err(wrong);
@@ -185,13 +212,59 @@ fn place(base: &str, spec: &TargetSpec, problems: &mut Problems) -> Option<Targe
         }
         _ => {
             let message = format!(
-                "write one of `cdn: NAME`, `addresses: [IP]` (at most {MAX_ADDRESSES}) and \
-                 `own: true`"
+                "write one of `cdn: NAME`, `addresses: [IP]` (at most {MAX_ADDRESSES}), \
+                 `region: NAME` and `own: true`"
             );
             problems.push(Problem::new(base, "conflict", message));
             None
         }
     }
+}
+
+/// What is done is only asked for when a failover begins; by then it has to be clear.
+fn actions(written: &[IncidentActionSpec], problems: &mut Problems) {
+    if written.len() > MAX_ACTIONS {
+        let message = format!("write at most {MAX_ACTIONS} of them");
+        problems.push(Problem::new("/spec/on_incident", "out_of_range", message));
+    }
+    for (i, action) in written.iter().enumerate() {
+        let base = format!("/spec/on_incident/{i}");
+        let mut app = |pointer: String, name: &str| {
+            problems.take(&pointer, "bad_name", name.parse::<AppName>());
+        };
+        match action {
+            IncidentActionSpec::Page(names) if names.is_empty() => {
+                let message = "name the notifiers that are told";
+                problems.push(Problem::new(format!("{base}/page"), "required", message));
+            }
+            IncidentActionSpec::Page(names) => {
+                for (j, name) in names.iter().enumerate() {
+                    let pointer = format!("{base}/page/{j}");
+                    problems.take(&pointer, "bad_name", name.parse::<NotifierName>());
+                }
+            }
+            IncidentActionSpec::Scale { app: name, instances } => {
+                app(format!("{base}/scale/app"), name);
+                if *instances == 0 {
+                    let message = "write how many instances it gets at least";
+                    let pointer = format!("{base}/scale/instances");
+                    problems.push(Problem::new(pointer, "out_of_range", message));
+                }
+            }
+            IncidentActionSpec::RollBack(name) => app(format!("{base}/roll_back"), name),
+        }
+    }
+}
+
+/// Who answers elsewhere; for that, each target has to have an address.
+fn provider(spec: &FailoverSpec, problems: &mut Problems) -> Option<ProviderName> {
+    let provider = spec.provider.as_ref()?;
+    if let Some(own) = spec.targets.iter().position(|target| target.own) {
+        let message = "beside a `provider`, write the `addresses` of Weir's own proxies: they are \
+                       what it is told";
+        problems.push(Problem::new(format!("/spec/targets/{own}/own"), "conflict", message));
+    }
+    problems.take("/spec/provider", "bad_name", provider.parse())
 }
 
 fn law(spec: &FailoverSpec, problems: &mut Problems) -> FailoverLaw {
@@ -272,6 +345,37 @@ mod tests {
     }
 
     #[test]
+    fn a_region_is_where_its_hosts_are() {
+        let policy = read("{hostnames: [a.example], targets: [{name: eu, region: eu}]}").unwrap();
+        let host = |name: &str, spec: &str| {
+            let text = format!("{{kind: Host, name: {name}, spec: {spec}}}");
+            let value = crate::parse_documents(&text).unwrap()[0].value.clone();
+            Host::read(value).unwrap().1
+        };
+        let engine = "engine: unix:///run/e";
+        let hosts = [
+            host("a", &format!("{{{engine}, region: eu, public_addresses: [192.0.2.2]}}")),
+            host(
+                "b",
+                &format!("{{{engine}, region: eu, public_addresses: [192.0.2.1, 192.0.2.2]}}"),
+            ),
+            host("c", &format!("{{{engine}, region: us, public_addresses: [192.0.2.3]}}")),
+            host(
+                "d",
+                &format!("{{{engine}, region: eu, draining: true, public_addresses: [192.0.2.4]}}"),
+            ),
+        ];
+        let place = |policy: FailoverPolicy| policy.targets[0].place.clone();
+        let addresses = |of: &[&str]| {
+            TargetPlace::Addresses(of.iter().map(|address| address.parse().unwrap()).collect())
+        };
+        let located = policy.located(&hosts.each_ref());
+        assert_eq!(place(located.clone()), addresses(&["192.0.2.1", "192.0.2.2"]));
+        let fewer = located.located(&[&hosts[2], &hosts[3]]);
+        assert_eq!(place(fewer), addresses(&[]), "what went before does not stay");
+    }
+
+    #[test]
     fn every_problem_is_told_with_its_place() {
         let problems = read(
             "{hostnames: [shop.example, shop.example, 'no name'],
@@ -279,7 +383,9 @@ mod tests {
                 {name: c, own: true, weight: 0, capacity: 0, check: {path: up, port: 0}},
                 {name: c, own: true}],
               shift_back: {steps: [50, 5], error_rate: 2, latency: 0.5},
-              degraded: {error_rate: -1}, ttl: {steady: 2s, low: 5s}}",
+              degraded: {error_rate: -1}, ttl: {steady: 2s, low: 5s}, provider: No,
+              on_incident: [{page: []}, {page: [ops, 'x y']}, {roll_back: shop},
+                {scale: {app: '', instances: 0}}]}",
         )
         .unwrap_err();
         let expected = [
@@ -297,6 +403,12 @@ mod tests {
             ("/spec/degraded/error_rate", "out_of_range"),
             ("/spec/shift_back/latency", "out_of_range"),
             ("/spec/ttl", "out_of_range"),
+            ("/spec/targets/0/own", "conflict"),
+            ("/spec/provider", "bad_name"),
+            ("/spec/on_incident/0/page", "required"),
+            ("/spec/on_incident/1/page/1", "bad_name"),
+            ("/spec/on_incident/3/scale/app", "bad_name"),
+            ("/spec/on_incident/3/scale/instances", "out_of_range"),
         ];
         let expected = expected.map(|(pointer, code)| (pointer.to_owned(), code.to_owned()));
         assert_eq!(problems, expected);

@@ -41,9 +41,27 @@ pub struct FailoverSpec {
     pub all_down: AllDown,
     #[serde(default)]
     pub ttl: AnswerTtlSpec,
+    /// Who answers for those of the host names that are in zones which are hosted elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// What is done when a failover begins, beside the shift itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on_incident: Vec<IncidentActionSpec>,
 }
 
-/// One that can serve the names: exactly one of `cdn`, `addresses` and `own`.
+/// Something that is done when a failover begins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum IncidentActionSpec {
+    /// These notifiers are told, whatever else they are told of.
+    Page(Vec<String>),
+    /// An app gets so many instances at least.
+    Scale { app: String, instances: u16 },
+    /// An app goes back to the deployment that was live before.
+    RollBack(String),
+}
+
+/// One that can serve the names: exactly one of `cdn`, `addresses`, `region` and `own`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TargetSpec {
@@ -55,6 +73,9 @@ pub struct TargetSpec {
     /// The addresses of a region.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
+    /// A region: the public addresses of its hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// Weir's own proxies.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,

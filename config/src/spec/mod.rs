@@ -15,8 +15,8 @@ use utoipa::ToSchema;
 
 pub use self::{
     failover::{
-        AnswerTtlSpec, CheckSpec, DegradedSpec, FailoverManifest, FailoverSpec, ShiftBackSpec,
-        TargetSpec,
+        AnswerTtlSpec, CheckSpec, DegradedSpec, FailoverManifest, FailoverSpec, IncidentActionSpec,
+        ShiftBackSpec, TargetSpec,
     },
     host::{
         CapacitySpec, DisconnectSpec, EngineSshSpec, EngineTlsSpec, HostManifest, HostSpec,

@@ -5,8 +5,8 @@ use utoipa::OpenApi;
 
 use super::{
     apps, certificates, deployment_logs, deployments, devices, domains, events, explain, failover,
-    hosts, incidents, instances, issuers, logs, notifiers, operations, records, secrets, shards,
-    snapshot, watches, wire, zones,
+    hosts, incidents, instances, issuers, logs, notifiers, operations, providers, records, secrets,
+    shards, snapshot, watches, wire, zones,
 };
 
 #[derive(OpenApi)]
@@ -75,6 +75,19 @@ use super::{
         failover::read,
         failover::put,
         failover::delete,
+        failover::status,
+        failover::force,
+        failover::freeze,
+        failover::release,
+        failover::simulate,
+        providers::list,
+        providers::read,
+        providers::put,
+        providers::delete,
+        providers::preview,
+        providers::test,
+        providers::purge,
+        providers::custom_hostnames,
         notifiers::list,
         notifiers::read,
         notifiers::put,

@@ -94,6 +94,13 @@ impl From<StoreError> for ApiProblem {
             StoreError::NoSuchPolicy(_) | StoreError::OwnTarget(_) => {
                 Problems(vec![Problem::new("/spec/failover", "no_failover", detail)]).into()
             }
+            StoreError::NoSuchProvider { .. } => {
+                Problems(vec![Problem::new("/spec/provider", "no_provider", detail)]).into()
+            }
+            StoreError::NoProviderSecret { pointer } => {
+                Problems(vec![Problem::new(*pointer, "required", detail)]).into()
+            }
+            StoreError::ProviderInUse { .. } => Self::conflict("provider_in_use", detail),
             StoreError::Refused(Refused::NoSuchDeployment(_)) => Self::not_found(&detail),
             StoreError::Refused(_) | StoreError::NotCancelled(_) => {
                 Self::conflict("refused", detail)
@@ -110,7 +117,9 @@ impl From<StoreError> for ApiProblem {
             StoreError::NoSigningSecret => {
                 Problems(vec![Problem::new("/spec/secret", "required", detail)]).into()
             }
-            StoreError::TooManyNotifiers { .. } => Self::conflict("too_many", detail),
+            StoreError::TooManyProviders { .. } | StoreError::TooManyNotifiers { .. } => {
+                Self::conflict("too_many", detail)
+            }
             StoreError::TooManyInvites => Self::conflict("too_many", detail),
             StoreError::NoImage(_) => Self::conflict("no_image", detail),
             StoreError::NoKey(_) => Self::conflict("no_key", detail),

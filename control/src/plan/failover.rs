@@ -29,7 +29,7 @@ pub(super) fn plan_policy(
         return is_gone;
     };
     let seen = observed.policies.get(name).filter(|seen| is_of(seen, &policy.targets));
-    let Some(PolicySeen { steering, targets }) = seen.map(AsRef::as_ref) else { return false };
+    let Some(PolicySeen { steering, targets, .. }) = seen.map(AsRef::as_ref) else { return false };
     let targets = policy.targets.iter().zip(targets).map(|(meant, seen)| {
         let of = MemberOf::Target { policy: name.clone(), target: meant.name.clone() };
         let former = served.as_ref().and_then(|served| served.pool(&meant.name));

@@ -107,7 +107,7 @@ impl Store {
                 Some(Kind::Zone) => Changed::Zone(parse_name(row)?),
                 Some(Kind::FailoverPolicy) => Changed::FailoverPolicy(parse_name(row)?),
                 // Nothing that the loop has to do with.
-                Some(Kind::Notifier) | None => continue,
+                Some(Kind::Notifier | Kind::Provider) | None => continue,
             };
             if known.insert(changed.clone()) {
                 changes.push(changed);

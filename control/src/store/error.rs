@@ -1,6 +1,8 @@
 //! What can go wrong with the store, by what the caller can do about it.
 
-use weir_config::{AppName, FailoverName, HostPath, Hostname, Problems, SecretName, ShardName};
+use weir_config::{
+    AppName, FailoverName, HostPath, Hostname, Problems, ProviderName, SecretName, ShardName,
+};
 
 use super::Kind;
 use crate::{key_file::NoKey, seal::SealError, transition::Refused};
@@ -41,6 +43,18 @@ pub enum StoreError {
     NoSigningSecret,
     #[error("there are {most} notifiers already; delete one first")]
     TooManyNotifiers { most: i64 },
+    #[error("there is no provider `{provider}`; apply it first")]
+    NoSuchProvider { provider: ProviderName },
+    #[error(
+        "the provider `{provider}` carries out {}; change or delete that first",
+        these(policies)
+    )]
+    ProviderInUse { provider: ProviderName, policies: Vec<FailoverName> },
+    /// Neither written nor kept; where it is to be written.
+    #[error("nothing proves to the provider who asks: write it")]
+    NoProviderSecret { pointer: &'static str },
+    #[error("there are {most} providers already; delete one first")]
+    TooManyProviders { most: i64 },
     #[error(transparent)]
     NoKey(#[from] NoKey),
     #[error("a secret cannot be sealed or opened: {0}")]
@@ -83,11 +97,19 @@ impl StoreError {
     }
 }
 
-/// Enough names to know where to look.
 fn list(apps: &[AppName]) -> String {
+    named("app", apps)
+}
+
+fn these(policies: &[FailoverName]) -> String {
+    named("failover policy", policies)
+}
+
+/// Enough names to know where to look.
+fn named(kind: &str, all: &[impl std::fmt::Display]) -> String {
     const SHOWN: usize = 3;
-    let names: Vec<_> = apps.iter().take(SHOWN).map(|app| format!("the app `{app}`")).collect();
-    match apps.len().saturating_sub(SHOWN) {
+    let names: Vec<_> = all.iter().take(SHOWN).map(|one| format!("the {kind} `{one}`")).collect();
+    match all.len().saturating_sub(SHOWN) {
         0 => names.join(" and "),
         more => format!("{} and {more} more", names.join(", ")),
     }

@@ -8,7 +8,9 @@ use weir_config::{
 use super::{
     Kind, Store, StoreError, Verb,
     objects::{Object, Record, from_json},
-    parse_name, to_json,
+    parse_name,
+    providers::name_provider,
+    to_json,
 };
 use crate::time::unix_millis;
 
@@ -47,7 +49,7 @@ impl Object for FailoverPolicy {
     }
 
     /// # Errors
-    /// [`StoreError::HostnameSteered`].
+    /// [`StoreError::HostnameSteered`], [`StoreError::NoSuchProvider`].
     async fn write_extra(
         &self,
         writing: &mut SqliteConnection,
@@ -61,7 +63,7 @@ impl Object for FailoverPolicy {
         for (i, hostname) in self.hostnames.iter().enumerate() {
             claim(writing, &self.name, i, hostname).await?;
         }
-        Ok(())
+        name_provider(writing, &self.name, self.provider.as_ref()).await
     }
 
     async fn delete_extra(
@@ -71,6 +73,7 @@ impl Object for FailoverPolicy {
         for statement in [
             "DELETE FROM failover_hostnames WHERE policy = $1",
             "DELETE FROM failover_states WHERE policy = $1",
+            "DELETE FROM failover_providers WHERE policy = $1",
         ] {
             sqlx::query(statement).bind(&**name).execute(&mut *writing).await?;
         }

@@ -21,13 +21,21 @@ pub enum Kind {
     Shard,
     Host,
     Zone,
+    Provider,
     FailoverPolicy,
     Notifier,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::App, Self::Shard, Self::Host, Self::Zone, Self::FailoverPolicy, Self::Notifier];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::App,
+        Self::Shard,
+        Self::Host,
+        Self::Zone,
+        Self::Provider,
+        Self::FailoverPolicy,
+        Self::Notifier,
+    ];
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
@@ -40,6 +48,7 @@ impl Kind {
             Self::Shard => "Shard",
             Self::Host => "Host",
             Self::Zone => "Zone",
+            Self::Provider => "Provider",
             Self::FailoverPolicy => "FailoverPolicy",
             Self::Notifier => "Notifier",
         }
@@ -54,6 +63,7 @@ impl fmt::Display for Kind {
             Self::Shard => "shard",
             Self::Host => "host",
             Self::Zone => "zone",
+            Self::Provider => "provider",
             Self::FailoverPolicy => "failover policy",
             Self::Notifier => "notifier",
         })

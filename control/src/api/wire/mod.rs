@@ -8,6 +8,7 @@ mod failover;
 mod history;
 mod hosts;
 mod incidents;
+mod providers;
 mod secrets;
 mod shards;
 mod snapshot;
@@ -15,7 +16,9 @@ mod zones;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use weir_config::{AppSpec, FailoverSpec, HostSpec, NotifierSpec, Problem, ShardSpec, ZoneSpec};
+use weir_config::{
+    AppSpec, FailoverSpec, HostSpec, NotifierSpec, Problem, ProviderSpec, ShardSpec, ZoneSpec,
+};
 
 pub(crate) use self::secrets::SecretValue;
 pub use self::{
@@ -29,12 +32,20 @@ pub use self::{
     devices::{
         DeviceAbout, DeviceInvite, DeviceResource, DeviceState, InviteRequest, RenameRequest,
     },
-    failover::FailoverStatus,
+    failover::{
+        FailoverDecision, FailoverHealth, FailoverHold, FailoverIncident, FailoverSimulation,
+        FailoverStatus, ForceRequest, FreezeRequest, SimulateRequest, SimulatedAnswer,
+        SimulatedShare, TargetHealth, WrittenByHand,
+    },
     history::{AuditRecord, EventRecord, OperationResource, StepRecord, UpdatedAppResource},
     hosts::{ConvergeRequest, DriftResource, HostStatus},
     incidents::{
         IncidentDetails, IncidentEventResource, IncidentResource, NoteRequest, NotifierPreview,
         NotifierStatus, NotifierTest,
+    },
+    providers::{
+        CarriedPolicy, CustomHostnameResource, ProviderPreview, ProviderStatus, ProviderTest,
+        PurgeRequest,
     },
     secrets::{KeyRotation, SecretResource},
     shards::{ShardDeployRequest, ShardStatus},
@@ -45,7 +56,7 @@ pub use self::{
 /// An object as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Resource<Spec, Status> {
-    /// `App`, `Shard`, `Host`, `Zone`, `FailoverPolicy` or `Notifier`.
+    /// `App`, `Shard`, `Host`, `Zone`, `Provider`, `FailoverPolicy` or `Notifier`.
     pub kind: String,
     pub name: String,
     /// Grows by one with every change of the spec.
@@ -64,6 +75,7 @@ pub type ShardResource = Resource<ShardSpec, ShardStatus>;
 pub type HostResource = Resource<HostSpec, HostStatus>;
 pub type ZoneResource = Resource<ZoneSpec, ZoneStatus>;
 pub type FailoverResource = Resource<FailoverSpec, FailoverStatus>;
+pub type ProviderResource = Resource<ProviderSpec, ProviderStatus>;
 pub type NotifierResource = Resource<NotifierSpec, NotifierStatus>;
 
 /// A server that something else keeps running: a member of a shard, or an upstream.

@@ -317,6 +317,40 @@ fn capacity_labels_regions_and_shards_say_where() {
     assert_eq!(why("nowhere"), "no host is one of those that its `placement` asks for");
 }
 
+/// However the hosts' order has it: of apps that demand two regions, each is in both.
+#[test]
+fn an_app_that_demands_two_regions_has_them_as_soon_as_there_are_two() {
+    let mut bench = bench(&[]);
+    for (host, region) in [("eu1", "eu"), ("eu2", "eu"), ("us", "us")] {
+        bench.put_host(host, &format!("{{engine: \"unix:///e\", region: {region}}}"));
+    }
+    let apps: Vec<_> = (0..8).map(|app| format!("app{app}")).collect();
+    for app in &apps {
+        bench.put(app, "{image: a, instances: 2, placement: {regions: 2}}");
+    }
+    let in_us = |bench: &Bench, app: &str| hosts_of(bench, app).get("us").copied();
+    bench.settle();
+    apps.iter().for_each(|app| assert_eq!(in_us(&bench, app), Some(1), "{app}"));
+    assert!(bench.settle().is_empty());
+
+    lose(&mut bench, "us");
+    bench.settle();
+    bench.pass(seconds(62));
+    bench.silence("us");
+    bench.settle();
+    for app in &apps {
+        let served = bench.served_by(app);
+        assert!(served.len() == 2 && served.iter().all(|id| !id.ends_with("@us")), "{served:?}");
+    }
+
+    return_of(&mut bench, "us");
+    bench.settle();
+    for app in &apps {
+        assert_eq!((in_us(&bench, app), bench.served_by(app).len()), (Some(1), 2), "{app}");
+    }
+    assert!(bench.settle().is_empty(), "it rests");
+}
+
 #[test]
 fn a_new_deployment_is_placed_although_the_former_one_fills_the_host() {
     let mut bench = bench(&[]);

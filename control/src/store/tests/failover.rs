@@ -3,6 +3,7 @@
 use weir_config::{FailoverName, FailoverPolicy, Shares, Steering};
 
 use super::*;
+use crate::{seal::Keyring, store::Provider};
 
 fn policy(name: &str) -> FailoverName {
     name.parse().unwrap()
@@ -104,4 +105,30 @@ async fn an_app_is_in_front_of_a_policy_that_exists_and_is_not_weir_itself() {
     assert!(matches!(&error, StoreError::OwnTarget(name) if **name == *"shop"), "{error}");
     put(&bench, "shop", "[shop.example]").await.unwrap();
     put_app().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_policy_names_a_provider_that_exists_and_that_stays_until_it_lets_go() {
+    let bench = Bench::new().await;
+    let with_provider = async || {
+        let text = "{kind: FailoverPolicy, name: shop, spec: {hostnames: [shop.example],
+            targets: [{name: a, cdn: a.example}], provider: there}}";
+        let value = parse_documents(text).unwrap()[0].value.clone();
+        let (manifest, policy) = FailoverPolicy::read(value).unwrap();
+        bench.store.put(&manifest.spec, &policy, Precondition::None, PUT).await
+    };
+    let error = with_provider().await.unwrap_err();
+    assert_eq!(error.to_string(), "there is no provider `there`; apply it first");
+    let there = "there".parse().unwrap();
+    let spec = serde_json::from_str("{\"cloudflare\": {\"token\": \"t\"}}").unwrap();
+    let provider = Provider::new(&there, &spec, &Keyring::new()).unwrap();
+    bench.store.put(&spec.shown(), &provider, Precondition::None, PUT).await.unwrap();
+    with_provider().await.unwrap();
+    let delete = async || bench.store.delete::<Provider>(&there, Precondition::None, DELETE).await;
+    assert_eq!(
+        delete().await.unwrap_err().to_string(),
+        "the provider `there` carries out the failover policy `shop`; change or delete that first"
+    );
+    put(&bench, "shop", "[shop.example]").await.unwrap();
+    delete().await.unwrap();
 }

@@ -65,6 +65,8 @@ impl Scene {
                 "failover": "shop",
                 "hostnames": [HOST],
                 "upstream": {"tls": {"server_name": HOST, "ca": authority.pem()}},
+                "timeouts": {"connect": "500ms", "read": "2s"},
+                "retries": {"attempts": 2, "budget_percent": 100},
             }}),
         ];
         let text = documents.map(|document| document.to_string()).join("\n---\n");

@@ -22,9 +22,9 @@ const SPAN: Duration = Duration::from_millis(400);
 /// or for so long where more than [`NOISY`] of all probes fail without any consequence.
 const NOISY_SPAN: Duration = Duration::from_millis(800);
 const NOISY: f32 = 0.02;
-/// Where clients' requests fail as well, probes that fail confirm it after so long,
+/// Where clients' requests fail as well, two probes that fail confirm it after so long,
 const CLIENTS_SPAN: Duration = Duration::from_millis(250);
-/// and those that are late after so long,
+/// and three that are late after so long,
 const CLIENTS_LATE_SPAN: Duration = Duration::from_millis(600);
 /// because that counts as much as so many probes.
 const CLIENTS: u16 = 2;
@@ -246,7 +246,7 @@ impl Run {
             return self.failed >= FALL && lasted >= span;
         }
         let are_late = self.missed >= CLIENTS + FALL && lasted >= CLIENTS_LATE_SPAN;
-        are_late || (self.failed >= FALL && lasted >= CLIENTS_SPAN)
+        are_late || (self.failed >= CLIENTS + 2 && lasted >= CLIENTS_SPAN)
     }
 }
 

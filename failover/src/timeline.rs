@@ -197,6 +197,14 @@ impl Incident {
         Some(self.steps.iter().map(again).collect())
     }
 
+    /// What was wrong when a target was first seen to miss, of those times the last.
+    pub fn first_error(&self, target: usize) -> Option<String> {
+        self.notes.iter().rev().find_map(|(_, note)| match note {
+            Note::FirstMiss { target: of, error, .. } if *of == target => Some(error.clone()),
+            _ => None,
+        })
+    }
+
     pub fn figures(&self) -> Figures {
         let decisions = || self.steps.iter().flat_map(|s| s.decisions.iter().map(|d| (s.at, d)));
         let left = decisions().find_map(|(at, decision)| match decision {

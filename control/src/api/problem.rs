@@ -91,9 +91,6 @@ impl From<StoreError> for ApiProblem {
             StoreError::NoSuchShard { pointer, .. } => {
                 Problems(vec![Problem::new(pointer, "no_shard", detail)]).into()
             }
-            StoreError::NoSuchPolicy(_) | StoreError::OwnTarget(_) => {
-                Problems(vec![Problem::new("/spec/failover", "no_failover", detail)]).into()
-            }
             StoreError::NoSuchProvider { .. } => {
                 Problems(vec![Problem::new("/spec/provider", "no_provider", detail)]).into()
             }
@@ -101,6 +98,9 @@ impl From<StoreError> for ApiProblem {
                 Problems(vec![Problem::new(*pointer, "required", detail)]).into()
             }
             StoreError::ProviderInUse { .. } => Self::conflict("provider_in_use", detail),
+            StoreError::NoSuchPolicy(_) | StoreError::OwnTarget(_) => {
+                Problems(vec![Problem::new("/spec/failover", "no_failover", detail)]).into()
+            }
             StoreError::Refused(Refused::NoSuchDeployment(_)) => Self::not_found(&detail),
             StoreError::Refused(_) | StoreError::NotCancelled(_) => {
                 Self::conflict("refused", detail)

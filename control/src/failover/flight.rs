@@ -163,8 +163,8 @@ impl Flight {
         let snapshot = self.around.with.snapshots.current();
         let policy = self.pilot.policy();
         let levels = looks.then(|| counters::levels(&snapshot, policy));
-        for (target, levels) in levels.iter().flatten().enumerate() {
-            self.pilot.look(target, levels, now);
+        if let Some(levels) = &levels {
+            self.pilot.look(levels, now);
         }
         if self.pilot.is_in_doubt() {
             self.around.references.doubt();

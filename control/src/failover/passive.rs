@@ -7,6 +7,8 @@ use weir_failover::Samples;
 
 /// How often the counters are read.
 pub(super) const TICK: Duration = Duration::from_millis(50);
+/// And where nothing was asked for since the last time.
+pub(super) const IDLE_TICK: Duration = Duration::from_millis(250);
 /// What is looked at is so long ago at most.
 const WINDOW: Duration = Duration::from_millis(500);
 /// So many without an answer in that, and half of all since the first, are no accident;
@@ -61,6 +63,13 @@ impl Passive {
             self.ticks.pop_front();
         }
         self.failing_since(levels).or_else(|| self.silent_since(levels, now))
+    }
+
+    /// Whether nothing is asked of it.
+    pub(super) fn is_idle(&self) -> bool {
+        let mut last = self.ticks.iter().rev().map(|(_, levels)| levels);
+        let (Some(last), Some(before)) = (last.next(), last.next()) else { return true };
+        last.in_flight == 0 && last.answers.total() == before.answers.total()
     }
 
     /// The answers since this was asked last.

@@ -14,7 +14,7 @@ use weir_failover::{
 };
 
 pub(super) use self::watched::{Heard, Probe, Watched};
-use super::passive::{Levels, TICK};
+use super::passive::{IDLE_TICK, Levels, TICK};
 
 /// What targets have answered is told to the law this often.
 const TELL: Duration = Duration::from_secs(2);
@@ -217,9 +217,18 @@ impl Pilot {
         self.spread_doubt(now);
     }
 
-    /// Takes in what the proxy has counted of a target. Most requests failing is no verdict, but a
+    /// Takes in what the proxy has counted of each target. Most requests failing is no verdict, but a
     /// reason to ask at once.
-    pub(super) fn look(&mut self, target: usize, levels: &Levels, now: Moment) {
+    pub(super) fn look(&mut self, levels: &[Levels], now: Moment) {
+        for (target, levels) in levels.iter().enumerate() {
+            self.look_at(target, levels, now);
+        }
+        if self.targets.iter().all(|watched| watched.passive.is_idle()) {
+            self.next_tick = now + IDLE_TICK;
+        }
+    }
+
+    fn look_at(&mut self, target: usize, levels: &Levels, now: Moment) {
         let Some(watched) = self.targets.get_mut(target) else { return };
         let Some(since) = watched.passive.look(levels, now) else { return };
         if watched.error.is_none() && watched.schedule.verdict() == Verdict::Good {

@@ -26,8 +26,9 @@ impl Pilot {
             error: seen.error.clone(),
             round_trip: seen.schedule.round_trip(),
         };
-        let line = |decision: &Decision| words::line(decision, &self.policy, |_| None);
         let incident = self.journal.incident().or(last);
+        let error = |target| incident.and_then(|incident| incident.first_error(target));
+        let line = |decision: &Decision| words::line(decision, &self.policy, error);
         FailoverStatus {
             mode: self.policy.mode,
             phase: state.phase(),

@@ -44,7 +44,7 @@ fn steer(bench: &mut Bench, weights: &[u64], ttl: u64, targets: &[(&str, &[&str]
     let ttl = Duration::from_secs(ttl);
     let steering = Steering { epoch: 1, shares: Shares::by_weight(weights), ttl };
     let targets = targets.iter().map(target).collect();
-    bench.tell(Event::Steered(shop(), Arc::new(PolicySeen { steering, targets })));
+    bench.tell(Event::Steered(shop(), Arc::new(PolicySeen { steering, targets, trouble: None })));
     bench.settle();
 }
 

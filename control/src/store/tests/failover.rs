@@ -86,28 +86,6 @@ async fn how_far_a_controller_is_outlives_a_restart_but_not_its_policy() {
 }
 
 #[tokio::test]
-async fn an_app_is_in_front_of_a_policy_that_exists_and_is_not_weir_itself() {
-    let bench = Bench::new().await;
-    let put_app = async || {
-        let text = "{kind: App, name: front, spec: {failover: shop}}";
-        let value = parse_documents(text).unwrap()[0].value.clone();
-        let (manifest, app) = App::read(value, &bench.store.base_domain).unwrap();
-        bench.store.put(&manifest.spec, &app, Precondition::None, PUT).await
-    };
-    let error = put_app().await.unwrap_err();
-    assert!(matches!(&error, StoreError::NoSuchPolicy(name) if **name == *"shop"), "{error}");
-    let own = "{kind: FailoverPolicy, name: shop, spec: {hostnames: [shop.example],
-        targets: [{name: a, cdn: a.example}, {name: b, own: true}]}}";
-    let (manifest, meant) =
-        FailoverPolicy::read(parse_documents(own).unwrap()[0].value.clone()).unwrap();
-    bench.store.put(&manifest.spec, &meant, Precondition::None, PUT).await.unwrap();
-    let error = put_app().await.unwrap_err();
-    assert!(matches!(&error, StoreError::OwnTarget(name) if **name == *"shop"), "{error}");
-    put(&bench, "shop", "[shop.example]").await.unwrap();
-    put_app().await.unwrap();
-}
-
-#[tokio::test]
 async fn a_policy_names_a_provider_that_exists_and_that_stays_until_it_lets_go() {
     let bench = Bench::new().await;
     let with_provider = async || {
@@ -131,4 +109,26 @@ async fn a_policy_names_a_provider_that_exists_and_that_stays_until_it_lets_go()
     );
     put(&bench, "shop", "[shop.example]").await.unwrap();
     delete().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_app_is_in_front_of_a_policy_that_exists_and_is_not_weir_itself() {
+    let bench = Bench::new().await;
+    let put_app = async || {
+        let text = "{kind: App, name: front, spec: {failover: shop}}";
+        let value = parse_documents(text).unwrap()[0].value.clone();
+        let (manifest, app) = App::read(value, &bench.store.base_domain).unwrap();
+        bench.store.put(&manifest.spec, &app, Precondition::None, PUT).await
+    };
+    let error = put_app().await.unwrap_err();
+    assert!(matches!(&error, StoreError::NoSuchPolicy(name) if **name == *"shop"), "{error}");
+    let own = "{kind: FailoverPolicy, name: shop, spec: {hostnames: [shop.example],
+        targets: [{name: a, cdn: a.example}, {name: b, own: true}]}}";
+    let (manifest, meant) =
+        FailoverPolicy::read(parse_documents(own).unwrap()[0].value.clone()).unwrap();
+    bench.store.put(&manifest.spec, &meant, Precondition::None, PUT).await.unwrap();
+    let error = put_app().await.unwrap_err();
+    assert!(matches!(&error, StoreError::OwnTarget(name) if **name == *"shop"), "{error}");
+    put(&bench, "shop", "[shop.example]").await.unwrap();
+    put_app().await.unwrap();
 }

@@ -268,7 +268,9 @@ mod tests {
 
     #[test]
     fn every_bad_value_is_told() {
-        let spec = SettingsSpec::parse("http: here\nadmin: there\nbase_domain: com\nreferences: [x]\n").unwrap();
+        let spec =
+            SettingsSpec::parse("http: here\nadmin: there\nbase_domain: com\nreferences: [x]\n")
+                .unwrap();
         let problems = spec.resolve("/state".into()).unwrap_err();
         let pointers: Vec<_> = problems.0.iter().map(|p| p.pointer.as_str()).collect();
         assert_eq!(pointers, ["/base_domain", "/http", "/admin", "/references/0"]);

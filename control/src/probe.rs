@@ -34,7 +34,12 @@ use weir_deploy::{Duplex, Provider};
 pub(crate) enum Question {
     Tcp,
     /// `host` is whom it is asked as, if that is not the endpoint itself.
-    Http { path: String, upstream: Upstream, tls: Option<Tls>, host: Option<Hostname> },
+    Http {
+        path: String,
+        upstream: Upstream,
+        tls: Option<Tls>,
+        host: Option<Hostname>,
+    },
 }
 
 /// Whom to believe that he is who.

@@ -307,6 +307,7 @@ impl Reconciler {
         if latter.is_none() {
             observed.policies.remove(name);
         }
+        self.agenda.touch(Subject::Policy(name.clone()));
         users(desired, name).for_each(|app| self.agenda.touch_app(app));
         let names = |policy: &Option<Arc<FailoverPolicy>>| {
             policy.as_ref().map_or_else(Vec::new, |policy| policy.hostnames.clone())

@@ -134,7 +134,8 @@ impl Cdn {
 
     async fn meet(self, tcp: TcpStream, tls: TlsAcceptor) -> Option<()> {
         let mut mood = self.mood.subscribe();
-        match *mood.borrow_and_update() {
+        let now = *mood.borrow_and_update();
+        match now {
             Mood::Resets => return tcp.set_zero_linger().ok(),
             Mood::Silent => {
                 let silent = |mood: &Mood| *mood == Mood::Silent;

@@ -24,7 +24,7 @@ use super::{
     keeper::Around,
     pilot::{Decided, Heard, Kept, Pilot, Probe, Watched},
     saver::{Record, Saver},
-    words,
+    words::{self, FailoverTrouble},
 };
 use crate::{
     event::Event,
@@ -54,6 +54,8 @@ pub(super) struct Flight {
     /// What the loop was told to serve, as it was told last.
     told: Option<Arc<PolicySeen>>,
     steering: Steering,
+    /// What is wrong, as of the last decision or a moment ago.
+    trouble: Option<FailoverTrouble>,
     /// Which epoch is to be seen served, and the generation that was looked at last.
     awaited: Option<(u64, u64)>,
     /// Those who gave orders, which are kept with this number.
@@ -84,6 +86,7 @@ impl Flight {
             heard: mpsc::channel(QUEUE),
             to_serve: None,
             told: None,
+            trouble: None,
             awaited: None,
             replies: Vec::new(),
             retried: None,
@@ -178,7 +181,12 @@ impl Flight {
             let healths = self.pilot.targets().iter().map(|watched| watched.health);
             self.around.with.metrics.look(self.pilot.policy(), healths);
         }
-        self.carry_out(decided, now);
+        let is_news = self.carry_out(decided, now).is_some();
+        if is_news || is_time_to_tell {
+            let journal = self.pilot.journal();
+            let policy = self.pilot.policy();
+            self.trouble = words::trouble(policy, journal.state(), journal.incident());
+        }
         if self.to_serve.as_ref().is_some_and(|(.., until)| *until <= now) {
             tracing::error!(
                 policy = &*self.pilot.policy().name,
@@ -330,8 +338,7 @@ impl Flight {
             }
         };
         let targets = policy.targets.iter().zip(self.pilot.targets()).map(target).collect();
-        let journal = self.pilot.journal();
-        let trouble = words::trouble(policy, journal.state(), journal.incident());
+        let trouble = self.trouble.clone();
         let seen = PolicySeen { steering: self.steering, targets, trouble };
         if self.told.as_ref().is_some_and(|told| **told == seen) {
             return Ok(());

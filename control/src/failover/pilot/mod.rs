@@ -8,6 +8,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use weir_config::{
     FailoverMode, FailoverPolicy, FailoverTarget, Moment, Numbers, Steering, TargetName,
+    TargetPlace,
 };
 use weir_failover::{
     Decision, Event, Frozen, Incident, Journal, Note, Order, Sample, Server, Source, State, Verdict,
@@ -140,7 +141,13 @@ impl Pilot {
         let names: Vec<_> = former.targets.iter().map(|target| target.name.clone()).collect();
         let places = places(&names, &self.policy.targets);
         let is_asked_as = |place: usize, target: &FailoverTarget| {
-            former.targets[place] == *target && former.hostnames[0] == self.policy.hostnames[0]
+            let (former, hostname) = (&former.targets[place], &former.hostnames[0]);
+            let is_there = match (&former.place, &target.place) {
+                // A region that gains or loses an address is the same.
+                (TargetPlace::Addresses(_), TargetPlace::Addresses(_)) => true,
+                (former, latter) => former == latter,
+            };
+            is_there && former.check == target.check && *hostname == self.policy.hostnames[0]
         };
         let mut known: Vec<_> = std::mem::take(&mut self.targets).into_iter().map(Some).collect();
         for (place, target) in places.iter().zip(&self.policy.targets) {

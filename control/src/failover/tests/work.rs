@@ -140,7 +140,8 @@ impl Scene {
             };
             let endpoints = target.addresses.iter().map(endpoint).collect();
             let pool = Arc::new(Pool::new(endpoints, Balance::default()));
-            SteeredTarget { name: meant.name.clone(), pool, is_down: target.is_down }
+            let (name, place) = (meant.name.clone(), meant.place.clone());
+            SteeredTarget { name, place, pool, is_down: target.is_down }
         });
         let steered = Steered::new(self.policy.name.clone(), targets.collect(), seen.steering);
         self.generation += 1;

@@ -50,6 +50,8 @@ struct Options {
     ledger: ledger::Scale,
     #[command(flatten)]
     rounds: Rounds,
+    #[command(flatten)]
+    objects: control::Scale,
 }
 
 /// In the order in which they run: the last of them move this program off the first core.
@@ -140,7 +142,7 @@ impl Measurement {
             Self::Proxy => runtime.block_on(proxy::measure(report, options)),
             Self::DnsChange => runtime.block_on(dns::measure_change(report)),
             Self::Dns => dns::measure(report, options),
-            Self::Objects => runtime.block_on(control::objects(report)),
+            Self::Objects => runtime.block_on(control::objects(report, &options.objects)),
             Self::Memory => runtime.block_on(memory::measure(report, options)),
         }
     }

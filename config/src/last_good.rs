@@ -106,10 +106,11 @@ impl LastGood {
 
 impl AppRoute {
     /// Tells one way of serving an app from another, over restarts: all that its operator decides,
-    /// and nothing of what runs of it, which comes and goes.
+    /// upstreams and shards among it, and nothing of what runs of it, which comes and goes.
     pub fn fingerprint(&self) -> u64 {
         let Self { app, hostnames, policy, wake_timeout, queue, .. } = self;
-        fingerprint(&(app, hostnames, policy, wake_timeout, queue))
+        let state = SavedState::as_written(&self.state);
+        fingerprint(&(app, hostnames, policy, wake_timeout, queue, state))
     }
 }
 
@@ -181,6 +182,19 @@ impl SavedState {
     fn has_instances(&self) -> bool {
         let is_instance = |endpoint: &SavedEndpoint| endpoint.id.instance().is_some();
         matches!(self, Self::Serving(pool) if pool.endpoints.iter().any(is_instance))
+    }
+
+    /// What an operator has written of it, and nothing of where that is found.
+    fn as_written(state: &RouteState) -> Option<Self> {
+        match Self::of(state) {
+            state if state.has_instances() => None,
+            Self::Serving(mut pool) => {
+                pool.forget_addresses();
+                Some(Self::Serving(pool))
+            }
+            shards @ Self::Shards(_) => Some(shards),
+            Self::Asleep(_) | Self::Starting | Self::Unavailable { .. } => None,
+        }
     }
 }
 

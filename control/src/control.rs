@@ -351,7 +351,7 @@ async fn open_store(
     loop {
         let opened = match dir.database() {
             Ok(file) => Store::open(&file, base_domain).await,
-            Err(error) => Err(StoreError::Database(error.into())),
+            Err(error) => Err(sqlx::Error::from(error).into()),
         };
         match opened {
             Err(error) if has_traffic => {

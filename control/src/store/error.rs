@@ -1,5 +1,7 @@
 //! What can go wrong with the store, by what the caller can do about it.
 
+use std::sync::Arc;
+
 use weir_config::{AppName, HostPath, Problems, SecretName, ShardName};
 
 use super::Kind;
@@ -57,7 +59,7 @@ pub enum StoreError {
     #[error("another process is taking over; nothing was changed, try again in a moment")]
     Closed,
     #[error("the database failed: {0}")]
-    Database(sqlx::Error),
+    Database(Arc<sqlx::Error>),
     #[error("the database cannot be brought up to date: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
     #[error("the database holds a spec that cannot be read: {0}")]
@@ -67,6 +69,16 @@ pub enum StoreError {
 impl StoreError {
     pub(crate) fn not_found(kind: Kind, name: &str) -> Self {
         Self::NotFound { kind, name: name.to_owned() }
+    }
+
+    /// The same for another whose write it has ended too.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::Full => Self::Full,
+            Self::Closed => Self::Closed,
+            Self::Database(error) => Self::Database(error.clone()),
+            other => sqlx::Error::Protocol(other.to_string()).into(),
+        }
     }
 }
 
@@ -91,7 +103,7 @@ impl From<sqlx::Error> for StoreError {
         let code = error.as_database_error().and_then(|error| error.code());
         match code.as_deref() {
             Some(SQLITE_FULL) => Self::Full,
-            _ => Self::Database(error),
+            _ => Self::Database(Arc::new(error)),
         }
     }
 }

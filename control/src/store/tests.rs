@@ -18,6 +18,7 @@ const DEPLOY: Cause<'_> = Cause { actor: "test", verb: Verb::Deploy, key: None }
 
 mod devices;
 mod history;
+mod writer;
 mod zones;
 
 struct Bench {

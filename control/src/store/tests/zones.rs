@@ -178,7 +178,10 @@ async fn an_import_takes_the_place_of_everything() {
     assert_eq!(bench.names().await, 2);
     assert_eq!(read.zone.serials.first as u32, 3_000_000_001, "after that of the file");
     // What it had before is removed in time, and what it has now is not.
-    sqlx::query("UPDATE loose_contents SET since = 0").execute(&bench.store.writer).await.unwrap();
+    sqlx::query("UPDATE loose_contents SET since = 0")
+        .execute(bench.store.writer.pool())
+        .await
+        .unwrap();
     bench.store.prune().await.unwrap();
     let rows = sqlx::query("SELECT content FROM record_sets").fetch_all(&bench.store.readers);
     assert_eq!(rows.await.unwrap().len(), 2);

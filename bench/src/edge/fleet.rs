@@ -22,7 +22,7 @@ use tokio::{
     time::sleep,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
-use weir_deploy::{About, Agent, Begin, Caller, Duplex, Enrol, Enrolled, Program, Provider, serve};
+use weir_deploy::{About, Agent, Begin, Enrol, Enrolled, Provider, serve};
 
 use crate::{engine::Engine, process::cpu_of, report::Report, server::Server};
 
@@ -139,15 +139,5 @@ impl Agent for Pretended {
 
     fn epoch(&self) -> u64 {
         0
-    }
-
-    async fn take_program(&self, _: Program) -> Result<(), String> {
-        Err("it has none".to_owned())
-    }
-
-    fn restart(&self) {}
-
-    async fn next_caller(&self) -> (Caller, Box<dyn Duplex>) {
-        std::future::pending().await
     }
 }

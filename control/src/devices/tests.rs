@@ -1,16 +1,41 @@
-//! Who is let in, by the ends of pipes that say which node of a tailnet they are.
+//! Who is let in, and for how long. TLS has made sure of the fingerprints.
 
-use rcgen::{CertificateParams, KeyPair};
-use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    runtime::Handle,
-};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use std::{collections::BTreeMap, time::Instant};
+
+use async_trait::async_trait;
+use sqlx::{Connection, SqliteConnection};
+use tokio::{io::duplex, runtime::Handle, sync::Notify, task::JoinHandle};
 use weir_config::{AppName, Desired, Moment, Snapshot};
+use weir_deploy::{Agent, Docker, Provider, serve};
 
 use super::*;
 use crate::{observed::Observed, state_dir::StateDir};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// An agent that is asked to begin, and does when it may.
+struct Waiting {
+    engine: Docker,
+    asked: Arc<Notify>,
+    may_begin: Arc<Notify>,
+}
+
+#[async_trait]
+impl Agent for Waiting {
+    fn provider(&self) -> &dyn Provider {
+        &self.engine
+    }
+
+    async fn begin(&self, _: &Begin) -> Result<About, String> {
+        self.asked.notify_one();
+        self.may_begin.notified().await;
+        Ok(About::default())
+    }
+
+    fn epoch(&self) -> u64 {
+        1
+    }
+}
 
 /// Devices of which no app calls another.
 #[derive(Debug)]
@@ -20,93 +45,128 @@ impl Calls for NoCalls {
     fn carry(&self, _: Box<dyn Duplex>, _: SocketAddr, _: AppName) {}
 }
 
-async fn gate(dir: &std::path::Path) -> Arc<Gatekeeper> {
-    let base = "weir.test".parse().unwrap();
-    let store = Store::open(&dir.join("weir.db"), &base).await.unwrap();
-    let authority = DeviceAuthority::open(&StateDir::open(dir).unwrap()).unwrap();
-    let observed = Observed::new(Arc::new(Snapshot::default()), Moment(1));
-    let (_, world) = watch::channel(Arc::new(World::new(Desired::default(), observed)));
-    let connected = Devices::new(Handle::current());
-    let gate = Gatekeeper::new(store, world, authority, connected, Arc::new(NoCalls), None);
-    Arc::new(gate.await.unwrap())
+struct Bench {
+    gate: Arc<Gatekeeper>,
+    store: Store,
+    asked: Arc<Notify>,
+    may_begin: Arc<Notify>,
+    dir: tempfile::TempDir,
 }
 
-/// A connection from a node, as far as TLS; what becomes of it at the gate.
-async fn come(
-    gate: &Arc<Gatekeeper>,
-    node: Option<&str>,
-    shown: Option<(&str, &KeyPair)>,
-) -> (TlsStream<DuplexStream>, tokio::task::JoinHandle<io::Result<()>>) {
-    let (device, stream) = duplex(64 << 10);
-    let from = SocketAddr::from(([100, 64, 0, 1], 1));
-    let arrived = Arrived { stream: Box::new(stream), from, node: node.map(str::to_owned) };
-    let taken = tokio::spawn({
-        let gate = gate.clone();
-        async move { gate.take_in(arrived).await }
-    });
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(gate.authority.pem.as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots);
-    let config = match shown {
-        None => config.with_no_client_auth(),
-        Some((certificate, key)) => {
-            let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
-            let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
-            config.with_client_auth_cert(chain, key).unwrap()
+impl Bench {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let base = "test.example".parse().unwrap();
+        let store = Store::open(&dir.path().join("weir.db"), &base).await.unwrap();
+        let state = StateDir::open(&dir.path().join("state")).unwrap();
+        let authority = DeviceAuthority::open(&state).unwrap();
+        let connected = Devices::new(Handle::current());
+        let observed = Observed::new(Arc::new(Snapshot::default()), Moment(1));
+        let (_, world) = watch::channel(Arc::new(World::new(Desired::default(), observed)));
+        let calls = Arc::new(NoCalls);
+        let gate = Gatekeeper::new(store.clone(), world, authority, connected, calls, None);
+        let gate = gate.await.unwrap();
+        let (asked, may_begin) = (Arc::default(), Arc::default());
+        Self { gate: Arc::new(gate), store, asked, may_begin, dir }
+    }
+
+    /// Enrols a device, whose fingerprint is its name, and has it come.
+    async fn arrive(&self, name: &str) -> JoinHandle<io::Result<()>> {
+        self.enrol(name, None).await;
+        let attended = self.come(name, None);
+        timeout(DEADLINE, self.asked.notified()).await.unwrap();
+        attended
+    }
+
+    async fn enrol(&self, name: &str, node: Option<&str>) {
+        let expires_at = unix_millis() + 3_600_000;
+        let invite = Invite { name: None, labels: BTreeMap::new(), expires_at };
+        self.store.invite(name, &invite).await.unwrap();
+        let about = About::default();
+        let wish = name.parse();
+        let claim = Claim { hash: name, fingerprint: name, wish, about: &about, node };
+        self.store.claim(claim).await.unwrap().unwrap();
+    }
+
+    fn come(&self, name: &str, node: Option<&str>) -> JoinHandle<io::Result<()>> {
+        let (here, there) = duplex(64 << 10);
+        let agent = Arc::new(Waiting {
+            engine: Docker::new(HostName::local(), std::path::Path::new("/none"), ""),
+            asked: self.asked.clone(),
+            may_begin: self.may_begin.clone(),
+        });
+        tokio::spawn(serve(there, agent, Arc::default()));
+        let (gate, name) = (self.gate.clone(), name.to_owned());
+        let node = node.map(str::to_owned);
+        tokio::spawn(async move { gate.attend(here, &name, node).await })
+    }
+
+    async fn connect(&self, name: &str) -> JoinHandle<io::Result<()>> {
+        let attended = self.arrive(name).await;
+        self.may_begin.notify_one();
+        let (since, name) = (Instant::now(), name.parse().unwrap());
+        while !self.gate.connected.is_connected(&name) {
+            assert!(since.elapsed() < DEADLINE);
+            sleep(Duration::from_millis(2)).await;
         }
-    };
-    let name = ServerName::try_from("control.weir.internal").unwrap();
-    let connected = TlsConnector::from(Arc::new(config)).connect(name, device).await.unwrap();
-    (connected, taken)
+        attended
+    }
 }
 
-async fn enrol(gate: &Arc<Gatekeeper>, name: &str, node: Option<&str>, key: &KeyPair) -> Enrolled {
-    let expires_at = unix_millis() + 60_000;
-    let invite = Invite { name: None, labels: Default::default(), expires_at };
-    let token = gate.invite(&invite).await.unwrap();
-    let token = token.split_once('.').unwrap().1.to_owned();
-    let request = CertificateParams::new([]).unwrap().serialize_request(key).unwrap();
-    let request = request.pem().unwrap();
-    let enrol = Enrol { token, name: name.to_owned(), request, about: About::default() };
-    let body = serde_json::to_string(&enrol).unwrap();
-    let (mut stream, _taken) = come(gate, node, None).await;
-    let head = format!("POST /enrol HTTP/1.1\r\nHost: c\r\nContent-Length: {}\r\n\r\n", body.len());
-    stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    // It may end without a last word of TLS.
-    let _ = stream.read_to_string(&mut answer).await;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
-    serde_json::from_str(body).unwrap()
+#[tokio::test]
+async fn who_is_revoked_while_it_comes_is_not_let_in() {
+    let bench = Bench::new().await;
+    let attended = bench.arrive("pi").await;
+    assert!(bench.gate.revoke(&"pi".parse().unwrap()).await.unwrap());
+    bench.may_begin.notify_one();
+    let ended = timeout(DEADLINE, attended).await.expect("it is cut off").unwrap();
+    assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    assert!(!bench.gate.connected.is_connected(&"pi".parse().unwrap()));
+}
+
+#[tokio::test]
+async fn who_is_revoked_goes_and_what_cannot_be_read_cuts_off_nobody_else() {
+    let bench = Bench::new().await;
+    let stays = bench.connect("stays").await;
+    let goes = bench.connect("goes").await;
+    let file = SqliteConnection::connect(&format!(
+        "sqlite://{}",
+        bench.dir.path().join("weir.db").display()
+    ));
+    let damage = "UPDATE devices SET about = 'x' WHERE name = 'stays'";
+    sqlx::query(damage).execute(&mut file.await.unwrap()).await.unwrap();
+    assert!(bench.gate.revoke(&"goes".parse().unwrap()).await.unwrap());
+    let _ = timeout(DEADLINE, goes).await.expect("it is cut off").unwrap();
+    assert!(!bench.gate.connected.is_connected(&"goes".parse().unwrap()));
+    // Longer than it takes to look the other one up.
+    for _ in 0..10 {
+        assert!(bench.store.device_of("stays").await.is_err());
+    }
+    assert!(!stays.is_finished());
+    assert!(bench.gate.connected.is_connected(&"stays".parse().unwrap()));
 }
 
 #[tokio::test]
 async fn a_device_of_a_tailnet_comes_by_its_own_node_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    let gate = gate(dir.path()).await;
-    for (name, enrolled_by, comes_by, is_taken) in [
+    let bench = Bench::new().await;
+    for (name, enrolled_by, comes_by, is_let_in) in [
         ("bound", Some("n1"), Some("n1"), true),
         ("stolen", Some("n1"), Some("n2"), false),
         ("outside", Some("n1"), None, false),
         ("free", None, None, true),
         ("moved", None, Some("n1"), true),
     ] {
-        let key = KeyPair::generate().unwrap();
-        let enrolled = enrol(&gate, name, enrolled_by, &key).await;
-        let (mut stream, taken) = come(&gate, comes_by, Some((&enrolled.certificate, &key))).await;
-        // Whoever is taken in is asked at once, by HTTP/2; whoever is not hears nothing.
-        let mut first = [0; 3];
-        let asked = timeout(Duration::from_secs(10), stream.read_exact(&mut first)).await.unwrap();
-        assert_eq!(asked.is_ok(), is_taken, "{name}");
-        if is_taken {
-            assert_eq!(&first, b"PRI", "{name}");
-        } else {
-            let refused = taken.await.unwrap().unwrap_err();
-            assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied, "{name}");
-        }
+        bench.enrol(name, enrolled_by).await;
+        let mut attended = bench.come(name, comes_by);
+        let asked = async {
+            tokio::select! {
+                () = bench.asked.notified() => Ok(()),
+                ended = &mut attended => ended.unwrap(),
+            }
+        };
+        let asked = timeout(DEADLINE, asked).await.unwrap();
+        let refused = asked.err().map(|error| error.kind());
+        assert_eq!(refused, (!is_let_in).then_some(io::ErrorKind::PermissionDenied), "{name}");
+        attended.abort();
     }
 }

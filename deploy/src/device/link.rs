@@ -13,11 +13,16 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{runtime::Handle, sync::watch, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 
 use super::{
-    BEAT, BEAT_LIMIT, CONNECTION_WINDOW, STREAM_WINDOW,
+    BEAT, BEAT_LIMIT, CALLERS, CONNECTION_WINDOW, DIALS, STREAM_WINDOW,
     cut::Cut,
+    dialled::Dialled,
     wire::{
         About, BEGIN, Begin, CALL, CALLER, Call, Caller, DIGEST, LEAVE, OUTGOING, PROGRAM, RESTART,
     },
@@ -35,6 +40,8 @@ const LEAVE_LIMIT: Duration = Duration::from_millis(500);
 const UPDATE_LIMIT: Duration = Duration::from_mins(10);
 /// The longest line of a stream, and the longest answer to a call.
 const MAX_ANSWER: usize = 16 << 20;
+/// More than any device has to say of itself. It is kept, and a device may have been stolen.
+const MAX_ABOUT: usize = 64 << 10;
 
 /// A device's connection on which it has begun. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -43,6 +50,10 @@ pub struct Link {
     about: Arc<About>,
     /// Cuts the connection when it says so.
     close: Arc<watch::Sender<bool>>,
+    /// Places for connections to apps.
+    dials: Arc<Semaphore>,
+    /// Those of apps on the device.
+    callers: Arc<Semaphore>,
 }
 
 impl Link {
@@ -70,9 +81,11 @@ impl Link {
         // How it ends is known by those that use it.
         runtime.spawn(connection);
         let (about, close) = (Arc::default(), Arc::new(close));
-        let mut link = Self { sender, about, close };
-        let answer = timeout(BEGIN_LIMIT, link.post(BEGIN, begin)).await??;
-        let begun: Result<About, String> = read(answer).await?;
+        let dials = Arc::new(Semaphore::new(DIALS as usize));
+        let callers = Arc::new(Semaphore::new(CALLERS as usize));
+        let mut link = Self { sender, about, close, dials, callers };
+        let answer = async { read(link.post(BEGIN, begin).await?, MAX_ABOUT).await };
+        let begun: Result<About, String> = timeout(BEGIN_LIMIT, answer).await??;
         link.about = Arc::new(begun.map_err(io::Error::other)?);
         Ok(link)
     }
@@ -109,7 +122,7 @@ impl Link {
         let sent = self.send(request.map_err(io::Error::other)?);
         let answer = timeout(UPDATE_LIMIT, sent).await??;
         let taken = match answer.status() {
-            StatusCode::OK => read(answer).await?,
+            StatusCode::OK => read(answer, MAX_ABOUT).await?,
             _ => Err(text(answer).await?),
         };
         if taken.is_ok() {
@@ -128,7 +141,7 @@ impl Link {
         &self,
         call: &Call,
     ) -> io::Result<Result<T, ProviderError>> {
-        read(self.post(CALL, call).await?).await
+        read(self.post(CALL, call).await?, MAX_ANSWER).await
     }
 
     /// Makes a call that is answered bit by bit, and waits for the beginning.
@@ -154,24 +167,30 @@ impl Link {
         Ok(Ok(items.boxed()))
     }
 
-    /// Connects to an address as it is seen from the device.
+    /// Connects to an address as it is seen from the device. When all places are taken it is refused
+    /// at once: in a queue it would hold up the calls behind it.
     pub(super) async fn dial(&self, address: SocketAddr) -> io::Result<Box<dyn Duplex>> {
+        let place = self.dials.clone().try_acquire_owned().map_err(|_| {
+            io::Error::other(format!("the device carries {DIALS} connections to apps already"))
+        })?;
         let answer = self.connect(&address.to_string()).await?;
         let upgraded = hyper::upgrade::on(answer).await.map_err(io::Error::other)?;
-        Ok(Box::new(TokioIo::new(upgraded)))
+        Ok(Box::new(Dialled { stream: TokioIo::new(upgraded), _place: place }))
     }
 
     /// Waits for the next app on the device that calls another one, and carries what it says. To
-    /// be asked several times at once, as often as calls are to be taken that come together.
+    /// be asked several times at once, as often as calls are to be taken that come together. When
+    /// all places for such are taken, the next one waits on the device.
     ///
     /// # Errors
     /// The connection has ended, or the agent knows of no such calls.
     pub async fn next_caller(&self) -> io::Result<(Caller, Box<dyn Duplex>)> {
+        let place = self.callers.clone().acquire_owned().await.map_err(io::Error::other)?;
         let answer = self.connect(OUTGOING).await?;
         let caller = answer.headers().get(CALLER).map_or(&b""[..], |value| value.as_bytes());
         let caller = serde_json::from_slice(caller)?;
         let upgraded = hyper::upgrade::on(answer).await.map_err(io::Error::other)?;
-        Ok((caller, Box::new(TokioIo::new(upgraded))))
+        Ok((caller, Box::new(Dialled { stream: TokioIo::new(upgraded), _place: place })))
     }
 
     async fn connect(&self, to: &str) -> io::Result<Response<Incoming>> {
@@ -215,8 +234,8 @@ fn gone(error: &io::Error) -> ProviderError {
     ProviderError::Unreachable { endpoint: "the device".to_owned(), reason: error.to_string() }
 }
 
-async fn read<T: DeserializeOwned>(answer: Response<Incoming>) -> io::Result<T> {
-    let body = http_body_util::Limited::new(answer.into_body(), MAX_ANSWER);
+async fn read<T: DeserializeOwned>(answer: Response<Incoming>, limit: usize) -> io::Result<T> {
+    let body = http_body_util::Limited::new(answer.into_body(), limit);
     let bytes = body.collect().await.map_err(io::Error::other)?.to_bytes();
     Ok(serde_json::from_slice(&bytes)?)
 }
@@ -232,20 +251,25 @@ async fn text(answer: Response<Incoming>) -> io::Result<String> {
 struct Lines {
     body: BodyDataStream<Incoming>,
     begun: BytesMut,
+    /// So much of that has no end of a line in it.
+    searched: usize,
 }
 
 impl Lines {
     fn of(answer: Response<Incoming>) -> Self {
-        Self { body: answer.into_body().into_data_stream(), begun: BytesMut::new() }
+        let body = answer.into_body().into_data_stream();
+        Self { body, begun: BytesMut::new(), searched: 0 }
     }
 
     async fn next<T: DeserializeOwned>(&mut self) -> Option<io::Result<T>> {
         loop {
-            if let Some(end) = self.begun.iter().position(|byte| *byte == b'\n') {
-                let line = self.begun.split_to(end + 1);
+            let rest = &self.begun[self.searched..];
+            if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line = self.begun.split_to(std::mem::take(&mut self.searched) + end + 1);
                 return Some(serde_json::from_slice(&line).map_err(io::Error::from));
             }
-            if self.begun.len() > MAX_ANSWER {
+            self.searched = self.begun.len();
+            if self.searched > MAX_ANSWER {
                 return Some(Err(io::Error::other("a line without an end")));
             }
             match self.body.next().await? {

@@ -58,14 +58,19 @@ pub trait Agent: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why not, in words.
-    async fn take_program(&self, program: Program) -> Result<(), String>;
+    async fn take_program(&self, program: Program) -> Result<(), String> {
+        drop(program);
+        Err("this agent is not updated by control".to_owned())
+    }
 
     /// Starts anew.
-    fn restart(&self);
+    fn restart(&self) {}
 
     /// Waits for the next app here that calls another one. It is given up at any time, and then
     /// nobody's call may be lost.
-    async fn next_caller(&self) -> (Caller, Box<dyn Duplex>);
+    async fn next_caller(&self) -> (Caller, Box<dyn Duplex>) {
+        std::future::pending().await
+    }
 }
 
 /// A program of the agent on its way.

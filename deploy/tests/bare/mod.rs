@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 use async_trait::async_trait;
 use tokio::{io::copy, net::TcpListener};
 use weir_config::HostName;
-use weir_deploy::{About, Agent, Begin, Caller, Docker, Duplex, Program, Provider};
+use weir_deploy::{About, Agent, Begin, Docker, Provider};
 
 /// An agent whose engine is not there, and who listens to no control before the fifth.
 pub(crate) struct Bare(Docker);
@@ -32,16 +32,6 @@ impl Agent for Bare {
 
     fn epoch(&self) -> u64 {
         5
-    }
-
-    async fn take_program(&self, _program: Program) -> Result<(), String> {
-        Err("it has none".to_owned())
-    }
-
-    fn restart(&self) {}
-
-    async fn next_caller(&self) -> (Caller, Box<dyn Duplex>) {
-        std::future::pending().await
     }
 }
 

@@ -131,7 +131,8 @@ impl Observed {
         agenda: &mut Agenda,
     ) {
         match event {
-            Event::EngineListed { host, info, listing, began } => {
+            Event::EngineListed { host, info, mut listing, began } => {
+                self.leave_out_strays(&mut listing, desired);
                 self.listed(&host, info, listing, began, now, agenda);
             }
             Event::EngineAnswered(host) => {
@@ -148,7 +149,8 @@ impl Observed {
                 }
             }
             Event::ContainerSeen { instance, container, began } => {
-                if self.seen(&instance, container, began, now) {
+                if !self.is_stray(&instance, desired) && self.seen(&instance, container, began, now)
+                {
                     agenda.touch_instance(&instance);
                 }
             }

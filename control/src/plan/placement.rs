@@ -117,16 +117,7 @@ impl<'a> Places<'a> {
     /// The hosts that an app may run on, as far as they are concerned or not.
     pub(crate) fn of(&self, app: &DesiredApp) -> impl Iterator<Item = &'a Arc<Host>> {
         let hosts = self.desired.hosts.values();
-        hosts.filter(move |host| self.may_run_on(app, host))
-    }
-
-    fn may_run_on(&self, app: &DesiredApp, host: &Host) -> bool {
-        let placement = &app.app.placement;
-        let is_of = |shard| match self.desired.shards.get(shard) {
-            Some(shard) => !shard.hosts.is_empty() && has_labels(host, &shard.hosts),
-            None => false,
-        };
-        placement.takes(host) && placement.shard.as_ref().is_none_or(is_of)
+        hosts.filter(move |host| may_run_on(self.desired, app, host))
     }
 
     /// Whether there is room for one more instance of an app. What it has already does not count
@@ -168,6 +159,16 @@ impl<'a> Places<'a> {
         let one = Load::of(&deployment.template.resources);
         instances.for_each(|id| ledger.add(id, one));
     }
+}
+
+/// Whether a host is one of those that an app may run on, concerned or not.
+pub(crate) fn may_run_on(desired: &Desired, app: &DesiredApp, host: &Host) -> bool {
+    let placement = &app.app.placement;
+    let is_of = |shard| match desired.shards.get(shard) {
+        Some(shard) => !shard.hosts.is_empty() && has_labels(host, &shard.hosts),
+        None => false,
+    };
+    placement.takes(host) && placement.shard.as_ref().is_none_or(is_of)
 }
 
 /// What is on each host, in all and of each app.

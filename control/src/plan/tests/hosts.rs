@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_config::{HostName, InstanceId, Moment};
+use weir_deploy::ContainerState;
 
 use super::{Bench, seconds};
 use crate::{
@@ -376,4 +377,38 @@ fn what_has_a_volume_stays_with_it() {
     bench.put("db", "{image: b, volumes: [\"data:/data\"], rollout: {keep: 0s}}");
     bench.settle();
     assert_eq!(host_of(&bench, "db"), host, "nor does a new deployment of it");
+}
+
+#[test]
+fn what_a_device_says_that_it_has_counts_only_of_apps_that_may_run_there() {
+    let mut bench = Bench::new();
+    bench.put("bank", "{image: a, sleep: {pause_after: 1h, stop_after: null, min_awake: 0s}}");
+    bench.settle();
+    let bank = bench.engine.values().find(|c| *c.instance.app == *"bank").unwrap().clone();
+    let served = bench.served_by("bank");
+
+    // Asleep, as only what has been ready is; then running, and wanted by nobody.
+    let mut claimed = bank.clone();
+    claimed.instance.host = "pi".parse().unwrap();
+    claimed.state = ContainerState::Paused;
+    bench.engine.insert(claimed.instance.clone(), claimed.clone());
+    bench.put_host("pi", "{engine: device, labels: {class: edge}}");
+    bench.settle();
+    claimed.state = ContainerState::Running;
+    let (began, instance) = (bench.now, claimed.instance.clone());
+    bench.tell(Event::ContainerSeen { instance, container: Some(claimed.clone()), began });
+    bench.settle();
+    assert_eq!(bench.observed().instances.keys().collect::<Vec<_>>(), [&bank.instance]);
+    assert_eq!(bench.served_by("bank"), served);
+    assert_eq!(bench.engine[&bank.instance], bank, "it was not touched");
+    bench.engine.remove(&claimed.instance);
+
+    // What may run there counts, and what control has put there does until it has left.
+    bench.put("kiosk", "{image: a, placement: {hosts: {class: edge}}}");
+    bench.settle();
+    assert_eq!(host_of(&bench, "kiosk"), "pi");
+    bench.put("kiosk", "{image: a}");
+    bench.list_host(&claimed.instance.host);
+    bench.settle();
+    assert_eq!(host_of(&bench, "kiosk"), "local");
 }

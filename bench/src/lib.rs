@@ -25,6 +25,7 @@ use anyhow::ensure;
 use clap::{Parser, ValueEnum};
 use tokio::runtime::Runtime;
 
+pub use failover::{Expected, Repeats, Scenario, Seen, live_through};
 pub use ledger::deployments::{Done, Proof, Rounds, prove};
 use peers::Kind;
 use report::Report;
@@ -51,6 +52,8 @@ struct Options {
     #[command(flatten)]
     rounds: Rounds,
     #[command(flatten)]
+    repeats: Repeats,
+    #[command(flatten)]
     objects: control::Scale,
 }
 
@@ -61,6 +64,8 @@ enum Measurement {
     Lookup,
     /// Months of failover, in virtual time
     Failover,
+    /// Targets that break, before the whole program
+    FailoverScenarios,
     /// A wake's own share
     Wake,
     /// A thousand requests at once for a sleeping app
@@ -123,8 +128,11 @@ impl Measurement {
                 Ok(())
             }
             Self::Failover => {
-                failover::measure(report, options.lives);
+                failover::measure_months(report, options.lives);
                 Ok(())
+            }
+            Self::FailoverScenarios => {
+                runtime.block_on(failover::measure_scenarios(report, &options.repeats))
             }
             Self::Wake => runtime.block_on(wake::measure(report)),
             Self::Herd => runtime.block_on(herd::measure(report)),

@@ -6,13 +6,13 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use weir_config::{EabSpec, IssuerManifest, IssuerSpec, Span};
-use weir_control::api::wire::{CertificateResource, CertificateUpload, IssuerResource, List};
+use weir_control::api::wire::{CertificateResource, CertificateUpload, IssuerResource};
 use zeroize::Zeroizing;
 
 use super::{
     client::{Client, Connection},
-    outcome::{Outcome, say, say_aside},
-    output::Output,
+    outcome::{Outcome, say},
+    output::{Ls, Show},
     table::Table,
 };
 
@@ -44,19 +44,14 @@ pub(crate) struct Cert {
 enum Verb {
     /// List them, and those that are wanted
     #[command(alias = "list")]
-    Ls {
-        /// How to show them
-        #[arg(short, long, value_enum, default_value_t = Output::Table)]
-        output: Output,
-    },
+    Ls(Ls),
     /// Show one
     Show {
-        name: String,
+        #[command(flatten)]
+        one: Show,
         /// Wait so long for it to be there
         #[arg(long, value_name = "SPAN", value_parser = Span::parse)]
         wait: Option<Span>,
-        #[arg(short, long, value_enum, default_value_t = Output::Table)]
-        output: Output,
     },
     /// Use one of your own, for all of its names
     Upload(Upload),
@@ -84,10 +79,7 @@ struct Upload {
 enum IssuerVerb {
     /// List them, in the order in which they are asked
     #[command(alias = "list")]
-    Ls {
-        #[arg(short, long, value_enum, default_value_t = Output::Table)]
-        output: Output,
-    },
+    Ls(Ls),
     /// Make one, or change it
     Set(SetIssuer),
     /// Delete one; what it has issued stays
@@ -130,8 +122,11 @@ impl Cert {
     pub(super) async fn run(self) -> anyhow::Result<Outcome> {
         let client = self.connection.open()?;
         match self.verb {
-            Verb::Ls { output } => list(&client, output).await?,
-            Verb::Show { name, wait, output } => return show(&client, &name, wait, output).await,
+            Verb::Ls(Ls { output }) => {
+                let list = client.all(&["certificates"]).await?;
+                return output.list(list, "no certificates but Weir's own", table);
+            }
+            Verb::Show { one, wait } => return show(&client, one, wait).await,
             Verb::Upload(upload) => upload.run(&client).await?,
             Verb::Renew { name } => {
                 let path = ["certificates", &name, "actions", "renew"];
@@ -139,13 +134,16 @@ impl Cert {
                 say(format_args!("Certificate/{name}  is ordered; see: weir cert show {name}"))?;
             }
             Verb::Delete { name } => {
-                client.send(client.request(Method::DELETE, &["certificates", &name], &[])).await?;
+                client.delete(&["certificates", &name]).await?;
                 say(format_args!("Certificate/{name}  deleted"))?;
             }
-            Verb::Issuer(IssuerVerb::Ls { output }) => issuers(&client, output).await?,
+            Verb::Issuer(IssuerVerb::Ls(Ls { output })) => {
+                let list = client.get(&["issuers"]).await?;
+                return output.list(list, "no issuers", issuers);
+            }
             Verb::Issuer(IssuerVerb::Set(set)) => set.run(&client).await?,
             Verb::Issuer(IssuerVerb::Rm { name }) => {
-                client.send(client.request(Method::DELETE, &["issuers", &name], &[])).await?;
+                client.delete(&["issuers", &name]).await?;
                 say(format_args!("Issuer/{name}  deleted"))?;
             }
         }
@@ -192,25 +190,9 @@ fn read(file: &PathBuf) -> anyhow::Result<String> {
     fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
-async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
-    let (mut items, mut cursor) = (Vec::new(), None::<String>);
-    loop {
-        let query: Vec<_> = cursor.iter().map(|cursor| ("cursor", cursor.as_str())).collect();
-        let page: List<CertificateResource> = client.list(&["certificates"], &query).await?;
-        items.extend(page.items);
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    if let Output::Json = output {
-        return Ok(say(serde_json::to_string_pretty(&items)?)?);
-    }
-    if items.is_empty() {
-        return Ok(say_aside("no certificates but Weir's own")?);
-    }
+fn table(certificates: Vec<CertificateResource>) -> Table<6> {
     let mut table = Table::new(["NAME", "SOURCE", "STATE", "ENDS", "RENEWED", "LAST-ERROR"]);
-    for item in items {
+    for item in certificates {
         table.row([
             item.name,
             item.issuer.unwrap_or(item.source),
@@ -220,56 +202,43 @@ async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
             item.last_error.unwrap_or_default(),
         ]);
     }
-    Ok(say(table)?)
+    table
 }
 
-async fn show(
-    client: &Client,
-    name: &str,
-    wait: Option<Span>,
-    output: Output,
-) -> anyhow::Result<Outcome> {
-    let path = ["certificates", name];
+async fn show(client: &Client, one: Show, wait: Option<Span>) -> anyhow::Result<Outcome> {
+    let path = ["certificates", &*one.name];
     let shown: CertificateResource = match wait {
         Some(Span(limit)) => client.settled(&path, limit).await?,
         None => client.get(&path).await?,
     };
-    let outcome = if shown.state == "failed" { Outcome::Failed } else { Outcome::Done };
-    if let Output::Json = output {
-        say(serde_json::to_string_pretty(&shown)?)?;
-        return Ok(outcome);
-    }
-    let source = shown.issuer.unwrap_or(shown.source);
-    let mut table = Table::new(["CERTIFICATE", &shown.name]);
-    for (what, value) in [
-        ("names", Some(shown.names.join(", "))),
-        ("source", Some(source)),
-        ("state", Some(shown.state)),
-        ("proven by", shown.proof),
-        ("begins", shown.not_before),
-        ("ends", shown.not_after),
-        ("renewed", shown.renew_at),
-        ("last error", shown.last_error),
-        ("tried again", shown.retry_at),
-    ] {
-        if let Some(value) = value {
-            table.row([what.to_owned(), value]);
-        }
-    }
-    say(table)?;
-    Ok(outcome)
+    one.output.one(&shown, words)?;
+    Ok(if shown.state == "failed" { Outcome::Failed } else { Outcome::Done })
 }
 
-async fn issuers(client: &Client, output: Output) -> anyhow::Result<()> {
-    let list: List<IssuerResource> = client.get(&["issuers"]).await?;
-    if let Output::Json = output {
-        return Ok(say(serde_json::to_string_pretty(&list.items)?)?);
+fn words(shown: &CertificateResource) -> anyhow::Result<()> {
+    let source = shown.issuer.as_ref().unwrap_or(&shown.source);
+    let mut table = Table::new(["CERTIFICATE", &shown.name]);
+    for (what, value) in [
+        ("names", Some(&shown.names.join(", "))),
+        ("source", Some(source)),
+        ("state", Some(&shown.state)),
+        ("proven by", shown.proof.as_ref()),
+        ("begins", shown.not_before.as_ref()),
+        ("ends", shown.not_after.as_ref()),
+        ("renewed", shown.renew_at.as_ref()),
+        ("last error", shown.last_error.as_ref()),
+        ("tried again", shown.retry_at.as_ref()),
+    ] {
+        if let Some(value) = value {
+            table.row([what.to_owned(), value.clone()]);
+        }
     }
-    if list.items.is_empty() {
-        return Ok(say_aside("no issuers")?);
-    }
+    Ok(say(table)?)
+}
+
+fn issuers(issuers: Vec<IssuerResource>) -> Table<5> {
     let mut table = Table::new(["NAME", "RANK", "DIRECTORY", "ACCOUNT", "LAST-ERROR"]);
-    for IssuerResource { name, spec, status, .. } in list.items {
+    for IssuerResource { name, spec, status, .. } in issuers {
         table.row([
             name,
             spec.rank.to_string(),
@@ -278,5 +247,5 @@ async fn issuers(client: &Client, output: Output) -> anyhow::Result<()> {
             status.last_error.unwrap_or_default(),
         ]);
     }
-    Ok(say(table)?)
+    table
 }

@@ -3,6 +3,7 @@
 //!
 //! Prints tables and writes `target/bench.json`.
 
+mod certificates;
 mod churn;
 mod control;
 mod dns;
@@ -49,6 +50,8 @@ struct Options {
     #[command(flatten)]
     ledger: ledger::Scale,
     #[command(flatten)]
+    certificates: certificates::CertificateScale,
+    #[command(flatten)]
     rounds: Rounds,
 }
 
@@ -77,6 +80,8 @@ enum Measurement {
     Churn,
     /// From a change of a zone to the answers that show it
     DnsChange,
+    /// From nothing to a certificate, and very many of them
+    Certificates,
     /// Processor time for a request
     Proxy,
     /// Memory for names and connections
@@ -133,6 +138,7 @@ impl Measurement {
             Self::Returning => runtime.block_on(ledger::returning::measure(report)),
             Self::Rollout => runtime.block_on(control::rollout(report)),
             Self::Commits => runtime.block_on(control::commits(report)),
+            Self::Certificates => runtime.block_on(certificates::measure(report, options)),
             Self::Churn => {
                 churn::weir(report)?;
                 runtime.block_on(churn::peers(report, options))

@@ -16,6 +16,10 @@ pub(crate) enum Refusal {
     Misdirected,
     RequestTimeout,
     UnknownHost(Box<str>),
+    /// The same is served by another name of the app.
+    Moved {
+        location: Box<str>,
+    },
     Unavailable {
         /// For the operator; no stranger is told.
         reason: String,
@@ -57,6 +61,8 @@ impl Refusal {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UnknownHost(_) => StatusCode::NOT_FOUND,
+            // It keeps the method and the body.
+            Self::Moved { .. } => StatusCode::PERMANENT_REDIRECT,
             Self::RateLimited { .. } | Self::ClientRateLimited { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }
@@ -82,6 +88,7 @@ impl Refusal {
             Self::Misdirected => "misdirected",
             Self::RequestTimeout => "request_timeout",
             Self::UnknownHost(_) => "unknown_host",
+            Self::Moved { .. } => "moved",
             Self::Unavailable { .. } => "unavailable",
             Self::QueueFull => "queue_full",
             Self::StillWaking => "still_waking",
@@ -116,6 +123,7 @@ impl Refusal {
             Self::UnknownHost(host) => {
                 return Cow::Owned(format!("No app is served at {host}. Is the name right?"));
             }
+            Self::Moved { location } => return Cow::Owned(format!("This is at {location}.")),
             Self::Unavailable { .. } => {
                 "This app cannot be served at the moment. Try again in a few seconds. If it stays \
                  so, tell whoever runs it, with the number of this request."
@@ -171,7 +179,11 @@ pub(crate) async fn answer(
     let body = format.render(refusal, request_id);
     let mut response = ResponseHeader::build(refusal.status(), Some(8))?;
     response.insert_header(header::CONTENT_TYPE, format.content_type())?;
-    response.insert_header(header::CACHE_CONTROL, "no-store")?;
+    if let Refusal::Moved { location } = refusal {
+        response.insert_header(header::LOCATION, &**location)?;
+    } else {
+        response.insert_header(header::CACHE_CONTROL, "no-store")?;
+    }
     response.insert_header("X-Request-Id", request_id.to_string())?;
     if let Some(seconds) = refusal.retry_after() {
         response.insert_header(header::RETRY_AFTER, seconds)?;

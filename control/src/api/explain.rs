@@ -158,6 +158,9 @@ fn members(subject: &str, members: &[MemberStatus]) -> Vec<Step> {
 }
 
 fn answer(route: &AppRoute, snapshot: &Snapshot, host: &HostPath) -> String {
+    if let Some(to) = route.policy.redirects.get(&host.host) {
+        return format!("308: it leads to {to}");
+    }
     match &route.state {
         RouteState::Serving(backends) => match snapshot.pool(backends, &host.host) {
             Some(pool) if !pool.endpoints().is_empty() => answered(pool, &host.host),

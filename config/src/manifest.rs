@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::{
-    App, AppManifest, Host, HostManifest, HostedZone, Hostname, NotifierManifest, NotifierName,
-    Problem, Problems, Shard, ShardManifest, ZoneManifest,
+    App, AppManifest, Host, HostManifest, HostedZone, Hostname, IssuerManifest, IssuerName,
+    NotifierManifest, NotifierName, Problem, Problems, Shard, ShardManifest, ZoneManifest,
 };
 
 /// What one document of a file says, as it is written and as it is meant.
@@ -14,11 +14,12 @@ pub enum Manifest {
     Shard(Box<(ShardManifest, Shard)>),
     Host(Box<(HostManifest, Host)>),
     Zone(Box<(ZoneManifest, HostedZone)>),
+    Issuer(Box<(IssuerManifest, IssuerName)>),
     Notifier(Box<(NotifierManifest, NotifierName)>),
 }
 
 /// The kinds of documents there are.
-const KINDS: [&str; 5] = ["App", "Shard", "Host", "Zone", "Notifier"];
+const KINDS: [&str; 6] = ["App", "Shard", "Host", "Zone", "Issuer", "Notifier"];
 
 impl Manifest {
     /// Reads a document by its kind and checks it.
@@ -30,6 +31,7 @@ impl Manifest {
             Some("Shard") => Shard::read(value).map(|read| Self::Shard(Box::new(read))),
             Some("Host") => Host::read(value).map(|read| Self::Host(Box::new(read))),
             Some("Zone") => HostedZone::read(value).map(|read| Self::Zone(Box::new(read))),
+            Some("Issuer") => IssuerManifest::read(value).map(|read| Self::Issuer(Box::new(read))),
             Some("Notifier") => {
                 NotifierManifest::read(value).map(|read| Self::Notifier(Box::new(read)))
             }
@@ -48,6 +50,7 @@ impl Manifest {
             Self::Shard(shard) => &shard.0.name,
             Self::Host(host) => &host.0.name,
             Self::Zone(zone) => &zone.0.name,
+            Self::Issuer(issuer) => &issuer.0.name,
             Self::Notifier(notifier) => &notifier.0.name,
         }
     }

@@ -22,6 +22,7 @@ pub struct SettingsSpec {
     pub devices_address: Option<String>,
     pub tailnet: Option<TailnetSpec>,
     pub resolver: Option<String>,
+    pub verify_domains: Option<bool>,
     pub threads: Option<usize>,
     pub log_format: Option<LogFormat>,
     pub log_level: Option<String>,
@@ -83,6 +84,8 @@ pub struct Settings {
     pub tailnet: Option<TailnetSpec>,
     /// Who is asked what the DNS says of domains; `None` for whom this machine asks.
     pub resolver: Option<SocketAddr>,
+    /// Whether the owner of a domain must say so by a TXT record before an app is served at it.
+    pub verify_domains: bool,
     /// Threads that carry requests.
     pub threads: usize,
     pub log_format: LogFormat,
@@ -129,6 +132,7 @@ impl SettingsSpec {
             devices_address: self.devices_address.or(weaker.devices_address),
             tailnet: self.tailnet.or(weaker.tailnet),
             resolver: self.resolver.or(weaker.resolver),
+            verify_domains: self.verify_domains.or(weaker.verify_domains),
             threads: self.threads.or(weaker.threads),
             log_format: self.log_format.or(weaker.log_format),
             log_level: self.log_level.or(weaker.log_level),
@@ -210,6 +214,7 @@ impl SettingsSpec {
             devices_address: self.devices_address,
             tailnet: self.tailnet,
             resolver,
+            verify_domains: self.verify_domains.unwrap_or(false),
             threads,
             log_format: self.log_format.unwrap_or_default(),
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),

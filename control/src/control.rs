@@ -76,6 +76,8 @@ pub struct Options {
     pub https: Option<SocketAddr>,
     /// Asks the DNS for the domains of apps, and for where ALIAS records lead.
     pub resolver: Box<dyn Resolver>,
+    /// Whether the owner of a domain must say so before an app is served at it.
+    pub verify_domains: bool,
     /// False while a part of the process seems to stand still: then nothing that is served is
     /// taken for good.
     pub well: Arc<AtomicBool>,
@@ -142,6 +144,7 @@ impl Control {
         let has_traffic = self.snapshots.current().apps().next().is_some();
         options.metrics.register(self.hints.metric()).map_err(ControlError::Metrics)?;
         let store = open_store(&options.dir, &options.base_domain, has_traffic).await?;
+        store.verify_domains(options.verify_domains).await?;
         token::ensure_admin(&options.dir, &store).await?;
         let vault = Vault::open(options.dir.key_file(), store.clone()).await?;
         let desired = vault.desired().await?;
@@ -170,6 +173,7 @@ impl Control {
             https_port,
             https,
             resolver,
+            verify_domains: _,
             well,
             devices,
         } = options;
@@ -251,6 +255,7 @@ impl Control {
             base_domain: base_domain.clone(),
             events: events.clone(),
             metrics: certificates,
+            asker: Asker(resolver.clone()),
             accounts: tokio::sync::Mutex::default(),
         };
         tasks.spawn(Keeper::new(around, local.clone()).keep(world.clone(), commands));
@@ -259,8 +264,8 @@ impl Control {
         let (domain_checks, checks) = mpsc::channel(KEEPER_QUEUE);
         let (told, domains) = watch::channel(Domains::new());
         let (asker, base) = (Asker(resolver), base_domain.clone());
-        let followed = world.clone();
-        tasks.spawn(domains::watch(asker, base, followed, checks, told, keeper.clone()));
+        let watcher = domains::Watcher::new(asker, base, store.clone(), keeper.clone());
+        tasks.spawn(watcher.watch(world.clone(), checks, told));
 
         let state = ApiState {
             store: store.clone(),

@@ -85,6 +85,7 @@ impl Observed {
         let certificates = CertificateState {
             served: served.certificates.clone(),
             http_challenges: served.http_challenges.clone(),
+            tls_challenges: served.tls_challenges.clone(),
             ..CertificateState::default()
         };
         Self { hosts, instances, members, apps, certificates, zones: Zones::default(), served }

@@ -3,15 +3,16 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::Context;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
-use weir_config::{EabSpec, IssuerManifest, IssuerSpec, Span};
+use weir_config::{AcmeChallenge, EabSpec, IssuerManifest, IssuerSpec, Span};
 use weir_control::api::wire::{CertificateResource, CertificateUpload, IssuerResource};
 use zeroize::Zeroizing;
 
 use super::{
+    change::counted,
     client::{Client, Connection},
-    outcome::{Outcome, say},
+    outcome::{Outcome, say, say_aside},
     output::{Ls, Show},
     table::Table,
 };
@@ -101,6 +102,9 @@ struct SetIssuer {
     /// Which of its profiles to order by
     #[arg(long)]
     profile: Option<String>,
+    /// How it is shown that a name is yours [default: by DNS in zones of Weir's, else over HTTP]
+    #[arg(long, value_enum)]
+    challenge: Option<Challenge>,
     /// What CAA records call it, as letsencrypt.org: then your zones allow your accounts only
     #[arg(long, value_name = "NAME")]
     caa: Option<String>,
@@ -116,6 +120,26 @@ struct SetIssuer {
     /// The lowest is asked first, the others when it fails
     #[arg(long, default_value_t = 0)]
     rank: u16,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Challenge {
+    #[value(name = "http-01")]
+    Http,
+    #[value(name = "tls-alpn-01")]
+    Tls,
+    #[value(name = "dns-01")]
+    Dns,
+}
+
+impl From<Challenge> for AcmeChallenge {
+    fn from(challenge: Challenge) -> Self {
+        match challenge {
+            Challenge::Http => Self::Http,
+            Challenge::Tls => Self::Tls,
+            Challenge::Dns => Self::Dns,
+        }
+    }
 }
 
 impl Cert {
@@ -174,6 +198,7 @@ impl SetIssuer {
             terms_agreed: self.agree_to_terms,
             profile: self.profile,
             caa: self.caa,
+            challenge: self.challenge.map(AcmeChallenge::from),
             eab,
             roots: self.roots.as_ref().map(read).transpose()?,
             rank: self.rank,
@@ -217,6 +242,9 @@ async fn show(client: &Client, one: Show, wait: Option<Span>) -> anyhow::Result<
 
 fn words(shown: &CertificateResource) -> anyhow::Result<()> {
     let source = shown.issuer.as_ref().unwrap_or(&shown.source);
+    let again =
+        |at: &String| format!("{at}, after {}", counted(shown.failures as usize, "failure"));
+    let retry = shown.retry_at.as_ref().map(again);
     let mut table = Table::new(["CERTIFICATE", &shown.name]);
     for (what, value) in [
         ("names", Some(&shown.names.join(", "))),
@@ -227,13 +255,19 @@ fn words(shown: &CertificateResource) -> anyhow::Result<()> {
         ("ends", shown.not_after.as_ref()),
         ("renewed", shown.renew_at.as_ref()),
         ("last error", shown.last_error.as_ref()),
-        ("tried again", shown.retry_at.as_ref()),
+        ("tried again", retry.as_ref()),
     ] {
         if let Some(value) = value {
             table.row([what.to_owned(), value.clone()]);
         }
     }
-    Ok(say(table)?)
+    say(table)?;
+    if shown.retry_at.is_some() {
+        let name = &shown.name;
+        say_aside(format_args!("the records that it needs: weir domain check '{name}'"))?;
+        say_aside(format_args!("when that is mended: weir cert renew '{name}'"))?;
+    }
+    Ok(())
 }
 
 fn issuers(issuers: Vec<IssuerResource>) -> Table<5> {

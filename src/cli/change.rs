@@ -5,10 +5,12 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 use weir_config::{
-    AppManifest, AppSpec, HostManifest, NotifierManifest, ShardManifest, ZoneManifest, ZoneSpec,
+    AppManifest, AppSpec, HostManifest, IssuerManifest, NotifierManifest, ShardManifest,
+    ZoneManifest, ZoneSpec,
 };
 use weir_control::api::wire::{
-    AppResource, HostResource, NotifierResource, ShardResource, ZoneResource,
+    AppResource, HostResource, IssuerResource, NotifierResource, Resource, ShardResource,
+    ZoneResource,
 };
 
 /// The difference between an object as it is and as it is written.
@@ -79,17 +81,38 @@ impl Change {
         Self { object: format!("Zone/{}", wanted.name), kind }
     }
 
-    /// `hidden` are the fields that it changes of what is not shown.
+    pub(super) fn of_issuer(
+        current: Option<&IssuerResource>,
+        wanted: &IssuerManifest,
+        hidden: &[String],
+    ) -> Self {
+        let shown = wanted.spec.shown();
+        let summary = format!("orders from {}", shown.directory);
+        Self::of_sealed(format!("Issuer/{}", wanted.name), current, &shown, hidden, summary)
+    }
+
     pub(super) fn of_notifier(
         current: Option<&NotifierResource>,
         wanted: &NotifierManifest,
         hidden: &[String],
     ) -> Self {
         let shown = wanted.spec.shown();
+        let summary = format!("tells {}", shown.url);
+        Self::of_sealed(format!("Notifier/{}", wanted.name), current, &shown, hidden, summary)
+    }
+
+    /// Of an object that is not shown whole; `hidden` are the fields that it changes of the rest.
+    fn of_sealed<Spec: Serialize, Status>(
+        object: String,
+        current: Option<&Resource<Spec, Status>>,
+        shown: &Spec,
+        hidden: &[String],
+        summary: String,
+    ) -> Self {
         let kind = match current {
-            None => ChangeKind::Create { summary: format!("tells {}", shown.url) },
+            None => ChangeKind::Create { summary },
             Some(current) => {
-                let mut fields = differences(&current.spec, &shown);
+                let mut fields = differences(&current.spec, shown);
                 for field in hidden {
                     if !fields.iter().any(|told| told.starts_with(field)) {
                         fields.push(format!("{field} changed"));
@@ -98,7 +121,7 @@ impl Change {
                 ChangeKind::of(current.revision, fields)
             }
         };
-        Self { object: format!("Notifier/{}", wanted.name), kind }
+        Self { object, kind }
     }
 
     pub(super) fn kind(&self) -> &ChangeKind {

@@ -31,6 +31,7 @@ enum Kind {
     Host,
     Shard,
     Zone,
+    Issuer,
     App,
     Notifier,
 }
@@ -41,6 +42,7 @@ impl Kind {
             Manifest::Host(_) => Self::Host,
             Manifest::Shard(_) => Self::Shard,
             Manifest::Zone(_) => Self::Zone,
+            Manifest::Issuer(_) => Self::Issuer,
             Manifest::App(_) => Self::App,
             Manifest::Notifier(_) => Self::Notifier,
         }
@@ -52,6 +54,7 @@ impl Kind {
             Self::Host => "a host",
             Self::Shard => "a shard",
             Self::Zone => "a zone",
+            Self::Issuer => "an issuer",
             Self::App => "an app",
             Self::Notifier => "a notifier",
         }
@@ -173,6 +176,9 @@ fn pointer_of(hostname: &HostPath, manifest: &AppManifest) -> String {
     let is_it = |text: &String| text.parse::<HostPath>().is_ok_and(|parsed| parsed == *hostname);
     match written.iter().position(is_it) {
         Some(i) => format!("/spec/hostnames/{i}"),
+        None if manifest.spec.redirects.contains_key(&*hostname.host) => {
+            format!("/spec/redirects/{hostname}")
+        }
         None => "/name".to_owned(),
     }
 }

@@ -214,6 +214,7 @@ impl Process {
             https,
             well,
             resolver,
+            verify_domains: self.settings.verify_domains,
             devices,
         };
         let (docker, devices) = (PathBuf::clone(&self.settings.docker), self.devices.clone());

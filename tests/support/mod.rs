@@ -5,6 +5,7 @@
 
 pub mod device;
 pub mod faulty_ca;
+pub mod issued;
 pub mod load;
 pub mod pebble;
 pub mod relay;

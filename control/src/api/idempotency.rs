@@ -32,7 +32,7 @@ pub(super) async fn once(State(state): State<ApiState>, request: Request, next: 
     // To set a secret twice is to set it once, and a hash of it is not to be kept: short ones can
     // be guessed.
     let path = request.uri().path();
-    let is_secret = path.contains("/secrets") || path.starts_with("/v1/notifiers/");
+    let is_secret = ["/secrets", "/notifiers/", "/issuers/"].iter().any(|part| path.contains(part));
     let key = request.headers().get(KEY).filter(|_| is_change && !is_secret).cloned();
     let token = request.extensions().get::<Token>().cloned();
     let (Some(key), Some(token)) = (key, token) else { return next.run(request).await };

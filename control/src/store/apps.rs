@@ -11,6 +11,7 @@ use weir_config::{
 use super::{
     Kind, Store, StoreError, Verb,
     deployments::{Deployments, change, next_number, that_matter},
+    domains,
     objects::{Object, Record},
     parse_name,
     secrets::with_secrets,
@@ -58,7 +59,7 @@ impl Object for App {
         let manifest = AppManifest { kind, name, spec: record.spec.clone() };
         let app = Self::from_manifest(&manifest, base_domain)?;
         let (generation, deployments) = (record.meta.generation, record.extra.clone());
-        Ok(DesiredApp { app, generation, deployments })
+        Ok(DesiredApp { app, unverified: Vec::new(), generation, deployments })
     }
 
     async fn write_extra(
@@ -68,6 +69,7 @@ impl Object for App {
         verb: Verb,
     ) -> Result<(), StoreError> {
         claim_hostnames(writing, &self.name, &self.hostnames).await?;
+        domains::note_new(writing, self, former.map(|former| &former.spec)).await?;
         name_shards(writing, &self.name, &shards_of(self)).await?;
         let Source::Image(template) = &self.source else {
             return change(writing, &self.name, &Transition::Retire).await.map(drop);
@@ -91,6 +93,7 @@ impl Object for App {
         for statement in [
             "DELETE FROM deployments WHERE app = $1",
             "DELETE FROM hostnames WHERE app = $1",
+            "DELETE FROM unverified_domains WHERE app = $1",
             "DELETE FROM app_shards WHERE app = $1",
             "DELETE FROM secrets WHERE app = $1",
         ] {

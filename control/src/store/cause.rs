@@ -47,10 +47,25 @@ pub(crate) enum Verb {
     RotateKey,
     /// What the gate keeps from being served is right.
     Confirm,
+    /// A certificate has come from an authority.
+    Issue,
+    /// A certificate of somebody's own.
+    Upload,
+    /// Another certificate is to be ordered.
+    Renew,
+    /// The owner of a domain has said that an app may have it.
+    Verify,
+}
+
+impl Cause<'static> {
+    /// What Weir does by itself.
+    pub(crate) fn of_weir(verb: Verb) -> Self {
+        Self { actor: "weir", verb, key: None }
+    }
 }
 
 impl Verb {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 17] = [
         Self::Put,
         Self::Deploy,
         Self::Promote,
@@ -64,6 +79,10 @@ impl Verb {
         Self::RollingUpdate,
         Self::RotateKey,
         Self::Confirm,
+        Self::Issue,
+        Self::Upload,
+        Self::Renew,
+        Self::Verify,
     ];
 
     /// Those that take many steps of their own, which [`crate::conductor`] takes: nothing but the
@@ -86,6 +105,10 @@ impl Verb {
             Self::RollingUpdate => "rolling-update",
             Self::RotateKey => "rotate-key",
             Self::Confirm => "confirm",
+            Self::Issue => "issue",
+            Self::Upload => "upload",
+            Self::Renew => "renew",
+            Self::Verify => "verify",
         }
     }
 

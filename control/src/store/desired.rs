@@ -9,7 +9,7 @@ use sqlx::{Row, SqliteConnection};
 use weir_config::{App, AppName, Desired, Host, HostName, Shard, ShardName, ZoneName};
 
 use super::{
-    Kind, Page, Store, StoreError,
+    Kind, Page, Store, StoreError, domains,
     objects::{Object, Record, select_page},
     parse_name, revision, signed, unsigned,
 };
@@ -45,6 +45,11 @@ impl Store {
         desired.hosts.extend(hosts);
         desired.shards.extend(shards);
         desired.apps.extend(apps);
+        for (name, unverified) in domains::unverified(&mut reading, None).await? {
+            if let Some(app) = desired.apps.get_mut(&name) {
+                domains::hold_back(Arc::make_mut(app), &unverified);
+            }
+        }
         self.all_zones(&mut reading, &mut desired).await?;
         Ok(desired)
     }
@@ -99,7 +104,7 @@ impl Store {
                 Some(Kind::App) => Changed::App(parse_name(row)?),
                 Some(Kind::Zone) => Changed::Zone(parse_name(row)?),
                 // Nothing that the loop has to do with.
-                Some(Kind::Notifier) | None => continue,
+                Some(Kind::Issuer | Kind::Notifier) | None => continue,
             };
             if known.insert(changed.clone()) {
                 changes.push(changed);

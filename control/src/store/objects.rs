@@ -21,12 +21,13 @@ pub enum Kind {
     Shard,
     Host,
     Zone,
+    Issuer,
     Notifier,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::App, Self::Shard, Self::Host, Self::Zone, Self::Notifier];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::App, Self::Shard, Self::Host, Self::Zone, Self::Issuer, Self::Notifier];
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
@@ -39,6 +40,7 @@ impl Kind {
             Self::Shard => "Shard",
             Self::Host => "Host",
             Self::Zone => "Zone",
+            Self::Issuer => "Issuer",
             Self::Notifier => "Notifier",
         }
     }
@@ -52,6 +54,7 @@ impl fmt::Display for Kind {
             Self::Shard => "shard",
             Self::Host => "host",
             Self::Zone => "zone",
+            Self::Issuer => "issuer",
             Self::Notifier => "notifier",
         })
     }

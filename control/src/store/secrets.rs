@@ -210,7 +210,7 @@ impl Store {
     const SEALED: [SealedTable; 5] = [
         ("notifiers", "name", "notifier", "Notifier"),
         ("certificates", "name", "certificate", "Certificate"),
-        ("issuers", "name", "eab", "Issuer"),
+        ("issuer_keys", "issuer", "eab", "Issuer"),
         ("acme_accounts", "issuer", "acme-account", "Account"),
         ("acme_orders", "name", "acme-order", "Order"),
     ];

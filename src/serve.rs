@@ -155,6 +155,7 @@ impl ServeArgs {
             tailnet: None,
             resolver: self.resolver,
             verify_domains: self.verify_domains,
+            references: None,
             threads: self.threads,
             log_format: self.log_format,
             log_level: self.log_level,
@@ -254,6 +255,7 @@ impl App {
             let (slow_request, proxy) = (settings.slow_request, settings.proxy.clone());
             let options = ProxyOptions {
                 https_port_public,
+                cdn_id: dir.cdn_id().context("cannot keep the name of this Weir")?,
                 settings: proxy,
                 access_log,
                 slow_request,

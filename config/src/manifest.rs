@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use crate::{
-    App, AppManifest, Host, HostManifest, HostedZone, Hostname, IssuerManifest, IssuerName,
-    NotifierManifest, NotifierName, Problem, Problems, Shard, ShardManifest, ZoneManifest,
+    App, AppManifest, FailoverManifest, FailoverPolicy, Host, HostManifest, HostedZone, Hostname,
+    IssuerManifest, IssuerName, NotifierManifest, NotifierName, Problem, Problems,
+    ProviderManifest, ProviderName, Shard, ShardManifest, ZoneManifest,
 };
 
 /// What one document of a file says, as it is written and as it is meant.
@@ -15,11 +16,14 @@ pub enum Manifest {
     Host(Box<(HostManifest, Host)>),
     Zone(Box<(ZoneManifest, HostedZone)>),
     Issuer(Box<(IssuerManifest, IssuerName)>),
+    FailoverPolicy(Box<(FailoverManifest, FailoverPolicy)>),
+    Provider(Box<(ProviderManifest, ProviderName)>),
     Notifier(Box<(NotifierManifest, NotifierName)>),
 }
 
 /// The kinds of documents there are.
-const KINDS: [&str; 6] = ["App", "Shard", "Host", "Zone", "Issuer", "Notifier"];
+const KINDS: [&str; 8] =
+    ["App", "Shard", "Host", "Zone", "Provider", "FailoverPolicy", "Issuer", "Notifier"];
 
 impl Manifest {
     /// Reads a document by its kind and checks it.
@@ -32,6 +36,12 @@ impl Manifest {
             Some("Host") => Host::read(value).map(|read| Self::Host(Box::new(read))),
             Some("Zone") => HostedZone::read(value).map(|read| Self::Zone(Box::new(read))),
             Some("Issuer") => IssuerManifest::read(value).map(|read| Self::Issuer(Box::new(read))),
+            Some("FailoverPolicy") => {
+                FailoverPolicy::read(value).map(|read| Self::FailoverPolicy(Box::new(read)))
+            }
+            Some("Provider") => {
+                ProviderManifest::read(value).map(|read| Self::Provider(Box::new(read)))
+            }
             Some("Notifier") => {
                 NotifierManifest::read(value).map(|read| Self::Notifier(Box::new(read)))
             }
@@ -51,6 +61,8 @@ impl Manifest {
             Self::Host(host) => &host.0.name,
             Self::Zone(zone) => &zone.0.name,
             Self::Issuer(issuer) => &issuer.0.name,
+            Self::FailoverPolicy(policy) => &policy.0.name,
+            Self::Provider(provider) => &provider.0.name,
             Self::Notifier(notifier) => &notifier.0.name,
         }
     }

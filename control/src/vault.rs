@@ -6,6 +6,7 @@
 
 mod issuers;
 mod notifiers;
+mod providers;
 #[cfg(test)]
 mod tests;
 mod zone_keys;

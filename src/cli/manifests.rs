@@ -31,6 +31,8 @@ enum Kind {
     Host,
     Shard,
     Zone,
+    Provider,
+    FailoverPolicy,
     Issuer,
     App,
     Notifier,
@@ -43,6 +45,8 @@ impl Kind {
             Manifest::Shard(_) => Self::Shard,
             Manifest::Zone(_) => Self::Zone,
             Manifest::Issuer(_) => Self::Issuer,
+            Manifest::Provider(_) => Self::Provider,
+            Manifest::FailoverPolicy(_) => Self::FailoverPolicy,
             Manifest::App(_) => Self::App,
             Manifest::Notifier(_) => Self::Notifier,
         }
@@ -55,6 +59,8 @@ impl Kind {
             Self::Shard => "a shard",
             Self::Zone => "a zone",
             Self::Issuer => "an issuer",
+            Self::Provider => "a provider",
+            Self::FailoverPolicy => "a failover policy",
             Self::App => "an app",
             Self::Notifier => "a notifier",
         }

@@ -215,6 +215,7 @@ impl Process {
             well,
             resolver,
             verify_domains: self.settings.verify_domains,
+            references: self.settings.references.clone(),
             devices,
         };
         let (docker, devices) = (PathBuf::clone(&self.settings.docker), self.devices.clone());

@@ -55,6 +55,16 @@ pub(crate) enum Verb {
     Renew,
     /// The owner of a domain has said that an app may have it.
     Verify,
+    /// All clients of a failover policy go to one target.
+    Force,
+    /// The shares of a failover policy stay as they are.
+    Freeze,
+    /// A failover policy's law decides again.
+    Release,
+    /// A provider's caches forget some names.
+    Purge,
+    /// Somebody is told of an incident by rule.
+    Page,
 }
 
 impl Cause<'static> {
@@ -65,7 +75,7 @@ impl Cause<'static> {
 }
 
 impl Verb {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 22] = [
         Self::Put,
         Self::Deploy,
         Self::Promote,
@@ -83,6 +93,11 @@ impl Verb {
         Self::Upload,
         Self::Renew,
         Self::Verify,
+        Self::Force,
+        Self::Freeze,
+        Self::Release,
+        Self::Purge,
+        Self::Page,
     ];
 
     /// Those that take many steps of their own, which [`crate::conductor`] takes: nothing but the
@@ -109,6 +124,11 @@ impl Verb {
             Self::Upload => "upload",
             Self::Renew => "renew",
             Self::Verify => "verify",
+            Self::Force => "force",
+            Self::Freeze => "freeze",
+            Self::Release => "release",
+            Self::Purge => "purge",
+            Self::Page => "page",
         }
     }
 

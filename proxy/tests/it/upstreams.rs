@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::watch,
+    sync::{Notify, watch},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -156,6 +156,28 @@ impl Refusing {
     }
 }
 
+/// Takes no connection and refuses none: a queue that is full and that nobody empties.
+pub(crate) struct BlackHole {
+    pub(crate) address: SocketAddr,
+    _queue: (TcpListener, Vec<TcpStream>),
+}
+
+impl BlackHole {
+    pub(crate) async fn start() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queue = Vec::new();
+        let connect =
+            || tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address));
+        while let Ok(stream) = connect().await {
+            queue.push(stream.unwrap());
+        }
+        Self { address, _queue: (listener, queue) }
+    }
+}
+
 /// Does with its n-th request, from 0, what it is told to.
 pub(crate) struct Scripted {
     pub(crate) address: SocketAddr,
@@ -170,8 +192,8 @@ pub(crate) enum Act {
     HangUp,
     /// Keeps the connection and says nothing.
     Silence,
-    /// Begins an answer and closes the connection.
-    Break,
+    /// Begins an answer and closes the connection when told.
+    Break(&'static Notify),
     /// Begins an answer and says no more.
     Stall,
     /// So many pieces of a body, one each 20 ms.
@@ -217,8 +239,9 @@ impl Act {
             }
             Self::HangUp => None,
             Self::Silence => std::future::pending().await,
-            Self::Break => {
+            Self::Break(told) => {
                 stream.write_all((head(200) + "scr").as_bytes()).await.ok()?;
+                told.notified().await;
                 None
             }
             Self::Stall => {

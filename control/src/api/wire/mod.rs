@@ -4,9 +4,11 @@ mod apps;
 mod certificates;
 mod deployments;
 mod devices;
+mod failover;
 mod history;
 mod hosts;
 mod incidents;
+mod providers;
 mod secrets;
 mod shards;
 mod snapshot;
@@ -14,7 +16,10 @@ mod zones;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use weir_config::{AppSpec, HostSpec, IssuerSpec, NotifierSpec, Problem, ShardSpec, ZoneSpec};
+use weir_config::{
+    AppSpec, FailoverSpec, HostSpec, IssuerSpec, NotifierSpec, Problem, ProviderSpec, ShardSpec,
+    ZoneSpec,
+};
 
 pub(crate) use self::secrets::SecretValue;
 pub use self::{
@@ -26,11 +31,20 @@ pub use self::{
     devices::{
         DeviceAbout, DeviceInvite, DeviceResource, DeviceState, InviteRequest, RenameRequest,
     },
+    failover::{
+        FailoverDecision, FailoverHealth, FailoverHold, FailoverIncident, FailoverSimulation,
+        FailoverStatus, ForceRequest, FreezeRequest, SimulateRequest, SimulatedAnswer,
+        SimulatedShare, TargetHealth, WrittenByHand,
+    },
     history::{AuditRecord, EventRecord, OperationResource, StepRecord, UpdatedAppResource},
     hosts::{ConvergeRequest, DriftResource, HostStatus},
     incidents::{
         IncidentDetails, IncidentEventResource, IncidentResource, NoteRequest, NotifierStatus,
         NotifierTest,
+    },
+    providers::{
+        CarriedPolicy, CustomHostnameResource, ProviderPreview, ProviderStatus, ProviderTest,
+        PurgeRequest,
     },
     secrets::{KeyRotation, SecretResource},
     shards::{ShardDeployRequest, ShardStatus},
@@ -41,7 +55,7 @@ pub use self::{
 /// An object as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Resource<Spec, Status> {
-    /// `App`, `Shard`, `Host`, `Zone`, `Issuer` or `Notifier`.
+    /// `App`, `Shard`, `Host`, `Zone`, `Provider`, `FailoverPolicy`, `Issuer` or `Notifier`.
     pub kind: String,
     pub name: String,
     /// Grows by one with every change of the spec.
@@ -60,6 +74,8 @@ pub type ShardResource = Resource<ShardSpec, ShardStatus>;
 pub type HostResource = Resource<HostSpec, HostStatus>;
 pub type ZoneResource = Resource<ZoneSpec, ZoneStatus>;
 pub type IssuerResource = Resource<IssuerSpec, IssuerStatus>;
+pub type FailoverResource = Resource<FailoverSpec, FailoverStatus>;
+pub type ProviderResource = Resource<ProviderSpec, ProviderStatus>;
 pub type NotifierResource = Resource<NotifierSpec, NotifierStatus>;
 
 /// What writing an object would change of what is not shown.

@@ -178,7 +178,10 @@ async fn an_import_takes_the_place_of_everything() {
     assert_eq!(bench.names().await, 2);
     assert_eq!(read.zone.serials.first as u32, 3_000_000_001, "after that of the file");
     // What it had before is removed in time, and what it has now is not.
-    sqlx::query("UPDATE loose_contents SET since = 0").execute(&bench.store.writer).await.unwrap();
+    sqlx::query("UPDATE loose_contents SET since = 0")
+        .execute(bench.store.writer.pool())
+        .await
+        .unwrap();
     bench.store.prune().await.unwrap();
     let rows = sqlx::query("SELECT content FROM record_sets").fetch_all(&bench.store.readers);
     assert_eq!(rows.await.unwrap().len(), 2);
@@ -203,4 +206,16 @@ async fn serials_only_grow() {
     let anew = bench.zone().await;
     assert_eq!(anew.serials.first, next.first, "a zone that is made anew goes on");
     assert_eq!(sets(&anew), [""; 0], "without its former records");
+}
+
+#[tokio::test]
+async fn a_zone_that_is_made_again_goes_on_after_the_serials_that_it_had() {
+    let bench = Bench::new().await;
+    bench.put_zone(SPEC).await;
+    let former = bench.zone().await.serials;
+    bench.store.delete::<HostedZone>(&zone_name(), Precondition::None, DELETE).await.unwrap();
+    bench.put_zone(SPEC).await;
+    let latter = bench.zone().await.serials;
+    assert!(latter.first > former.last, "{latter:?} after {former:?}");
+    assert!(latter.last > latter.first + 1000, "there are as many as ever");
 }

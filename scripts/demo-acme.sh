@@ -35,8 +35,8 @@ start_pebble() {
     api=$(free_port 14000 "$http" "$https" "$admin" "$dns" "$devices")
     management=$(free_port 15000 "$api" "$http" "$https" "$admin" "$dns" "$devices")
     pebble_origin=https://127.0.0.1:$api pebble_management=https://127.0.0.1:$management
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj / \
-        -addext subjectAltName=IP:127.0.0.1 \
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=Pebble \
+        -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=IP:127.0.0.1 \
         -keyout "$pebble_dir/own.key" -out "$pebble_dir/own.pem" 2>/dev/null
     jq -nc --arg dir "$pebble_dir" --arg api "127.0.0.1:$api" --arg management "127.0.0.1:$management" \
         --argjson http "$http" --argjson https "$https" '{pebble: {

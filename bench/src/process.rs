@@ -68,7 +68,8 @@ impl Process {
 
     /// Memory in bytes, shared pages in proportion (PSS).
     pub(crate) fn memory(&self) -> anyhow::Result<u64> {
-        self.family()?.into_iter().map(|pid| memory_of(pid.as_raw().cast_unsigned())).sum()
+        let family = self.family()?;
+        family.into_iter().map(|pid| memory_of(pid.as_raw().cast_unsigned())).sum()
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
@@ -104,7 +105,13 @@ impl Drop for Process {
     }
 }
 
-/// That of one process, in bytes (PSS).
+/// Processor time of one process.
+pub(crate) fn cpu_of(pid: u32) -> anyhow::Result<Duration> {
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid.cast_signed()))?;
+    Ok(Duration::from(clock.now()?))
+}
+
+/// Memory of one process in bytes, shared pages in proportion (PSS).
 pub(crate) fn memory_of(pid: u32) -> anyhow::Result<u64> {
     let smaps = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let pss = smaps.lines().find_map(|line| line.strip_prefix("Pss:"));

@@ -22,6 +22,8 @@ pub(crate) enum Refusal {
     Moved {
         location: Box<str>,
     },
+    /// The app does not take calls by the one that makes this one.
+    NotAllowed,
     Unavailable {
         /// For the operator; no stranger is told.
         reason: String,
@@ -66,6 +68,7 @@ impl Refusal {
             Self::UnknownHost(_) => StatusCode::NOT_FOUND,
             // It keeps the method and the body.
             Self::Moved { .. } => StatusCode::PERMANENT_REDIRECT,
+            Self::NotAllowed => StatusCode::FORBIDDEN,
             Self::RateLimited { .. } | Self::ClientRateLimited { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }
@@ -93,6 +96,7 @@ impl Refusal {
             Self::RequestTimeout => "request_timeout",
             Self::UnknownHost(_) => "unknown_host",
             Self::Moved { .. } => "moved",
+            Self::NotAllowed => "not_allowed",
             Self::Unavailable { .. } => "unavailable",
             Self::QueueFull => "queue_full",
             Self::StillWaking => "still_waking",
@@ -129,6 +133,9 @@ impl Refusal {
                 return Cow::Owned(format!("No app is served at {host}. Is the name right?"));
             }
             Self::Moved { location } => return Cow::Owned(format!("This is at {location}.")),
+            Self::NotAllowed => {
+                "The app that is called does not allow this one to call it (`private: {allow: …}`)."
+            }
             Self::Unavailable { .. } => {
                 "This app cannot be served at the moment. Try again in a few seconds. If it stays \
                  so, tell whoever runs it, with the number of this request."

@@ -151,7 +151,7 @@ impl ClientStream {
             State::Fresh | State::Head => Some(self.limits.header),
             State::Idle => Some(self.limits.idle),
             State::Multiplexed => None,
-            State::Busy => return Poll::Pending,
+            State::Busy => return self.poll_linger(cx),
         };
         let due = limit.map(|limit| self.connection.since() + limit);
         loop {
@@ -170,6 +170,18 @@ impl ClientStream {
         let is_told = state == State::Head && !self.http2;
         self.give_up(Dropped::HeaderTimeout, if is_told { TOO_SLOW } else { &[] });
         Poll::Ready(if is_told { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) })
+    }
+
+    /// Sends what has waited long enough for more. Pingora flushes an answer whose length is known
+    /// at its end only, however long the rest of it takes to come. Ready with an error if it cannot
+    /// be sent.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(due) = self.unsent.due() else { return Poll::Pending };
+        ready!(self.timer.poll_until(cx, due));
+        match ready!(Pin::new(self).poll_flush(cx)) {
+            Ok(()) => Poll::Pending,
+            error => Poll::Ready(error),
+        }
     }
 
     fn header_is_too_large(&self) -> bool {

@@ -13,10 +13,15 @@ pub(super) struct Unsent {
     used: bool,
     /// When it is looked whether the memory is still of use.
     look: Option<Instant>,
+    /// When it is to be sent though no more has come.
+    due: Option<Instant>,
 }
 
 /// From one look to the next.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How long the beginning of an answer waits for the rest.
+const LINGER: Duration = Duration::from_millis(5);
 
 impl Unsent {
     pub(super) fn push(&mut self, bytes: &[u8]) {
@@ -27,6 +32,15 @@ impl Unsent {
     /// So many of the first bytes are sent.
     pub(super) fn sent(&mut self, count: usize) {
         self.bytes.drain(..count);
+        if self.bytes.is_empty() {
+            self.due = None;
+        }
+    }
+
+    /// When it is to be sent, counted from the first call; `None` if there is nothing.
+    pub(super) fn due(&mut self) -> Option<Instant> {
+        let waits = !self.bytes.is_empty();
+        waits.then(|| *self.due.get_or_insert_with(|| Instant::now() + LINGER))
     }
 
     /// When [`look`](Self::look) is to be called; `None` if there is no memory to give back.
@@ -55,6 +69,19 @@ impl Deref for Unsent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waits_is_due_until_all_of_it_is_sent() {
+        let mut unsent = Unsent::default();
+        assert_eq!(unsent.due(), None);
+        unsent.push(b"answer");
+        let due = unsent.due();
+        unsent.push(b" and more");
+        unsent.sent(6);
+        assert_eq!((due.is_some(), unsent.due()), (true, due));
+        unsent.sent(9);
+        assert_eq!(unsent.due(), None);
+    }
 
     #[test]
     fn memory_is_kept_as_long_as_it_is_used_and_given_back_in_silence() {

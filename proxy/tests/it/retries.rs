@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::Value;
+use tokio::{sync::Notify, time::timeout};
 use weir_config::{Incident, TrafficPolicy};
 
 use crate::{
@@ -110,13 +111,20 @@ async fn an_answer_that_fails_to_the_end_is_the_client_s() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_has_begun_is_not_begun_again() {
+    static SEEN: Notify = Notify::const_new();
     let mut world = World::start();
-    let breaks = Scripted::start(|_| Act::Break).await;
+    let breaks = Scripted::start(|_| Act::Break(&SEEN)).await;
     world.serve_with("blog", &[breaks.address], retrying(3));
     for (i, client) in [world.h1(), world.h2()].into_iter().enumerate() {
-        // Its head may be lost with the connection, when both come to the proxy at once.
-        let whole = async { client.get(world.url("blog", "/")).send().await?.text().await };
-        whole.await.unwrap_err();
+        let answer = client.get(world.url("blog", "/")).send();
+        // Its beginning does not wait for the rest of it.
+        let mut answer = timeout(DEADLINE, answer).await.expect("the head of an answer").unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &answer.chunk().await.unwrap().unwrap()[..]),
+            (200, &b"scr"[..])
+        );
+        SEEN.notify_one();
+        answer.chunk().await.unwrap_err();
         assert_eq!(breaks.hits(), i as u64 + 1);
     }
 }

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::watch,
+    sync::{Notify, watch},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -170,8 +170,8 @@ pub(crate) enum Act {
     HangUp,
     /// Keeps the connection and says nothing.
     Silence,
-    /// Begins an answer and closes the connection.
-    Break,
+    /// Begins an answer and closes the connection when told.
+    Break(&'static Notify),
     /// Begins an answer and says no more.
     Stall,
     /// So many pieces of a body, one each 20 ms.
@@ -217,8 +217,9 @@ impl Act {
             }
             Self::HangUp => None,
             Self::Silence => std::future::pending().await,
-            Self::Break => {
+            Self::Break(told) => {
                 stream.write_all((head(200) + "scr").as_bytes()).await.ok()?;
+                told.notified().await;
                 None
             }
             Self::Stall => {

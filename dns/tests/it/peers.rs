@@ -137,9 +137,11 @@ impl Peer {
     fn try_ask(&self, message: &[u8]) -> Option<Answer> {
         self.socket.send(message).ok()?;
         let mut buffer = [0; 4096];
+        let name = message[12..].iter().position(|byte| *byte == 0)?;
+        let question = &message[12..12 + name + 5];
         loop {
             let len = self.socket.recv(&mut buffer).ok()?;
-            if buffer[12..len].starts_with(&message[12..]) {
+            if buffer[12..len].starts_with(question) {
                 return Some(Answer::read(&buffer[..len]));
             }
         }

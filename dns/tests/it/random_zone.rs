@@ -125,8 +125,8 @@ impl RandomZone {
                     self.add(*[Kind::Chain, Kind::Data].choose(random).unwrap(), target, random);
                 }
             }
-            Kind::Dname if !has_below && !owner.is_wildcard() => {
-                if is_apex || !has_type(RecordType::NS) && !has_type(RecordType::DNAME) {
+            Kind::Dname if !has_below && !owner.is_wildcard() && !has_type(RecordType::DNAME) => {
+                if is_apex || !has_type(RecordType::NS) {
                     self.push(&owner, RecordType::DNAME, &target);
                 }
             }

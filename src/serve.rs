@@ -151,6 +151,7 @@ impl ServeArgs {
             devices_address: self.devices_address,
             tailnet: None,
             resolver: self.resolver,
+            references: None,
             threads: self.threads,
             log_format: self.log_format,
             log_level: self.log_level,
@@ -250,6 +251,7 @@ impl App {
             let (slow_request, proxy) = (settings.slow_request, settings.proxy.clone());
             let options = ProxyOptions {
                 https_port_public,
+                cdn_id: dir.cdn_id().context("cannot keep the name of this Weir")?,
                 settings: proxy,
                 access_log,
                 slow_request,

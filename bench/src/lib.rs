@@ -25,6 +25,7 @@ use anyhow::ensure;
 use clap::{Parser, ValueEnum};
 use tokio::runtime::Runtime;
 
+pub use failover::{Expected, Repeats, Scenario, Seen, live_through};
 pub use ledger::deployments::{Done, Proof, Rounds, prove};
 use peers::Kind;
 use report::Report;
@@ -50,6 +51,10 @@ struct Options {
     ledger: ledger::Scale,
     #[command(flatten)]
     rounds: Rounds,
+    #[command(flatten)]
+    repeats: Repeats,
+    #[command(flatten)]
+    objects: control::Scale,
 }
 
 /// In the order in which they run: the last of them move this program off the first core.
@@ -59,6 +64,8 @@ enum Measurement {
     Lookup,
     /// Months of failover, in virtual time
     Failover,
+    /// Targets that break, before the whole program
+    FailoverScenarios,
     /// A wake's own share
     Wake,
     /// A thousand requests at once for a sleeping app
@@ -121,8 +128,11 @@ impl Measurement {
                 Ok(())
             }
             Self::Failover => {
-                failover::measure(report, options.lives);
+                failover::measure_months(report, options.lives);
                 Ok(())
+            }
+            Self::FailoverScenarios => {
+                runtime.block_on(failover::measure_scenarios(report, &options.repeats))
             }
             Self::Wake => runtime.block_on(wake::measure(report)),
             Self::Herd => runtime.block_on(herd::measure(report)),
@@ -140,7 +150,7 @@ impl Measurement {
             Self::Proxy => runtime.block_on(proxy::measure(report, options)),
             Self::DnsChange => runtime.block_on(dns::measure_change(report)),
             Self::Dns => dns::measure(report, options),
-            Self::Objects => runtime.block_on(control::objects(report)),
+            Self::Objects => runtime.block_on(control::objects(report, &options.objects)),
             Self::Memory => runtime.block_on(memory::measure(report, options)),
         }
     }

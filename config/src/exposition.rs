@@ -39,9 +39,9 @@ pub fn counter(labels: &[(&str, &str)], count: u64) -> Metric {
     metric
 }
 
-pub fn gauge(labels: &[(&str, &str)], level: u64) -> Metric {
+pub fn gauge(labels: &[(&str, &str)], level: f64) -> Metric {
     let mut gauge = Gauge::default();
-    gauge.set_value(level as f64);
+    gauge.set_value(level);
     let mut metric = labelled(labels);
     metric.set_gauge(gauge);
     metric

@@ -105,6 +105,42 @@ impl FromStr for NotifierName {
     }
 }
 
+/// The name of a failover policy: as a shard's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct FailoverName(Arc<str>);
+
+impl FromStr for FailoverName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        label("a failover policy", text).map(|name| Self(name.into()))
+    }
+}
+
+/// The name of a provider: as a shard's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ProviderName(Arc<str>);
+
+impl FromStr for ProviderName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        label("a provider", text).map(|name| Self(name.into()))
+    }
+}
+
+/// The name of one of its targets: as a shard's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct TargetName(Arc<str>);
+
+impl FromStr for TargetName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        label("a target", text).map(|name| Self(name.into()))
+    }
+}
+
 /// The name of an issuer of certificates: as a shard's.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct IssuerName(Arc<str>);
@@ -335,8 +371,11 @@ text_newtype!(Hostname);
 text_newtype!(IssuerName);
 text_newtype!(MemberName);
 text_newtype!(SecretName);
+text_newtype!(FailoverName);
 text_newtype!(NotifierName);
+text_newtype!(ProviderName);
 text_newtype!(ShardName);
+text_newtype!(TargetName);
 
 #[cfg(test)]
 mod tests {

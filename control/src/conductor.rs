@@ -28,6 +28,8 @@ use crate::{
 
 /// Between two looks, so that a busy world is not looked at each time that it moves.
 const PACE: Duration = Duration::from_millis(50);
+/// After a look that failed, as on a full disk.
+const RETRY: Duration = Duration::from_secs(2);
 /// Instances that are not where they should be by then have somewhere else to stay.
 const CONVERGE_LIMIT: Duration = Duration::from_secs(3600);
 
@@ -52,6 +54,7 @@ pub(crate) async fn conduct(
             Err(error) => {
                 tracing::warn!(%error, "operations cannot be carried on; trying again");
                 operations.mark_changed();
+                sleep(RETRY).await;
             }
         }
         sleep(PACE).await;

@@ -1,10 +1,14 @@
 //! Where devices come in: new ones with an invitation, known ones with the certificate that they
 //! got for it.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     convert::Infallible,
     fmt, io,
     net::SocketAddr,
+    pin::pin,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -25,7 +29,7 @@ use rustls::{
 };
 use sha2::{Digest, Sha256};
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::Semaphore,
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -51,6 +55,8 @@ const STRANGER_LIMIT: Duration = Duration::from_secs(10);
 const MAX_ENROL: usize = 64 << 10;
 /// After an accept that failed, as when no file can be opened.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+/// After the store did not tell who a device is.
+const LOOK_UP_RETRY: Duration = Duration::from_secs(1);
 /// A certificate of control is made anew after this, long before it ends.
 const CERTIFICATE_FOR: Duration = Duration::from_hours(24 * 30);
 
@@ -72,8 +78,6 @@ pub(crate) struct Gatekeeper {
     pub(crate) address: Option<String>,
     epoch: u64,
     acceptor: RwLock<(TlsAcceptor, Instant)>,
-    /// Changes when a device is revoked.
-    revoked: watch::Sender<()>,
     strangers: Arc<Semaphore>,
     devices: Arc<Semaphore>,
 }
@@ -131,7 +135,6 @@ impl Gatekeeper {
             address,
             epoch,
             acceptor,
-            revoked: watch::Sender::new(()),
             strangers: Arc::new(Semaphore::new(MAX_STRANGERS)),
             devices: Arc::new(Semaphore::new(MAX_DEVICES)),
         })
@@ -147,7 +150,7 @@ impl Gatekeeper {
     /// Takes a device's identity from it, and its connection; whether there is such a device.
     pub(crate) async fn revoke(&self, name: &HostName) -> Result<bool, StoreError> {
         let revoked = self.store.revoke_device(name).await?;
-        self.revoked.send_replace(());
+        self.connected.disconnect(name);
         Ok(revoked)
     }
 
@@ -175,24 +178,19 @@ impl Gatekeeper {
         let Ok(_place) = self.devices.clone().try_acquire_owned() else {
             return Err(io::Error::other("too many devices"));
         };
-        // Before it is looked up: what is revoked meanwhile is noticed.
-        let mut revoked = self.revoked.subscribe();
         let name = self.known(fingerprint).await?.name;
         let begin = Begin { epoch: self.epoch, now: unix_millis() };
         let link = self.connected.begin(stream, &begin).await?;
         tracing::info!(device = %name, "connected");
         self.note(&name, Some(link.about())).await;
+        let mut attended = pin!(self.connected.attend(&name, link.clone()));
         let ended = tokio::select! {
-            () = self.connected.attend(&name, link.clone()) => Ok(()),
-            gone = async {
-                while revoked.changed().await.is_ok() {
-                    if let Err(gone) = self.known(fingerprint).await {
-                        return gone;
-                    }
-                }
-                std::future::pending().await
-            } => {
+            biased;
+            () = &mut attended => Ok(()),
+            // Once it can be disconnected by its name: who was revoked before that is seen here.
+            gone = self.is_another_by_now(fingerprint, &name) => {
                 link.close();
+                attended.await;
                 Err(gone)
             }
         };
@@ -205,6 +203,20 @@ impl Gatekeeper {
     async fn note(&self, name: &HostName, about: Option<&About>) {
         if let Err(error) = self.store.device_seen(name, about).await {
             tracing::warn!(device = %name, %error, "could not be noted");
+        }
+    }
+
+    /// Returns if a device is not, or no longer by this name, who it was when it came. What the store
+    /// does not tell now is asked again: a device is not cut off for that.
+    async fn is_another_by_now(&self, fingerprint: &str, name: &HostName) -> io::Error {
+        loop {
+            match self.known(fingerprint).await {
+                Ok(device) if device.name == *name => return std::future::pending().await,
+                Ok(_) => return io::Error::other("it has another name by now"),
+                Err(gone) if gone.kind() == io::ErrorKind::PermissionDenied => return gone,
+                Err(error) => tracing::warn!(device = %name, %error, "cannot be looked up"),
+            }
+            sleep(LOOK_UP_RETRY).await;
         }
     }
 
@@ -266,7 +278,7 @@ impl Gatekeeper {
             claimed.map_err(|refused: NoClaim| (StatusCode::FORBIDDEN, refused.to_string()))?;
         self.make_host(&name, &invite).await.map_err(|error| internal(&error))?;
         // Whoever had the name before has it no longer.
-        self.revoked.send_replace(());
+        self.connected.disconnect(&name);
         let certificate = self.authority.device(&enrol.request, &name);
         Ok(Enrolled {
             name: name.to_string(),

@@ -107,12 +107,12 @@ impl Collector for DnsMetrics {
             counter(&[("transport", transport)], reading.ignored)
         };
         let (transfers, read) = (&self.transfers, |counter: &AtomicU64| counter.load(Relaxed));
-        let zones = self.snapshots.current().zones().len() as u64;
+        let zones = self.snapshots.current().zones().len() as f64;
         vec![
             family(RESPONSES, transports.iter().flat_map(responses).collect()),
             family(IGNORED, transports.map(ignored).into()),
             family(LIMITED, outcomes([("dropped", udp.dropped), ("slipped", udp.slipped)])),
-            family(CONNECTIONS, vec![gauge(&[], self.connections.open() as u64)]),
+            family(CONNECTIONS, vec![gauge(&[], self.connections.open() as f64)]),
             family(ACCEPTED, vec![counter(&[], self.connections.accepted())]),
             family(REFUSED, vec![counter(&[], self.connections.refused())]),
             family(

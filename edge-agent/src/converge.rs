@@ -71,12 +71,28 @@ async fn follow(keeper: &Keeper, waits: &mut Waits) -> Result<(), ProviderError>
 /// damaged file.
 async fn adopt(keeper: &Keeper) -> Result<(), ProviderError> {
     for instance in instances(keeper, |kept| kept.level == Level::Made) {
-        let container = keeper.engine.inspect(&instance).await?;
-        if container.is_some_and(|container| container.state == ContainerState::Running) {
+        let state = state(keeper, &instance).await?;
+        if state == Some(Some(ContainerState::Running)) {
             keeper.adopt(&instance);
         }
     }
     Ok(())
+}
+
+/// How the container of an instance is, if there is one; `None` if the engine cannot look at it,
+/// which is no reason not to see to the others.
+async fn state(
+    keeper: &Keeper,
+    instance: &InstanceId,
+) -> Result<Option<Option<ContainerState>>, ProviderError> {
+    match keeper.engine.inspect(instance).await {
+        Ok(container) => Ok(Some(container.map(|container| container.state))),
+        Err(error @ ProviderError::Unreachable { .. }) => Err(error),
+        Err(error) => {
+            tracing::warn!(%instance, %error, "cannot be looked at");
+            Ok(None)
+        }
+    }
 }
 
 fn instances(keeper: &Keeper, which: impl Fn(&Kept) -> bool) -> Vec<InstanceId> {
@@ -90,8 +106,7 @@ async fn converge(keeper: &Keeper, waits: &mut Waits) -> Result<(), ProviderErro
     let instances = instances(keeper, |_| true);
     waits.retain(|instance, _| instances.contains(instance));
     for instance in instances {
-        let container = keeper.engine.inspect(&instance).await?;
-        let state = container.map(|container| container.state);
+        let Some(state) = state(keeper, &instance).await? else { continue };
         let name = instance.container_name();
         let wanted = keeper.look(|slice| {
             let kept = slice.instances.get(&name)?;
@@ -165,12 +180,20 @@ fn step(kept: &Kept, state: Option<ContainerState>) -> Option<Step> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{
+        path::Path,
+        sync::{Arc, Mutex},
+    };
 
     use serde_json::json;
+    use tokio::{
+        io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+        net::UnixListener,
+    };
     use weir_config::Secrets;
 
     use super::*;
+    use crate::{identity::Identity, slice::Slice, transport::Way};
 
     fn kept(restart: &str, level: Level) -> Kept {
         let template = json!({
@@ -209,6 +232,54 @@ mod tests {
             for level in [Level::Made, Level::Paused, Level::Stopped] {
                 assert_eq!(step(&kept(restart, level), state), None, "{level:?} {state:?}");
             }
+        }
+    }
+
+    /// An engine that fails at whatever it is asked; returns what that was.
+    fn failing_engine(socket: &Path) -> Arc<Mutex<Vec<String>>> {
+        const ANSWER: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nconnection: close\r\n\
+            content-type: application/json\r\ncontent-length: 16\r\n\r\n{\"message\":\"no\"}";
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (listener, noted) = (UnixListener::bind(socket).unwrap(), asked.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let mut stream = BufReader::new(stream);
+                let mut line = String::new();
+                stream.read_line(&mut line).await.unwrap();
+                noted.lock().unwrap().push(line);
+                stream.write_all(ANSWER).await.unwrap();
+            }
+        });
+        asked
+    }
+
+    #[tokio::test]
+    async fn one_that_cannot_be_looked_at_keeps_no_other_from_being_seen_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("engine.sock");
+        let asked = failing_engine(&socket);
+        let mut slice = Slice::default();
+        for app in ["a", "b"] {
+            let mut kept = kept("always", Level::Running);
+            kept.spec.instance.app = app.parse().unwrap();
+            slice.instances.insert(kept.spec.instance.container_name(), kept);
+        }
+        slice.save(dir.path()).unwrap();
+        let identity = Identity {
+            name: "pi".parse().unwrap(),
+            control: "control:1".to_owned(),
+            transport: Way::Network,
+            certificate: String::new(),
+            authority: String::new(),
+            cluster: "cluster".to_owned(),
+            not_before: 0,
+        };
+        let keeper = Keeper::new(&identity, socket, dir.path().to_owned());
+        converge(&keeper, &mut Waits::new()).await.unwrap();
+        adopt(&keeper).await.unwrap();
+        let asked = asked.lock().unwrap();
+        for name in ["weir-a-1-0", "weir-b-1-0"] {
+            assert!(asked.iter().any(|line| line.contains(name)), "{name}: {asked:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{cell::Cell, sync::Arc};
 
 use pingora::proxy::Session;
-use weir_config::{Admission, AppRoute, Decision, Moment, RouteState};
+use weir_config::{Admission, AppRoute, Backends, Decision, Moment, RouteState};
 
 use crate::{
     asked::Asked,
@@ -13,7 +13,7 @@ use crate::{
     host::host_of,
     pages::Refusal,
     pick::{is_full, pick},
-    request_limits,
+    request_limits, targets,
 };
 
 /// Why a request is not forwarded.
@@ -104,9 +104,9 @@ impl Gateway {
             let full = Cell::new(false);
             let failed = &ctx.attempts.failed;
             let Admission { generation, decision } =
-                self.snapshots.admit(asked.host, asked.path(), |route, pool| {
-                    let picked = pick(route, pool, asked, failed, now);
-                    full.set(picked.is_none() && is_full(route, pool));
+                self.snapshots.admit(asked.host, asked.path(), |snapshot, route| {
+                    let picked = pick(snapshot, route, asked, failed, now);
+                    full.set(picked.is_none() && is_full(snapshot, route, asked));
                     picked
                 });
             ctx.generation = generation;
@@ -130,6 +130,7 @@ impl Gateway {
             };
             if !std::mem::replace(&mut checked, true) {
                 welcome = welcome
+                    .and_then(|()| self.refuse_loop(&route, asked))
                     .and_then(|()| request_limits::check(&route, asked, ctx.timeline.arrived));
             }
             if let Err(refusal) = welcome {
@@ -147,6 +148,16 @@ impl Gateway {
             // idle.
             (ctx.endpoint, ctx.leases) = (endpoint, Some((lease, endpoint_lease)));
             return Ok(Pinned { route, full: full.get() });
+        }
+    }
+
+    /// A request that has been sent to a target before, by us, would be sent there for ever. One
+    /// that comes from there to an app of another sort has come to its origin.
+    fn refuse_loop(&self, route: &AppRoute, asked: &Asked<'_>) -> Result<(), Refusal> {
+        let is_passed_on = matches!(route.state, RouteState::Serving(Backends::Failover(_)));
+        match is_passed_on && targets::has_passed(&asked.header.headers, &self.cdn_id) {
+            true => Err(Refusal::Loop),
+            false => Ok(()),
         }
     }
 }

@@ -26,6 +26,7 @@ mod pages;
 mod pick;
 mod request_limits;
 mod retry;
+mod targets;
 mod timeline;
 mod timeouts;
 mod timer;

@@ -14,6 +14,8 @@ pub(crate) enum Refusal {
     BadRequest,
     BadHost,
     Misdirected,
+    /// It has passed here before.
+    Loop,
     RequestTimeout,
     UnknownHost(Box<str>),
     Unavailable {
@@ -55,6 +57,7 @@ impl Refusal {
         match self {
             Self::BadRequest | Self::BadHost => StatusCode::BAD_REQUEST,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Loop => StatusCode::LOOP_DETECTED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UnknownHost(_) => StatusCode::NOT_FOUND,
             Self::RateLimited { .. } | Self::ClientRateLimited { .. } => {
@@ -80,6 +83,7 @@ impl Refusal {
             Self::BadRequest => "bad_request",
             Self::BadHost => "bad_host",
             Self::Misdirected => "misdirected",
+            Self::Loop => "loop",
             Self::RequestTimeout => "request_timeout",
             Self::UnknownHost(_) => "unknown_host",
             Self::Unavailable { .. } => "unavailable",
@@ -112,6 +116,7 @@ impl Refusal {
             Self::BadRequest => "The request is malformed.",
             Self::BadHost => "The request does not say which host it is for.",
             Self::Misdirected => "This connection was made for another host.",
+            Self::Loop => "The request has been sent round in a circle.",
             Self::RequestTimeout => "The request did not arrive in time.",
             Self::UnknownHost(host) => {
                 return Cow::Owned(format!("No app is served at {host}. Is the name right?"));

@@ -16,6 +16,7 @@ mod device;
 mod domain;
 mod events;
 mod explain;
+mod failover;
 mod get;
 mod host;
 mod incident;
@@ -28,6 +29,7 @@ mod operation;
 mod outcome;
 mod output;
 mod progress;
+mod provider;
 mod record;
 mod rolling_update;
 mod secret;
@@ -72,6 +74,8 @@ pub(crate) enum Command {
     #[command(visible_alias = "records")]
     Record(record::Record),
     Explain(explain::Explain),
+    Failover(failover::Failover),
+    Provider(provider::Provider),
     Incident(incident::Incident),
     Notifier(notifier::Notifier),
     Snapshot(snapshot::Snapshot),
@@ -122,6 +126,8 @@ impl Command {
             Self::Zone(command) => command.run().await,
             Self::Record(command) => command.run().await,
             Self::Explain(command) => command.run().await,
+            Self::Failover(command) => command.run().await,
+            Self::Provider(command) => command.run().await,
             Self::Incident(command) => command.run().await,
             Self::Notifier(command) => command.run().await,
             Self::Snapshot(command) => command.run().await,

@@ -214,6 +214,7 @@ impl Process {
             https,
             well,
             resolver,
+            references: self.settings.references.clone(),
             devices,
         };
         let (docker, devices) = (PathBuf::clone(&self.settings.docker), self.devices.clone());

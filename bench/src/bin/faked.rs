@@ -57,6 +57,7 @@ async fn main() -> anyhow::Result<()> {
     println!("{} {https_address} {}", http.local_addr()?, admin.local_addr()?);
     let options = ProxyOptions {
         https_port_public: https_address.port(),
+        cdn_id: "weir-bench".to_owned(),
         settings: ProxySettings { max_requests_per_connection: u32::MAX, ..Default::default() },
         access_log: None,
         slow_request: Duration::MAX,
@@ -83,6 +84,7 @@ async fn main() -> anyhow::Result<()> {
         https_port: https_address.port(),
         https: Some(https_address),
         resolver: Box::new(StubResolver::default()),
+        references: Vec::new(),
         well: Arc::new(AtomicBool::new(true)),
         devices: None,
     };

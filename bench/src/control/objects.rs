@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -10,8 +11,17 @@ use tokio::time::sleep;
 use super::faked::{DEADLINE, Faked};
 use crate::{process, report::Report, site::Site};
 
-const SLEEPERS: usize = 10_000;
-const OBJECTS: usize = 50_000;
+/// How many apps there are. What they cost is promised for 10000 and for 50000.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Scale {
+    /// Objects: sleeping apps whose memory and idle cost are measured
+    #[arg(long, default_value_t = 10_000)]
+    sleepers: usize,
+    /// Objects: apps that a resync looks at
+    #[arg(long, default_value_t = 50_000)]
+    objects: usize,
+}
+
 /// The one that does not sleep.
 const AWAKE: &str = "awake";
 const RESYNCS: usize = 5;
@@ -23,7 +33,8 @@ const REST: Duration = Duration::from_secs(3);
 /// Every half a minute all containers are listed: this has two of these times.
 const IDLE: Duration = Duration::from_secs(60);
 
-pub(crate) async fn measure(report: &mut Report) -> anyhow::Result<()> {
+pub(crate) async fn measure(report: &mut Report, scale: &Scale) -> anyhow::Result<()> {
+    let Scale { sleepers, objects } = *scale;
     process::make_room()?;
     let site = Site::start()?;
     let faked = Faked::start().await?;
@@ -31,23 +42,23 @@ pub(crate) async fn measure(report: &mut Report) -> anyhow::Result<()> {
     wait_for_count(&faked, "ready", 1).await?;
     sleep(REST).await;
     let before = faked.process.memory()?;
-    let rate = fill(&faked, &site, 0, SLEEPERS).await?;
+    let rate = fill(&faked, &site, 0, sleepers).await?;
     report.figure(&format!("apps written a second, {AT_ONCE} at once"), rate, "", "");
     sleep(REST).await;
-    let each = (faked.process.memory()? - before) as f64 / SLEEPERS as f64 / 1024.0;
-    report.figure(&format!("memory of each of {SLEEPERS} sleeping apps"), each, "KiB", "<= 8");
+    let each = (faked.process.memory()? - before) as f64 / sleepers as f64 / 1024.0;
+    report.figure(&format!("memory of each of {sleepers} sleeping apps"), each, "KiB", "<= 8");
     let before = faked.process.cpu()?;
     sleep(IDLE).await;
     let idle = (faked.process.cpu()? - before).as_secs_f64() / IDLE.as_secs_f64();
     report.figure("  a core is busy with them", 100.0 * idle, "%", "<= 1");
 
-    fill(&faked, &site, SLEEPERS, OBJECTS - 1).await?;
+    fill(&faked, &site, sleepers, objects - 1).await?;
     let mut samples = Vec::new();
     for _ in 0..RESYNCS {
         samples.push(resync(&faked).await?.as_secs_f64());
     }
     samples.sort_unstable_by(f64::total_cmp);
-    let name = format!("full resync of {OBJECTS} apps, median of {RESYNCS}");
+    let name = format!("full resync of {objects} apps, median of {RESYNCS}");
     report.figure(&name, samples[RESYNCS / 2], "s", "<= 5");
     report.figure("  the longest", samples[RESYNCS - 1], "s", "");
     Ok(())

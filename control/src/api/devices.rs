@@ -7,9 +7,7 @@ use axum::{
     Json,
     extract::{Path, State},
 };
-use weir_config::{
-    DEVICE_LABEL, Host, HostManifest, HostName, HostSpec, Problem, Problems, Span, decode,
-};
+use weir_config::{Host, HostName, HostSpec, Problem, Problems, Span, decode};
 
 use super::{
     ApiState,
@@ -22,7 +20,7 @@ use super::{
 };
 use crate::{
     devices::Gatekeeper,
-    store::{DeviceRecord, Invite, Precondition, Verb},
+    store::{DeviceRecord, Invite},
     time::{rfc3339, unix_millis},
 };
 
@@ -124,20 +122,12 @@ pub(crate) async fn rename(
         let why = format!("something runs on `{name}`; drain it first: weir host drain {name}");
         return Err(ApiProblem::conflict("host_in_use", why));
     }
-    let is_taken = state.store.find::<Host>(&to).await?.is_some() || to.is_local();
-    if is_taken || !state.store.rename_device(&name, &to).await? {
+    let renamed = match to.is_local() {
+        true => false,
+        false => state.store.rename_device(&name, &to, |verb| call.cause(verb)).await?,
+    };
+    if !renamed {
         return Err(ApiProblem::conflict("name_taken", format!("the name `{to}` is taken")));
-    }
-    // The host of the former name has nothing to be reached by any more.
-    if let Some(former) = state.store.find::<Host>(&name).await? {
-        let mut spec = former.spec;
-        (spec.cordoned, spec.draining) = (false, false);
-        spec.labels.insert(DEVICE_LABEL.to_owned(), to.to_string());
-        let manifest = HostManifest { kind: "Host".to_owned(), name: to.to_string(), spec };
-        let host = Host::from_manifest(&manifest)?;
-        let (none, put) = (Precondition::None, call.cause(Verb::Put));
-        state.store.put(&manifest.spec, &host, none, put).await?;
-        state.store.delete::<Host>(&name, none, call.cause(Verb::Delete)).await?;
     }
     gate(state)?.connected.disconnect(&name);
     Ok(Json(shown(state, stored(state, &to).await?)))

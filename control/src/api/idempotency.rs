@@ -28,12 +28,8 @@ pub(super) struct IdempotencyKey(pub(super) String);
 
 /// Does a request with a key once, and answers it again as it was answered.
 pub(super) async fn once(State(state): State<ApiState>, request: Request, next: Next) -> Response {
-    let is_change = matches!(*request.method(), Method::POST | Method::PUT | Method::DELETE);
-    // To set a secret twice is to set it once, and a hash of it is not to be kept: short ones can
-    // be guessed.
-    let path = request.uri().path();
-    let is_secret = path.contains("/secrets") || path.starts_with("/v1/notifiers/");
-    let key = request.headers().get(KEY).filter(|_| is_change && !is_secret).cloned();
+    let is_repeatable = is_repeatable(request.method(), request.uri().path());
+    let key = request.headers().get(KEY).filter(|_| is_repeatable).cloned();
     let token = request.extensions().get::<Token>().cloned();
     let (Some(key), Some(token)) = (key, token) else { return next.run(request).await };
     match repeatable(&key, token, request).await {
@@ -50,6 +46,17 @@ pub(super) async fn once(State(state): State<ApiState>, request: Request, next: 
         }
         Err(problem) => problem.into_response(),
     }
+}
+
+/// Whether the answer to a request may be kept, and a hash of what it says. To set a secret twice is
+/// to set it once, and short ones can be guessed by their hash. An invitation is told once, and only
+/// its hash is kept; one that nobody uses expires.
+fn is_repeatable(method: &Method, path: &str) -> bool {
+    let is_change = matches!(*method, Method::POST | Method::PUT | Method::DELETE);
+    let is_secret = path.contains("/secrets")
+        || path.starts_with("/v1/notifiers/")
+        || path == "/v1/devices/actions/invite";
+    is_change && !is_secret
 }
 
 /// The request, and what tells that it is the same one.
@@ -148,4 +155,25 @@ fn replayed(kept: KeptAnswer) -> Response {
 fn mark(mut answer: Response) -> Response {
     answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_of_what_is_secret() {
+        for (method, path, expected) in [
+            (Method::POST, "/v1/apps/shop/actions/deploy", true),
+            (Method::PUT, "/v1/apps/shop", true),
+            (Method::DELETE, "/v1/apps/shop", true),
+            (Method::GET, "/v1/apps/shop", false),
+            (Method::PUT, "/v1/apps/shop/secrets/key", false),
+            (Method::PUT, "/v1/notifiers/pager", false),
+            (Method::POST, "/v1/devices/actions/invite", false),
+            (Method::POST, "/v1/devices/pi/actions/rename", true),
+        ] {
+            assert_eq!(is_repeatable(&method, path), expected, "{method} {path}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ mod devices;
 mod domains;
 mod events;
 mod explain;
+mod failover;
 mod hosts;
 mod idempotency;
 mod incidents;
@@ -20,6 +21,7 @@ mod notifiers;
 mod openapi;
 mod operations;
 mod problem;
+mod providers;
 mod query;
 mod records;
 mod secrets;
@@ -50,8 +52,10 @@ use crate::{
     domains::Domains,
     engines::Providers,
     event::Event,
+    failover::FailoverHandle,
     history::Transitions,
     host::HostSeen,
+    providers::AllCarried,
     reconciler::World,
     state_dir::{StateDir, write_private},
     store::Store,
@@ -81,6 +85,9 @@ pub(crate) struct ApiState {
     pub(crate) providers: Providers,
     /// Lets devices in, if any may come.
     pub(crate) devices: Option<Arc<Gatekeeper>>,
+    pub(crate) failover: FailoverHandle,
+    /// How far providers are.
+    pub(crate) carried: watch::Receiver<AllCarried>,
     pub(crate) base_domain: Hostname,
     pub(crate) metrics: prometheus::Registry,
     pub(crate) https_port: u16,
@@ -144,6 +151,25 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/incidents/{id}/actions/acknowledge", post(incidents::acknowledge))
         .route("/v1/incidents/{id}/actions/resolve", post(incidents::resolve))
         .route("/v1/incidents/{id}/actions/note", post(incidents::note))
+        .route("/v1/failover-policies", get(failover::list))
+        .route(
+            "/v1/failover-policies/{name}",
+            get(failover::read).put(failover::put).delete(failover::delete),
+        )
+        .route("/v1/failover-policies/{name}/status", get(failover::status))
+        .route("/v1/failover-policies/{name}/actions/force", post(failover::force))
+        .route("/v1/failover-policies/{name}/actions/freeze", post(failover::freeze))
+        .route("/v1/failover-policies/{name}/actions/release", post(failover::release))
+        .route("/v1/failover-policies/{name}/actions/simulate", post(failover::simulate))
+        .route("/v1/providers", get(providers::list))
+        .route(
+            "/v1/providers/{name}",
+            get(providers::read).put(providers::put).delete(providers::delete),
+        )
+        .route("/v1/providers/{name}/actions/preview", post(providers::preview))
+        .route("/v1/providers/{name}/actions/test", post(providers::test))
+        .route("/v1/providers/{name}/actions/purge", post(providers::purge))
+        .route("/v1/providers/{name}/custom-hostnames", get(providers::custom_hostnames))
         .route("/v1/notifiers", get(notifiers::list))
         .route(
             "/v1/notifiers/{name}",

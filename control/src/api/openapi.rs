@@ -4,9 +4,9 @@ use axum::Json;
 use utoipa::OpenApi;
 
 use super::{
-    apps, certificates, deployment_logs, deployments, devices, domains, events, explain, hosts,
-    incidents, instances, issuers, logs, notifiers, operations, records, secrets, shards, snapshot,
-    watches, wire, zones,
+    apps, certificates, deployment_logs, deployments, devices, domains, events, explain, failover,
+    hosts, incidents, instances, issuers, logs, notifiers, operations, providers, records, secrets,
+    shards, snapshot, watches, wire, zones,
 };
 
 #[derive(OpenApi)]
@@ -71,6 +71,23 @@ use super::{
         incidents::acknowledge,
         incidents::resolve,
         incidents::note,
+        failover::list,
+        failover::read,
+        failover::put,
+        failover::delete,
+        failover::status,
+        failover::force,
+        failover::freeze,
+        failover::release,
+        failover::simulate,
+        providers::list,
+        providers::read,
+        providers::put,
+        providers::delete,
+        providers::preview,
+        providers::test,
+        providers::purge,
+        providers::custom_hostnames,
         notifiers::list,
         notifiers::read,
         notifiers::put,

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fs};
 
-use weir_config::{AppRoute, LastGood, RouteState};
+use weir_config::{
+    AppRoute, Backends, Endpoint, EndpointId, HostName, InstanceId, LastGood, MemberId, MemberOf,
+    Pool, Reach, RouteState,
+};
 
 use super::*;
 use crate::quarantine::Quarantine;
@@ -140,6 +143,37 @@ fn what_the_process_has_lived_with_is_not_on_trial_when_it_comes_again() {
         life.save(NEWEST, &awake);
         assert_eq!(fs::read(life.state.file(ATTEMPTS)).unwrap(), b"");
     }
+}
+
+/// As an app with other upstreams and nothing else that is new: those an operator has written.
+#[test]
+fn other_members_are_on_trial_and_other_instances_are_not() {
+    let bench = Bench::new();
+    let served_by = |id: EndpointId, port| {
+        let mut snapshot = bench.snapshot(1, "good.com");
+        let endpoint = Endpoint {
+            id,
+            address: ([127, 0, 0, 1], port).into(),
+            reach: Reach::Direct,
+            weight: 1,
+            ready_since: Moment::default(),
+            activity: Default::default(),
+        };
+        let mut route = (**snapshot.app(&"shop".parse().unwrap()).unwrap()).clone();
+        let pool = Pool::new(vec![endpoint], Default::default());
+        route.state = RouteState::Serving(Backends::Own(pool.into()));
+        snapshot.insert(route);
+        fingerprint(&subject(), &snapshot)
+    };
+    let of = MemberOf::App("shop".parse().unwrap());
+    let member = |name: &str| MemberId { of: of.clone(), name: name.parse().unwrap() }.into();
+    assert_ne!(served_by(member("a"), 1), served_by(member("b"), 1));
+    assert_eq!(served_by(member("a"), 1), served_by(member("a"), 2), "it is found elsewhere");
+    let (app, host) = ("shop".parse().unwrap(), HostName::local());
+    let first = InstanceId { app, deployment: 1, ordinal: 0, host };
+    let second = InstanceId { deployment: 2, ..first.clone() };
+    let instance = EndpointId::Instance;
+    assert_eq!(served_by(instance(first), 1), served_by(instance(second), 1));
 }
 
 #[test]

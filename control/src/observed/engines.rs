@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use weir_config::{DeploymentState, HostName, InstanceId, Moment, SleepLevel};
+use weir_config::{
+    DeploymentState, Desired, Engine, HostName, InstanceId, Moment, ShardName, SleepLevel,
+};
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
 use super::Observed;
@@ -12,7 +14,8 @@ use crate::{
     failure::{ActionError, Failure, FailureReason},
     health::Health,
     instance::Instance,
-    served::endpoint,
+    plan::placement::may_run_on,
+    served::{endpoint, serves},
 };
 
 impl Observed {
@@ -66,6 +69,34 @@ impl Observed {
         if first_time {
             self.find_sleepers();
         }
+    }
+
+    /// Leaves out of what a host lists what only it says is ours.
+    pub(super) fn leave_out_strays(&self, listing: &mut Listing, desired: &Desired) {
+        let is_stray = |container: &Container| self.is_stray(&container.instance, desired);
+        let (strays, ours) =
+            std::mem::take(&mut listing.containers).into_iter().partition(is_stray);
+        listing.containers = ours;
+        let strays: Vec<Container> = strays;
+        if let Some(first) = strays.first() {
+            let (count, first) = (strays.len(), &first.instance);
+            tracing::warn!(count, %first, "a device lists what may not run there: left out");
+        }
+    }
+
+    /// Whether nobody but a device says that it has an instance: its app may not run there, and it is
+    /// neither known to be there nor sent requests. A device may be in the wrong hands: what it says
+    /// of other apps is not to change anything for them.
+    pub(super) fn is_stray(&self, id: &InstanceId, desired: &Desired) -> bool {
+        let host = desired.hosts.get(&id.host).filter(|host| host.engine == Engine::Device);
+        let (Some(host), Some(app)) = (host, desired.apps.get(&id.app)) else { return false };
+        // Which hosts a shard has that cannot be read is not known.
+        let is_known = |shard: &&ShardName| !desired.unreadable_shards.contains(*shard);
+        let shard = app.app.placement.shard.as_ref();
+        shard.iter().all(is_known)
+            && !may_run_on(desired, app, host)
+            && !self.instances.contains_key(id)
+            && !serves(&self.served, &id.clone().into())
     }
 
     /// An instance that the last good snapshot sends requests to is ready until a probe says

@@ -19,7 +19,7 @@ impl Observed {
     ) {
         let upstreams = match &app.app.source {
             Source::Upstreams(members) => members.as_slice(),
-            Source::Image(_) | Source::Shards(_) => &[],
+            Source::Image(_) | Source::Shards(_) | Source::Failover(_) => &[],
         };
         let served = own_pool(&self.served, &app.app.name).map(Arc::as_ref);
         self.members.set(&MemberOf::App(app.app.name.clone()), upstreams, served, now);

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
-use weir_config::{Host, HostName};
+use weir_config::{DEVICE_LABEL, Host, HostManifest, HostName};
 use weir_deploy::About;
 
 use super::{
-    Store, StoreError,
-    objects::{from_json, select},
-    parse_name, sequence, to_json,
+    Cause, Kind, Precondition, Store, StoreError, Verb,
+    objects::{delete, from_json, put, select},
+    parse_name, revision, sequence, to_json,
 };
 use crate::time::unix_millis;
 
@@ -64,6 +64,8 @@ pub(crate) enum NoClaim {
     NameTaken(HostName),
     #[error("this device was revoked")]
     Revoked,
+    #[error("this device is enrolled already, as `{0}`; rename it by: weir device rename {0} NAME")]
+    Enrolled(HostName),
 }
 
 const SELECT: &str = "SELECT name, fingerprint, about, enrolled_at, seen_at, revoked_at
@@ -96,11 +98,11 @@ impl Store {
     pub(crate) async fn invite(&self, hash: &str, invite: &Invite) -> Result<(), StoreError> {
         let now = unix_millis();
         let kept = self.write(async |writing| {
-            let waiting =
-                sqlx::query("SELECT COUNT(*) AS n FROM device_invites WHERE expires_at > $1")
-                    .bind(now)
-                    .fetch_one(&mut *writing)
-                    .await?;
+            let waiting = sqlx::query(
+                "SELECT COUNT(*) AS n FROM device_invites
+                 WHERE expires_at > $1 AND claimed_by IS NULL",
+            );
+            let waiting = waiting.bind(now).fetch_one(&mut *writing).await?;
             if waiting.try_get::<i64, _>("n")? >= MAX_INVITES {
                 return Err(StoreError::TooManyInvites);
             }
@@ -137,10 +139,10 @@ impl Store {
             let of_key = sqlx::query(sqlx::AssertSqlSafe(of_key)).bind(claim.fingerprint);
             let known = of_key.fetch_optional(&mut *writing).await?;
             let known = known.as_ref().map(DeviceRecord::of).transpose()?;
-            match (claimed_by, known) {
+            match (claimed_by, &known) {
                 (_, Some(known)) if known.revoked_at.is_some() => return Ok(Err(NoClaim::Revoked)),
                 (Some(by), Some(known)) if by == claim.fingerprint => {
-                    return Ok(Ok((known.name, invite)));
+                    return Ok(Ok((known.name.clone(), invite)));
                 }
                 (Some(_), _) => return Ok(Err(NoClaim::Used)),
                 (None, _) if unix_millis() >= invite.expires_at => {
@@ -148,9 +150,16 @@ impl Store {
                 }
                 (None, _) => {}
             }
-            let name = match name_of(writing, &invite, claim.wish).await? {
-                Ok(name) => name,
-                Err(refused) => return Ok(Err(refused)),
+            let name = match known {
+                // Its own invitation may be lost; it stays who it is.
+                Some(known) if invite.name.as_ref().is_none_or(|name| *name == known.name) => {
+                    known.name
+                }
+                Some(known) => return Ok(Err(NoClaim::Enrolled(known.name))),
+                None => match name_of(writing, &invite, claim.wish).await? {
+                    Ok(name) => name,
+                    Err(refused) => return Ok(Err(refused)),
+                },
             };
             sqlx::query(
                 "INSERT INTO devices (name, fingerprint, about, enrolled_at, seen_at)
@@ -243,14 +252,17 @@ impl Store {
 }
 
 impl Store {
-    /// Gives a device another name; its key stays, and so does its identity.
+    /// Gives a device another name, and the host that it is; its key stays, and so does its identity.
+    /// `cause` is that of each change.
     ///
     /// # Errors
-    /// Those of the database; `false` if there is no such device, or one of the new name.
-    pub(crate) async fn rename_device(
+    /// [`StoreError::NameTaken`] if there is a host of the new name, and those of the database;
+    /// nothing is changed. `false` if there is no such device, or one of the new name.
+    pub(crate) async fn rename_device<'a>(
         &self,
         name: &HostName,
         to: &HostName,
+        cause: impl Fn(Verb) -> Cause<'a>,
     ) -> Result<bool, StoreError> {
         let renamed = self.write(async |writing| {
             let renamed = sqlx::query(
@@ -261,9 +273,28 @@ impl Store {
             .bind(&**name)
             .execute(&mut *writing)
             .await?;
-            Ok(renamed.rows_affected() > 0)
+            if renamed.rows_affected() == 0 {
+                return Ok(None);
+            }
+            // The host of the former name has nothing to be reached by any more.
+            let Some(former) = select::<Host>(writing, name).await? else {
+                return revision(writing).await.map(Some);
+            };
+            let mut spec = former.spec;
+            (spec.cordoned, spec.draining) = (false, false);
+            spec.labels.insert(DEVICE_LABEL.to_owned(), to.to_string());
+            let (kind, written) = (Kind::Host.as_str().to_owned(), to.to_string());
+            let manifest = HostManifest { kind, name: written, spec };
+            let host = Host::from_manifest(&manifest)
+                .map_err(|problems| StoreError::Corrupt(problems.to_string()))?;
+            put(writing, &manifest.spec, &host, Precondition::New, cause(Verb::Put)).await?;
+            let deleting = cause(Verb::Delete);
+            let (revision, _) = delete::<Host>(writing, name, Precondition::None, deleting).await?;
+            Ok(Some(revision))
         });
-        renamed.await
+        let revision = renamed.await?;
+        revision.into_iter().for_each(|revision| self.committed(revision));
+        Ok(revision.is_some())
     }
 }
 

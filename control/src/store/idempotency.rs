@@ -58,7 +58,7 @@ impl Store {
     /// Forgets what was under way when the process before this one ended, and was not done.
     pub(super) async fn forget_unanswered(&self) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM idempotency WHERE status IS NULL AND operation IS NULL")
-            .execute(&self.writer)
+            .execute(self.writer.pool())
             .await?;
         Ok(())
     }

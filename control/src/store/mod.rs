@@ -1,9 +1,9 @@
-//! What must survive: apps, shards, hosts and notifiers, deployments, host names, tokens, and what happened: who
-//! asked for what, and what came of it.
+//! What must survive: the objects that operators write, deployments, host names, tokens, how far
+//! failover is, and what happened: who asked for what, and what came of it.
 //!
 //! One writer, WAL, full sync: an acknowledged write survives `kill -9` and power loss. Every write
-//! takes the next revision in its own transaction, so revisions only grow and have no gap. The SQL
-//! is the common part of SQLite and PostgreSQL.
+//! takes the next revision in the transaction that it is part of, so revisions only grow and have no
+//! gap. The SQL is the common part of SQLite and PostgreSQL.
 
 mod acme;
 mod apps;
@@ -15,6 +15,9 @@ mod desired;
 mod devices;
 mod error;
 mod events;
+mod failover;
+mod failover_actions;
+mod failover_incidents;
 mod follow;
 mod hosts;
 mod idempotency;
@@ -26,6 +29,7 @@ mod objects;
 mod operations;
 mod outbox;
 mod page;
+mod providers;
 mod prune;
 mod record_path;
 mod records;
@@ -35,6 +39,7 @@ mod shards;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod writer;
 mod zones;
 
 use std::{
@@ -56,7 +61,7 @@ use sqlx::{
 use tokio::sync::watch;
 use weir_config::Hostname;
 
-use crate::failpoint;
+use self::writer::Writer;
 
 pub(crate) use acme::IssuerRecord;
 pub(crate) use cause::{Cause, Precondition, Verb};
@@ -67,6 +72,8 @@ pub(crate) use desired::Changed;
 pub(crate) use devices::{Claim, DeviceRecord, Invite, NoClaim};
 pub use error::StoreError;
 pub(crate) use events::{EventFilter, NewEvent, StoredEvent};
+pub(crate) use failover::SavedFailover;
+pub(crate) use failover_actions::DueAction;
 pub(crate) use follow::Place;
 pub(crate) use idempotency::{KeptAnswer, Known, Repeatable};
 pub(crate) use incidents::{IncidentAction, IncidentEvent, IncidentQuery, IncidentRecord};
@@ -75,6 +82,7 @@ pub(crate) use objects::{Kind, Object, Record, Written};
 pub(crate) use operations::{Operation, OperationFilter, OperationState, Outcome, Target};
 pub(crate) use outbox::{Message, body};
 pub(crate) use page::Page;
+pub(crate) use providers::Provider;
 pub(crate) use records::{Holds, RecordChange};
 pub(crate) use rolling_updates::{RollingUpdate, RollingUpdateSpec, UpdatedApp};
 pub(crate) use secrets::{SealedSecret, SecretRecord, WrittenSecrets};
@@ -85,8 +93,7 @@ pub(crate) use zones::{ReadZone, Touched};
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     readers: SqlitePool,
-    /// One connection: SQLite has one writer, and waiting for it here is fair.
-    writer: SqlitePool,
+    writer: Writer,
     cluster_id: String,
     base_domain: Hostname,
     /// The last committed revision, for those who follow the changes.
@@ -115,10 +122,10 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5));
-        let one = SqlitePoolOptions::new().max_connections(1);
-        let writer = one.connect_with(options.clone()).await?;
-        sqlx::migrate!().run(&writer).await?;
-        let readers = SqlitePoolOptions::new().max_connections(4);
+        let writer = Writer::connect(options.clone()).await?;
+        sqlx::migrate!().run(writer.pool()).await?;
+        // A file does not go away as a server does.
+        let readers = SqlitePoolOptions::new().max_connections(4).test_before_acquire(false);
         let readers = readers.connect_with(options.read_only(true)).await?;
 
         let new_id = crate::random::hex(8);
@@ -128,10 +135,10 @@ impl Store {
         )
         .bind(&new_id)
         .bind(&**base_domain)
-        .execute(&writer)
+        .execute(writer.pool())
         .await?;
         let row = sqlx::query("SELECT cluster_id, base_domain, rev FROM cluster WHERE one = 1")
-            .fetch_one(&writer)
+            .fetch_one(writer.pool())
             .await?;
         let store = Self {
             readers,
@@ -194,30 +201,16 @@ impl Store {
         self.noted.subscribe()
     }
 
-    /// Does some work in one transaction: all of it or nothing.
+    /// Does some work in a transaction, which others may share: all of it or nothing.
     async fn write<T>(
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut connection = self.writer.acquire().await?;
-        let result = async {
-            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-            let value = work(&mut transaction).await?;
-            failpoint::pass("before", "commit");
-            transaction.commit().await?;
-            failpoint::pass("after", "commit");
-            Ok(value)
-        };
-        let result = result.await;
+        let result = self.writer.write(work).await;
         match &result {
             Ok(_) => self.is_full.store(false, Relaxed),
             Err(StoreError::Full) => self.is_full.store(true, Relaxed),
             Err(_) => {}
-        }
-        // SQLite rolls back by itself when the disk is full; what the driver believes of the
-        // transaction is wrong then, so a connection that failed is not used again.
-        if matches!(result, Err(StoreError::Full | StoreError::Database(_))) {
-            connection.close_on_drop();
         }
         result
     }

@@ -21,12 +21,21 @@ pub enum Kind {
     Shard,
     Host,
     Zone,
+    Provider,
+    FailoverPolicy,
     Notifier,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::App, Self::Shard, Self::Host, Self::Zone, Self::Notifier];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::App,
+        Self::Shard,
+        Self::Host,
+        Self::Zone,
+        Self::Provider,
+        Self::FailoverPolicy,
+        Self::Notifier,
+    ];
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
@@ -39,6 +48,8 @@ impl Kind {
             Self::Shard => "Shard",
             Self::Host => "Host",
             Self::Zone => "Zone",
+            Self::Provider => "Provider",
+            Self::FailoverPolicy => "FailoverPolicy",
             Self::Notifier => "Notifier",
         }
     }
@@ -52,6 +63,8 @@ impl fmt::Display for Kind {
             Self::Shard => "shard",
             Self::Host => "host",
             Self::Zone => "zone",
+            Self::Provider => "provider",
+            Self::FailoverPolicy => "failover policy",
             Self::Notifier => "notifier",
         })
     }
@@ -229,36 +242,45 @@ impl Store {
         precondition: Precondition,
         cause: Cause<'_>,
     ) -> Result<Operation, StoreError> {
-        let deleted = self.write(async |writing| {
-            // Also one that this Weir cannot read any more.
-            let former = select_row::<O>(writing, name).await?;
-            let meta = former.as_ref().map(Meta::of).transpose()?;
-            precondition.check(meta.as_ref(), O::KIND, name)?;
-            let (Some(former), Some(meta)) = (former, meta) else {
-                return Err(StoreError::not_found(O::KIND, name));
-            };
-            let revision = next_revision(writing).await?;
-            sqlx::query("DELETE FROM objects WHERE kind = $1 AND name = $2")
-                .bind(O::KIND.as_str())
-                .bind(&**name)
-                .execute(&mut *writing)
-                .await?;
-            O::delete_extra(writing, name).await?;
-            record_change(writing, revision, O::KIND, name).await?;
-            let target = Target {
-                kind: O::KIND.as_str().to_owned(),
-                name: name.to_string(),
-                generation: meta.generation,
-                deployment: None,
-            };
-            let before = from_json::<Value>(&former, "spec").ok().and_then(|s| redacted(&s));
-            let change = Change { target, revision: Some(revision), before, after: None };
-            Ok((revision, begin(writing, cause, change).await?))
-        });
+        let deleted =
+            self.write(async |writing| delete::<O>(writing, name, precondition, cause).await);
         let (revision, operation) = deleted.await?;
         self.committed(revision);
         Ok(operation)
     }
+}
+
+/// See [`Store::delete`]; also returns the revision that it took.
+pub(super) async fn delete<O: Object>(
+    writing: &mut SqliteConnection,
+    name: &O::Name,
+    precondition: Precondition,
+    cause: Cause<'_>,
+) -> Result<(u64, Operation), StoreError> {
+    // Also one that this Weir cannot read any more.
+    let former = select_row::<O>(writing, name).await?;
+    let meta = former.as_ref().map(Meta::of).transpose()?;
+    precondition.check(meta.as_ref(), O::KIND, name)?;
+    let (Some(former), Some(meta)) = (former, meta) else {
+        return Err(StoreError::not_found(O::KIND, name));
+    };
+    let revision = next_revision(writing).await?;
+    sqlx::query("DELETE FROM objects WHERE kind = $1 AND name = $2")
+        .bind(O::KIND.as_str())
+        .bind(&**name)
+        .execute(&mut *writing)
+        .await?;
+    O::delete_extra(writing, name).await?;
+    record_change(writing, revision, O::KIND, name).await?;
+    let target = Target {
+        kind: O::KIND.as_str().to_owned(),
+        name: name.to_string(),
+        generation: meta.generation,
+        deployment: None,
+    };
+    let before = from_json::<Value>(&former, "spec").ok().and_then(|s| redacted(&s));
+    let change = Change { target, revision: Some(revision), before, after: None };
+    Ok((revision, begin(writing, cause, change).await?))
 }
 
 /// See [`Store::put`].

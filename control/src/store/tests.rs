@@ -16,7 +16,10 @@ const PUT: Cause<'_> = Cause { actor: "test", verb: Verb::Put, key: None };
 const DELETE: Cause<'_> = Cause { actor: "test", verb: Verb::Delete, key: None };
 const DEPLOY: Cause<'_> = Cause { actor: "test", verb: Verb::Deploy, key: None };
 
+mod devices;
+mod failover;
 mod history;
+mod writer;
 mod zones;
 
 struct Bench {

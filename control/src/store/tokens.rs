@@ -13,16 +13,19 @@ pub(crate) struct Token {
 impl Store {
     /// Keeps a new token by the hash of its secret.
     pub(crate) async fn add_token(&self, id: &str, hash: &str) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO tokens (id, hash, created_at) VALUES ($1, $2, $3)
-             ON CONFLICT (id) DO UPDATE SET hash = excluded.hash",
-        )
-        .bind(id)
-        .bind(hash)
-        .bind(crate::time::unix_millis())
-        .execute(&self.writer)
-        .await?;
-        Ok(())
+        let kept = self.write(async |writing| {
+            sqlx::query(
+                "INSERT INTO tokens (id, hash, created_at) VALUES ($1, $2, $3)
+                 ON CONFLICT (id) DO UPDATE SET hash = excluded.hash",
+            )
+            .bind(id)
+            .bind(hash)
+            .bind(crate::time::unix_millis())
+            .execute(&mut *writing)
+            .await?;
+            Ok(())
+        });
+        kept.await
     }
 
     pub(crate) async fn token(&self, hash: &str) -> Result<Option<Token>, StoreError> {

@@ -87,7 +87,8 @@ impl Object for HostedZone {
         sqlx::query(
             "INSERT INTO zones (zone, content, names, serial_first, serial_last)
              VALUES ($1, $2, 0, $3 + 1, $3 + $4)
-             ON CONFLICT (zone) DO UPDATE SET content = excluded.content, names = 0",
+             ON CONFLICT (zone) DO UPDATE SET content = excluded.content, names = 0,
+                serial_first = zones.serial_last + 1, serial_last = zones.serial_last + $4",
         )
         .bind(&**self.name())
         .bind(signed(content))

@@ -13,11 +13,16 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{runtime::Handle, sync::watch, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 
 use super::{
-    BEAT, BEAT_LIMIT, CONNECTION_WINDOW, STREAM_WINDOW,
+    BEAT, BEAT_LIMIT, CONNECTION_WINDOW, DIALS, STREAM_WINDOW,
     cut::Cut,
+    dialled::Dialled,
     wire::{About, BEGIN, Begin, CALL, Call, LEAVE},
 };
 use crate::{
@@ -31,6 +36,8 @@ const BEGIN_LIMIT: Duration = Duration::from_secs(20);
 const LEAVE_LIMIT: Duration = Duration::from_millis(500);
 /// The longest line of a stream, and the longest answer to a call.
 const MAX_ANSWER: usize = 16 << 20;
+/// More than any device has to say of itself. It is kept, and a device may have been stolen.
+const MAX_ABOUT: usize = 64 << 10;
 
 /// A device's connection on which it has begun. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -39,6 +46,8 @@ pub struct Link {
     about: Arc<About>,
     /// Cuts the connection when it says so.
     close: Arc<watch::Sender<bool>>,
+    /// Places for connections to apps.
+    dials: Arc<Semaphore>,
 }
 
 impl Link {
@@ -66,9 +75,10 @@ impl Link {
         // How it ends is known by those that use it.
         runtime.spawn(connection);
         let (about, close) = (Arc::default(), Arc::new(close));
-        let mut link = Self { sender, about, close };
-        let answer = timeout(BEGIN_LIMIT, link.post(BEGIN, begin)).await??;
-        let begun: Result<About, String> = read(answer).await?;
+        let dials = Arc::new(Semaphore::new(DIALS as usize));
+        let mut link = Self { sender, about, close, dials };
+        let answer = async { read(link.post(BEGIN, begin).await?, MAX_ABOUT).await };
+        let begun: Result<About, String> = timeout(BEGIN_LIMIT, answer).await??;
         link.about = Arc::new(begun.map_err(io::Error::other)?);
         Ok(link)
     }
@@ -103,7 +113,7 @@ impl Link {
         &self,
         call: &Call,
     ) -> io::Result<Result<T, ProviderError>> {
-        read(self.post(CALL, call).await?).await
+        read(self.post(CALL, call).await?, MAX_ANSWER).await
     }
 
     /// Makes a call that is answered bit by bit, and waits for the beginning.
@@ -129,8 +139,12 @@ impl Link {
         Ok(Ok(items.boxed()))
     }
 
-    /// Connects to an address as it is seen from the device.
+    /// Connects to an address as it is seen from the device. When all places are taken it is refused
+    /// at once: in a queue it would hold up the calls behind it.
     pub(super) async fn dial(&self, address: SocketAddr) -> io::Result<Box<dyn Duplex>> {
+        let place = self.dials.clone().try_acquire_owned().map_err(|_| {
+            io::Error::other(format!("the device carries {DIALS} connections to apps already"))
+        })?;
         let request = Request::connect(address.to_string()).body(Full::default());
         let answer = self.send(request.map_err(io::Error::other)?).await?;
         if answer.status() != StatusCode::OK {
@@ -138,7 +152,7 @@ impl Link {
             return Err(io::Error::new(io::ErrorKind::ConnectionRefused, why));
         }
         let upgraded = hyper::upgrade::on(answer).await.map_err(io::Error::other)?;
-        Ok(Box::new(TokioIo::new(upgraded)))
+        Ok(Box::new(Dialled { stream: TokioIo::new(upgraded), _place: place }))
     }
 
     async fn post(&self, path: &str, body: &impl Serialize) -> io::Result<Response<Incoming>> {
@@ -173,8 +187,8 @@ fn gone(error: &io::Error) -> ProviderError {
     ProviderError::Unreachable { endpoint: "the device".to_owned(), reason: error.to_string() }
 }
 
-async fn read<T: DeserializeOwned>(answer: Response<Incoming>) -> io::Result<T> {
-    let body = http_body_util::Limited::new(answer.into_body(), MAX_ANSWER);
+async fn read<T: DeserializeOwned>(answer: Response<Incoming>, limit: usize) -> io::Result<T> {
+    let body = http_body_util::Limited::new(answer.into_body(), limit);
     let bytes = body.collect().await.map_err(io::Error::other)?.to_bytes();
     Ok(serde_json::from_slice(&bytes)?)
 }
@@ -190,20 +204,25 @@ async fn text(answer: Response<Incoming>) -> io::Result<String> {
 struct Lines {
     body: BodyDataStream<Incoming>,
     begun: BytesMut,
+    /// So much of that has no end of a line in it.
+    searched: usize,
 }
 
 impl Lines {
     fn of(answer: Response<Incoming>) -> Self {
-        Self { body: answer.into_body().into_data_stream(), begun: BytesMut::new() }
+        let body = answer.into_body().into_data_stream();
+        Self { body, begun: BytesMut::new(), searched: 0 }
     }
 
     async fn next<T: DeserializeOwned>(&mut self) -> Option<io::Result<T>> {
         loop {
-            if let Some(end) = self.begun.iter().position(|byte| *byte == b'\n') {
-                let line = self.begun.split_to(end + 1);
+            let rest = &self.begun[self.searched..];
+            if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line = self.begun.split_to(std::mem::take(&mut self.searched) + end + 1);
                 return Some(serde_json::from_slice(&line).map_err(io::Error::from));
             }
-            if self.begun.len() > MAX_ANSWER {
+            self.searched = self.begun.len();
+            if self.searched > MAX_ANSWER {
                 return Some(Err(io::Error::other("a line without an end")));
             }
             match self.body.next().await? {

@@ -33,12 +33,16 @@ fn whatever_most_of_four_other_servers_answer_is_answered() {
         let see = |answer: &Answer| Seen::new(answer, rtype, &of.apex);
         let ours = see(&served.ask_bytes(&message));
         let theirs = peers.each_ref().map(|peer| see(&peer.ask(&message)));
-        let Some(majority) = majority(&theirs) else { continue };
+        // What is told to who asks for anything differs more: there it has to be three.
+        let least = if rtype == RecordType::ANY { 3 } else { 2 };
+        let Some(majority) = majority(&theirs, least) else { continue };
         compared += 1;
         for (peer, _) in peers.iter().zip(&theirs).filter(|(_, seen)| *seen != majority) {
             *alone.entry(peer.name).or_default() += 1;
         }
-        if ours != *majority {
+        // With names that are shortened more, an answer may be whole that others have no room for.
+        let is_shorter = majority.truncated && !ours.truncated;
+        if ours != *majority && !is_shorter {
             let owner = DnsName::from_wire(&owner).unwrap();
             let text = of.text();
             wrong.push(format!("{owner} {rtype}:\n {ours:?}\n instead of\n {majority:?}\n{text}"));
@@ -50,13 +54,13 @@ fn whatever_most_of_four_other_servers_answer_is_answered() {
     assert!(wrong.is_empty(), "{} of {compared} differ:\n{few}", wrong.len());
 }
 
-/// What more servers answer than anything else.
-fn majority(seen: &[Seen; 4]) -> Option<&Seen> {
+/// What more servers answer than anything else, and `least` of them at least.
+fn majority(seen: &[Seen; 4], least: usize) -> Option<&Seen> {
     let count = |one: &Seen| seen.iter().filter(|other| *other == one).count();
     let most = seen.iter().max_by_key(|one| count(one))?;
     let rivals = seen.iter().filter(|one| *one != most);
     let next = rivals.map(count).max().unwrap_or_default();
-    (count(most) > next).then_some(most)
+    (count(most) > next.max(least - 1)).then_some(most)
 }
 
 /// What of an answer matters: beside an answer, what else servers tell is left out by ours.

@@ -105,7 +105,8 @@ impl RandomZone {
     fn add(&mut self, kind: Kind, owner: DnsName, random: &mut SmallRng) {
         let has_type = |rtype| self.has(&owner, rtype);
         let is_there = self.records.iter().any(|(o, _, _)| *o == owner);
-        let has_below = self.records.iter().any(|(o, _, _)| *o != owner && o.is_at_or_below(&owner));
+        let has_below =
+            self.records.iter().any(|(o, _, _)| *o != owner && o.is_at_or_below(&owner));
         if has_type(RecordType::CNAME) || self.is_below(&owner, RecordType::DNAME) {
             return;
         }

@@ -81,7 +81,11 @@ fn a_socket_of_both_families_answers_each_in_its_own() {
     let socket = UdpSocket::bind(address).unwrap();
     let udp = vec![socket.try_clone().unwrap(), socket];
     let (_runtime, server) = serve(udp, tcp);
-    for ip in [Ipv4Addr::LOCALHOST.into(), Ipv4Addr::new(127, 0, 0, 2).into(), IpAddr::from(Ipv6Addr::LOCALHOST)] {
+    for ip in [
+        Ipv4Addr::LOCALHOST.into(),
+        Ipv4Addr::new(127, 0, 0, 2).into(),
+        IpAddr::from(Ipv6Addr::LOCALHOST),
+    ] {
         for _ in 0..10 {
             let answer = ask((ip, address.port()).into(), RecordType::A);
             assert_eq!(answer.unwrap().answer.len(), 1, "{ip}");

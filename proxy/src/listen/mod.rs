@@ -58,6 +58,8 @@ pub struct Proxy {
 pub struct ProxyOptions {
     /// The port that clients reach HTTPS at; redirects name it unless it is 443.
     pub https_port_public: u16,
+    /// What this Weir is called in `CDN-Loop` (RFC 8586): the same in no two, and over restarts.
+    pub cdn_id: String,
     pub settings: ProxySettings,
     /// Where each request is logged, if it is.
     pub access_log: Option<AccessLog>,
@@ -106,7 +108,7 @@ impl Proxy {
         https: TcpListener,
         options: ProxyOptions,
     ) -> Result<Self, ProxyError> {
-        let ProxyOptions { https_port_public, settings, access_log, slow_request, devices } =
+        let ProxyOptions { https_port_public, cdn_id, settings, access_log, slow_request, devices } =
             options;
         let certificates = Arc::new(Certificates::new(snapshots.clone()));
         let tickets = Tickets::new(&TicketKeys::generate(SystemTime::now())?);
@@ -129,6 +131,7 @@ impl Proxy {
             roots: Roots::default(),
             devices,
             https_port_public,
+            cdn_id,
             closing: closes.clone(),
             stopping: stops.clone(),
             access_log: access_log.clone(),

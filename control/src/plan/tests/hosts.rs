@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_config::{HostName, InstanceId, Moment};
+use weir_deploy::ContainerState;
 
 use super::{Bench, seconds};
 use crate::{
@@ -317,6 +318,42 @@ fn capacity_labels_regions_and_shards_say_where() {
     assert_eq!(why("nowhere"), "no host is one of those that its `placement` asks for");
 }
 
+/// However the hosts' order has it: of apps that demand two regions, each is in both.
+#[test]
+fn an_app_that_demands_two_regions_has_them_as_soon_as_there_are_two() {
+    let mut bench = bench(&[]);
+    for (host, region) in [("eu1", "eu"), ("eu2", "eu"), ("us", "us")] {
+        bench.put_host(host, &format!("{{engine: \"unix:///e\", region: {region}}}"));
+    }
+    let apps: Vec<_> = (0..8).map(|app| format!("app{app}")).collect();
+    for app in &apps {
+        bench.put(app, "{image: a, instances: 2, placement: {regions: 2}}");
+    }
+    let in_us = |bench: &Bench, app: &str| hosts_of(bench, app).get("us").copied();
+    bench.settle();
+    apps.iter().for_each(|app| assert_eq!(in_us(&bench, app), Some(1), "{app}"));
+    assert!(bench.settle().is_empty());
+
+    lose(&mut bench, "us");
+    bench.settle();
+    bench.pass(seconds(62));
+    bench.silence("us");
+    bench.settle();
+    for app in &apps {
+        let served = bench.served_by(app);
+        assert!(served.len() == 2 && served.iter().all(|id| !id.ends_with("@us")), "{served:?}");
+    }
+
+    return_of(&mut bench, "us");
+    bench.settle();
+    bench.tell(Event::EngineAnswered("us".parse().unwrap()));
+    bench.settle();
+    for app in &apps {
+        assert_eq!((in_us(&bench, app), bench.served_by(app).len()), (Some(1), 2), "{app}");
+    }
+    assert!(bench.settle().is_empty(), "it rests");
+}
+
 #[test]
 fn a_new_deployment_is_placed_although_the_former_one_fills_the_host() {
     let mut bench = bench(&[]);
@@ -340,4 +377,38 @@ fn what_has_a_volume_stays_with_it() {
     bench.put("db", "{image: b, volumes: [\"data:/data\"], rollout: {keep: 0s}}");
     bench.settle();
     assert_eq!(host_of(&bench, "db"), host, "nor does a new deployment of it");
+}
+
+#[test]
+fn what_a_device_says_that_it_has_counts_only_of_apps_that_may_run_there() {
+    let mut bench = Bench::new();
+    bench.put("bank", "{image: a, sleep: {pause_after: 1h, stop_after: null, min_awake: 0s}}");
+    bench.settle();
+    let bank = bench.engine.values().find(|c| *c.instance.app == *"bank").unwrap().clone();
+    let served = bench.served_by("bank");
+
+    // Asleep, as only what has been ready is; then running, and wanted by nobody.
+    let mut claimed = bank.clone();
+    claimed.instance.host = "pi".parse().unwrap();
+    claimed.state = ContainerState::Paused;
+    bench.engine.insert(claimed.instance.clone(), claimed.clone());
+    bench.put_host("pi", "{engine: device, labels: {class: edge}}");
+    bench.settle();
+    claimed.state = ContainerState::Running;
+    let (began, instance) = (bench.now, claimed.instance.clone());
+    bench.tell(Event::ContainerSeen { instance, container: Some(claimed.clone()), began });
+    bench.settle();
+    assert_eq!(bench.observed().instances.keys().collect::<Vec<_>>(), [&bank.instance]);
+    assert_eq!(bench.served_by("bank"), served);
+    assert_eq!(bench.engine[&bank.instance], bank, "it was not touched");
+    bench.engine.remove(&claimed.instance);
+
+    // What may run there counts, and what control has put there does until it has left.
+    bench.put("kiosk", "{image: a, placement: {hosts: {class: edge}}}");
+    bench.settle();
+    assert_eq!(host_of(&bench, "kiosk"), "pi");
+    bench.put("kiosk", "{image: a}");
+    bench.list_host(&claimed.instance.host);
+    bench.settle();
+    assert_eq!(host_of(&bench, "kiosk"), "local");
 }

@@ -1,6 +1,7 @@
 //! The plan against a small engine, in virtual time.
 
 mod bench;
+mod failover;
 mod gate;
 mod history;
 mod hosts;

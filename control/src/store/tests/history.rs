@@ -95,7 +95,10 @@ async fn what_has_changed_since_a_place_is_told_once_or_not_known() {
 
     let to_come = Place { revision: 9, event: None };
     assert!(bench.store.changed_since(to_come, &Kind::ALL).await.unwrap().is_none());
-    sqlx::query("DELETE FROM changes WHERE rev <= 3").execute(&bench.store.writer).await.unwrap();
+    sqlx::query("DELETE FROM changes WHERE rev <= 3")
+        .execute(bench.store.writer.pool())
+        .await
+        .unwrap();
     assert!(bench.store.changed_since(place, &Kind::ALL).await.unwrap().is_none());
 }
 

@@ -173,7 +173,12 @@ async fn a_zones_records_have_a_revision_to_go_by() {
     // A change of the zone's spec is none of its records.
     bench.put_zone("{addresses: [192.0.2.1], ttl: {records: 1h}}").await;
     let second = write("192.0.2.2", Precondition::Revision(first)).await.unwrap();
-    let late = bench.change_if(&[change("other", "A", &["192.0.2.1"])], Holds::OfZone(Precondition::Revision(first))).await;
+    let late = bench
+        .change_if(
+            &[change("other", "A", &["192.0.2.1"])],
+            Holds::OfZone(Precondition::Revision(first)),
+        )
+        .await;
     assert!(matches!(late, Err(StoreError::Conflict { found, .. }) if found == second), "{late:?}");
     // As it was listed later, while nothing has changed.
     let third = write("192.0.2.3", Precondition::Revision(second + 7)).await.unwrap();
@@ -203,7 +208,10 @@ async fn an_import_takes_the_place_of_everything() {
     assert_eq!(bench.names().await, 2);
     assert_eq!(read.zone.serials.first as u32, 3_000_000_001, "after that of the file");
     // What it had before is removed in time, and what it has now is not.
-    sqlx::query("UPDATE loose_contents SET since = 0").execute(&bench.store.writer).await.unwrap();
+    sqlx::query("UPDATE loose_contents SET since = 0")
+        .execute(bench.store.writer.pool())
+        .await
+        .unwrap();
     bench.store.prune().await.unwrap();
     let rows = sqlx::query("SELECT content FROM record_sets").fetch_all(&bench.store.readers);
     assert_eq!(rows.await.unwrap().len(), 2);
@@ -228,4 +236,16 @@ async fn serials_only_grow() {
     let anew = bench.zone().await;
     assert_eq!(anew.serials.first, next.first, "a zone that is made anew goes on");
     assert_eq!(sets(&anew), [""; 0], "without its former records");
+}
+
+#[tokio::test]
+async fn a_zone_that_is_made_again_goes_on_after_the_serials_that_it_had() {
+    let bench = Bench::new().await;
+    bench.put_zone(SPEC).await;
+    let former = bench.zone().await.serials;
+    bench.store.delete::<HostedZone>(&zone_name(), Precondition::None, DELETE).await.unwrap();
+    bench.put_zone(SPEC).await;
+    let latter = bench.zone().await.serials;
+    assert!(latter.first > former.last, "{latter:?} after {former:?}");
+    assert!(latter.last > latter.first + 1000, "there are as many as ever");
 }

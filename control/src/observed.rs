@@ -84,6 +84,7 @@ pub(crate) struct AppState {
     pub(crate) converging: bool,
     /// How far the target is, and was when the next three began.
     pub(crate) stage: Option<Stage>,
+    pub(crate) may_sleep: bool,
     /// The answers of the target's instances since it has been this far, as sampled.
     pub(crate) answers: Answers,
     /// All that they had given before that.

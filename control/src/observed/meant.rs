@@ -25,6 +25,7 @@ impl Observed {
         self.members.set(&MemberOf::App(app.app.name.clone()), upstreams, served, now);
         let state = self.apps.entry(app.app.name.clone()).or_default();
         state.is_recording = false;
+        state.may_sleep = app.app.sleep.is_some();
         let stage = app.target().map(Stage::of);
         if state.stage != stage {
             (state.stage, state.answers, state.answers_before) = (stage, Answers::default(), None);

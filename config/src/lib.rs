@@ -14,6 +14,7 @@ mod decode;
 mod deployment;
 pub mod dns;
 mod document;
+pub mod exposition;
 mod failover;
 mod hash;
 mod host;

@@ -85,7 +85,7 @@ pub(crate) use operations::{Operation, OperationFilter, OperationState, Outcome,
 pub(crate) use outbox::{Message, body};
 pub(crate) use page::Page;
 pub(crate) use providers::Provider;
-pub(crate) use records::RecordChange;
+pub(crate) use records::{Holds, RecordChange};
 pub(crate) use rolling_updates::{RollingUpdate, RollingUpdateSpec, UpdatedApp};
 pub(crate) use secrets::{SealedSecret, SecretRecord, WrittenSecrets};
 pub(crate) use tokens::Token;

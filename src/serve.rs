@@ -21,7 +21,7 @@ use crate::{
     },
     logging, paths,
     tickets::TicketFile,
-    tunnels::Tunnels,
+    tunnels::{AppCalls, Tunnels},
 };
 
 /// Run the proxy and its control loop.
@@ -151,6 +151,7 @@ impl ServeArgs {
             devices_address: self.devices_address,
             tailnet: None,
             resolver: self.resolver,
+            references: None,
             threads: self.threads,
             log_format: self.log_format,
             log_level: self.log_level,
@@ -250,6 +251,7 @@ impl App {
             let (slow_request, proxy) = (settings.slow_request, settings.proxy.clone());
             let options = ProxyOptions {
                 https_port_public,
+                cdn_id: dir.cdn_id().context("cannot keep the name of this Weir")?,
                 settings: proxy,
                 access_log,
                 slow_request,
@@ -264,6 +266,7 @@ impl App {
             }
             None => None,
         };
+        let calls = AppCalls { proxy: proxy.calls(), data_plane: data_plane.clone() };
         let tickets = TicketFile::open(&dir, proxy.tickets())?;
         let metrics = proxy.metrics(activity.clone());
         let watchdog = Watchdog::start(settings.watchdog, data_plane.clone())?;
@@ -274,6 +277,7 @@ impl App {
             activity,
             snapshots,
             devices,
+            calls: Arc::new(calls),
             metrics,
             data_plane,
             dns,

@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-dns", &["weir-config"]),
     ("weir-deploy", &["weir-config"]),
     ("weir-failover", &["weir-config"]),
-    ("weir-control", &["weir-config", "weir-deploy"]),
+    ("weir-control", &["weir-config", "weir-deploy", "weir-failover"]),
     ("weir-edge-agent", &["weir-config", "weir-deploy"]),
     (
         "weir-bench",

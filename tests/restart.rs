@@ -5,6 +5,8 @@
 
 mod support;
 
+use std::fs;
+
 use serde_json::json;
 use support::{Weir, containers, incarnation, spec, unique};
 
@@ -35,7 +37,7 @@ async fn traffic_is_served_from_the_last_snapshot_with_no_engine_to_ask() {
     // What is served is kept on disk within a second.
     support::wait_for("the snapshot on disk", async || {
         let file = weir.state.join("last-good.json");
-        std::fs::read_to_string(file).ok()?.contains("Serving").then_some(())
+        fs::read_to_string(file).ok()?.contains("Serving").then_some(())
     })
     .await;
     let mut weir = weir;
@@ -85,6 +87,57 @@ async fn whenever_it_is_killed_nothing_is_orphaned_or_made_twice() {
     }
 }
 
+/// The database of some days ago, and the containers of today.
+#[tokio::test]
+async fn restored_from_an_old_backup_it_goes_back_to_what_that_says_and_fails_no_request() {
+    let app = unique("backup");
+    let version = |version: &str| {
+        spec(json!({"env": {"VERSION": version, "WARM_UP_MS": "300"}, "rollout": {"bake": "0s"}}))
+    };
+    let database = |weir: &Weir| ["weir.db", "weir.db-wal"].map(|name| weir.state.join(name));
+    let mut weir = Weir::start().await;
+    weir.put_ready(&app, version("one")).await;
+    weir.kill();
+    let backup = database(&weir).map(|file| (fs::read(&file).unwrap(), file));
+    weir.restart().await;
+    weir.ready().await;
+    // The former ones are kept for a rollback, under names that are given out once more.
+    weir.put_ready(&app, version("two")).await;
+    weir.put_ready(&app, version("three")).await;
+    support::wait_for("version three on disk", async || {
+        let file = weir.state.join("last-good.json");
+        let saved = fs::read_to_string(file).ok()?;
+        saved.contains(r#""deployment":3"#).then_some(())
+    })
+    .await;
+    weir.kill();
+    backup.iter().for_each(|(content, file)| fs::write(file, content).unwrap());
+    weir.restart().await;
+    support::wait_for("version one to serve", async || {
+        let (status, text) = weir.get(&app, "/").await;
+        assert_eq!(status, 200, "{text}\n{}", weir.log());
+        text.contains("version one,").then_some(())
+    })
+    .await;
+    let only = |number: u64| {
+        let (app, name) = (app.clone(), format!("weir-{app}-{number}-0"));
+        async move {
+            support::wait_for(&format!("{name} and no other to run"), async || {
+                let mut found = containers(&app);
+                found.retain(|_, state| state != "paused");
+                (found.len() == 1 && found.get(&name)? == "running").then_some(())
+            })
+            .await;
+        }
+    };
+    only(1).await;
+    // It has a number that another one had.
+    weir.put_ready(&app, version("four")).await;
+    let (status, text) = weir.get(&app, "/").await;
+    assert!(status == 200 && text.contains("version four,"), "{status}: {text}");
+    only(2).await;
+}
+
 #[tokio::test]
 async fn asked_to_stop_it_finishes_the_requests_in_flight_and_leaves_the_containers() {
     let weir = Weir::start().await;
@@ -114,7 +167,7 @@ async fn an_app_deleted_just_before_a_kill_leaves_nothing_behind() {
     weir.api("POST", &format!("/v1/apps/{app}/actions/sleep?wait=10s"), None).await;
     support::wait_for("the sleep on disk", async || {
         let file = weir.state.join("last-good.json");
-        std::fs::read_to_string(file).ok()?.contains("Asleep").then_some(())
+        fs::read_to_string(file).ok()?.contains("Asleep").then_some(())
     })
     .await;
     weir.api("DELETE", &format!("/v1/apps/{app}"), None).await;

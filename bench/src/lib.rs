@@ -6,6 +6,8 @@
 mod churn;
 mod control;
 mod dns;
+mod edge;
+mod engine;
 mod failover;
 mod herd;
 mod ledger;
@@ -25,6 +27,8 @@ use anyhow::ensure;
 use clap::{Parser, ValueEnum};
 use tokio::runtime::Runtime;
 
+pub use engine::Engine;
+pub use failover::{Expected, Repeats, Scenario, Seen, live_through};
 pub use ledger::deployments::{Done, Proof, Rounds, prove};
 use peers::Kind;
 use report::Report;
@@ -46,10 +50,15 @@ struct Options {
     /// How often each month of failover is lived through
     #[arg(long, default_value_t = 1000)]
     lives: u64,
+    /// How many devices are pretended to be connected
+    #[arg(long, default_value_t = 2000)]
+    devices: usize,
     #[command(flatten)]
     ledger: ledger::Scale,
     #[command(flatten)]
     rounds: Rounds,
+    #[command(flatten)]
+    repeats: Repeats,
     #[command(flatten)]
     objects: control::Scale,
 }
@@ -61,6 +70,8 @@ enum Measurement {
     Lookup,
     /// Months of failover, in virtual time
     Failover,
+    /// Targets that break, before the whole program
+    FailoverScenarios,
     /// A wake's own share
     Wake,
     /// A thousand requests at once for a sleeping app
@@ -73,6 +84,10 @@ enum Measurement {
     Returning,
     /// From a deployment and a rollback to the first request that meets it
     Rollout,
+    /// A device: from its invitation to the first answer, its line, and what its agent costs
+    Edge,
+    /// What two thousand devices cost at which nothing happens
+    Fleet,
     /// From a change by the API to the first request that meets it
     Commits,
     /// From a change to the first request that meets it, in the data plane alone
@@ -123,8 +138,11 @@ impl Measurement {
                 Ok(())
             }
             Self::Failover => {
-                failover::measure(report, options.lives);
+                failover::measure_months(report, options.lives);
                 Ok(())
+            }
+            Self::FailoverScenarios => {
+                runtime.block_on(failover::measure_scenarios(report, &options.repeats))
             }
             Self::Wake => runtime.block_on(wake::measure(report)),
             Self::Herd => runtime.block_on(herd::measure(report)),
@@ -133,6 +151,8 @@ impl Measurement {
                 runtime.block_on(ledger::deployments::measure(report, &options.rounds))
             }
             Self::Returning => runtime.block_on(ledger::returning::measure(report)),
+            Self::Edge => runtime.block_on(edge::measure(report)),
+            Self::Fleet => runtime.block_on(edge::fleet(report, options.devices)),
             Self::Rollout => runtime.block_on(control::rollout(report)),
             Self::Commits => runtime.block_on(control::commits(report)),
             Self::Churn => {

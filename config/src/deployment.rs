@@ -10,8 +10,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    App, AppName, DesiredZone, Host, HostName, Moment, PortMapping, Resources, RestartPolicy,
-    SecretName, Shard, ShardName, Source, Volume, ZoneName,
+    App, AppName, DesiredZone, FailoverName, FailoverPolicy, Host, HostName, Moment, PortMapping,
+    Resources, RestartPolicy, SecretName, Shard, ShardName, Source, Volume, ZoneName,
 };
 
 /// The part of an app that a container is made from. Two equal templates make equal containers; a
@@ -30,6 +30,9 @@ pub struct Template {
     pub ports: Vec<PortMapping>,
     pub resources: Resources,
     pub restart: RestartPolicy,
+    /// Whose private names its containers know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<AppName>,
 }
 
 impl Template {
@@ -261,6 +264,7 @@ pub struct Desired {
     /// The machine that Weir runs on is always one of them.
     pub hosts: imbl::OrdMap<HostName, Arc<Host>>,
     pub zones: imbl::OrdMap<ZoneName, Arc<DesiredZone>>,
+    pub policies: imbl::OrdMap<FailoverName, Arc<FailoverPolicy>>,
     /// Apps whose specs cannot be read, as after a step back to an older Weir. What runs of them is
     /// left alone: to be unreadable is not to be deleted.
     pub unreadable: BTreeSet<AppName>,
@@ -270,6 +274,8 @@ pub struct Desired {
     pub unreadable_hosts: BTreeSet<HostName>,
     /// The same of zones.
     pub unreadable_zones: BTreeSet<ZoneName>,
+    /// The same of failover policies.
+    pub unreadable_policies: BTreeSet<FailoverName>,
 }
 
 impl Default for Desired {
@@ -282,10 +288,12 @@ impl Default for Desired {
             shards: imbl::OrdMap::new(),
             hosts: [(local.name.clone(), Arc::new(local))].into_iter().collect(),
             zones: imbl::OrdMap::new(),
+            policies: imbl::OrdMap::new(),
             unreadable: BTreeSet::new(),
             unreadable_shards: BTreeSet::new(),
             unreadable_hosts: BTreeSet::new(),
             unreadable_zones: BTreeSet::new(),
+            unreadable_policies: BTreeSet::new(),
         }
     }
 }
@@ -304,5 +312,10 @@ impl Desired {
     /// Whether a zone that is there should not be.
     pub fn has_gone_zone(&self, zone: &ZoneName) -> bool {
         !self.zones.contains_key(zone) && !self.unreadable_zones.contains(zone)
+    }
+
+    /// Whether a failover policy that is there should not be.
+    pub fn has_gone_policy(&self, policy: &FailoverName) -> bool {
+        !self.policies.contains_key(policy) && !self.unreadable_policies.contains(policy)
     }
 }

@@ -19,6 +19,8 @@ pub struct Host {
     pub address: Option<IpAddr>,
     pub labels: BTreeMap<String, String>,
     pub region: Option<String>,
+    /// Where end users reach its region.
+    pub public_addresses: Vec<IpAddr>,
     pub capacity: Capacity,
     /// Keeps what it has and gets nothing new.
     pub cordoned: bool,
@@ -80,6 +82,8 @@ pub struct Disconnect {
 pub struct Placement {
     pub labels: BTreeMap<String, String>,
     pub region: Option<String>,
+    /// In so many regions at least, as long as there are so many.
+    pub regions: u16,
     pub shard: Option<ShardName>,
 }
 
@@ -97,6 +101,7 @@ impl Host {
             address: None,
             labels: BTreeMap::new(),
             region: None,
+            public_addresses: Vec::new(),
             capacity: Capacity::default(),
             cordoned: false,
             draining: false,
@@ -143,6 +148,7 @@ impl Host {
             let message = format!("a host has at most {MAX_LABELS} labels");
             problems.push(Problem::new("/spec/labels", "too_many", message));
         }
+        let public_addresses = public_addresses(spec, &mut problems);
         let capacity = capacity(spec, &mut problems);
         let disconnect = disconnect(spec, &mut problems);
         let (Some(name), Some(engine)) = (name, engine) else { return Err(problems) };
@@ -152,6 +158,7 @@ impl Host {
             address,
             labels: spec.labels.clone(),
             region: spec.region.clone(),
+            public_addresses,
             capacity,
             cordoned: spec.cordoned,
             draining: spec.draining,
@@ -181,12 +188,22 @@ impl Disconnect {
 }
 
 impl Placement {
-    pub(crate) fn from_spec(spec: &PlacementSpec, problems: &mut Problems) -> Self {
+    pub(crate) fn from_spec(spec: &PlacementSpec, instances: u16, problems: &mut Problems) -> Self {
         let parse = |name: &String| {
             problems.take("/spec/placement/shard", "bad_name", name.parse::<ShardName>())
         };
         let shard = spec.shard.as_ref().and_then(parse);
-        Self { labels: spec.hosts.clone(), region: spec.region.clone(), shard }
+        let regions = spec.regions.unwrap_or(1);
+        let pointer = "/spec/placement/regions";
+        if regions > 1 && spec.region.is_some() {
+            let message = "`region` names the only one; write one of the two";
+            problems.push(Problem::new(pointer, "conflict", message));
+        }
+        if !(1..=instances.max(1)).contains(&regions) {
+            let message = "write 1 to as many as there are `instances`";
+            problems.push(Problem::new(pointer, "out_of_range", message));
+        }
+        Self { labels: spec.hosts.clone(), region: spec.region.clone(), regions, shard }
     }
 
     /// Whether a host is one of those, but for the shard.
@@ -196,11 +213,20 @@ impl Placement {
             && self.region.as_ref().is_none_or(|region| host.region.as_ref() == Some(region))
     }
 
-    /// Whether it means devices: a device is somewhere in particular, and gets nothing by chance.
     fn asks_for_devices(&self) -> bool {
-        let names = |label: &str| self.labels.contains_key(label);
-        self.shard.is_some() || names(CLASS_LABEL) || names(DEVICE_LABEL)
+        means_devices(&self.labels, self.shard.is_some())
     }
+}
+
+impl PlacementSpec {
+    pub(crate) fn asks_for_devices(&self) -> bool {
+        means_devices(&self.hosts, self.shard.is_some())
+    }
+}
+
+/// A device is somewhere in particular, and gets nothing by chance.
+fn means_devices(labels: &BTreeMap<String, String>, names_shard: bool) -> bool {
+    names_shard || labels.contains_key(CLASS_LABEL) || labels.contains_key(DEVICE_LABEL)
 }
 
 /// The label of hosts that says which kind they are: of devices it is `edge`.
@@ -211,6 +237,20 @@ pub const DEVICE_LABEL: &str = "device";
 /// Whether a host has all these labels.
 pub fn has_labels(host: &Host, labels: &BTreeMap<String, String>) -> bool {
     labels.iter().all(|(key, value)| host.labels.get(key) == Some(value))
+}
+
+/// A region's are at most as many as a target's.
+fn public_addresses(spec: &HostSpec, problems: &mut Problems) -> Vec<IpAddr> {
+    if !spec.public_addresses.is_empty() && spec.region.is_none() {
+        let message = "they are those of a `region`; write that as well";
+        problems.push(Problem::new("/spec/public_addresses", "conflict", message));
+    }
+    let mut address = |(i, text): (usize, &String)| {
+        let wrong = |_| format!("`{text}` is not an address; write it as 192.0.2.1");
+        let address = text.parse::<IpAddr>().map_err(wrong);
+        problems.take(&format!("/spec/public_addresses/{i}"), "bad_address", address)
+    };
+    spec.public_addresses.iter().enumerate().filter_map(&mut address).collect()
 }
 
 fn engine(spec: &HostSpec, is_local: bool, problems: &mut Problems) -> Option<Engine> {
@@ -432,7 +472,7 @@ mod tests {
         let asks = |hosts: &Value, shard: Option<&str>| {
             let labels = serde_json::from_value(hosts.clone()).unwrap();
             let shard = shard.map(|shard| shard.parse().unwrap());
-            Placement { labels, region: None, shard }.takes(&device)
+            Placement { labels, shard, ..Placement::default() }.takes(&device)
         };
         for (hosts, takes) in [
             (json!({}), false),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppName, HostName, MemberName, ShardName};
+use crate::{AppName, FailoverName, HostName, MemberName, ShardName, TargetName};
 
 /// One copy of one deployment of an app: the identity that a container, an endpoint and a log line
 /// share, before and after a crash.
@@ -46,6 +46,11 @@ pub struct MemberId {
 pub enum MemberOf {
     App(AppName),
     Shard(ShardName),
+    /// Its addresses are the members of a target.
+    Target {
+        policy: FailoverName,
+        target: TargetName,
+    },
 }
 
 impl fmt::Display for MemberId {
@@ -53,6 +58,9 @@ impl fmt::Display for MemberId {
         match &self.of {
             MemberOf::App(app) => write!(f, "{app}/{}", self.name),
             MemberOf::Shard(shard) => write!(f, "shard/{shard}/{}", self.name),
+            MemberOf::Target { policy, target } => {
+                write!(f, "failover/{policy}/{target}/{}", self.name)
+            }
         }
     }
 }
@@ -69,6 +77,14 @@ impl EndpointId {
         match self {
             Self::Instance(instance) => Some(instance),
             Self::Member(_) => None,
+        }
+    }
+
+    /// The target of a failover policy whose endpoint it is, if it is one's.
+    pub fn target(&self) -> Option<&TargetName> {
+        match self {
+            Self::Member(MemberId { of: MemberOf::Target { target, .. }, .. }) => Some(target),
+            _ => None,
         }
     }
 }

@@ -11,8 +11,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Activity, AppName, AppRoute, Backends, Balance, Endpoint, EndpointId, HostPath, Moment, Pool,
-    Reach, RouteState, ShardName, SleepLevel, Snapshot, TrafficPolicy, hash::stable_hash,
+    Activity, AppName, AppRoute, Backends, Balance, Endpoint, EndpointId, FailoverName, HostPath,
+    Moment, Pool, Reach, RouteState, ShardName, SleepLevel, Snapshot, Steered, SteeredTarget,
+    Steering, TargetName, TargetPlace, TrafficPolicy, hash::stable_hash,
 };
 
 /// A [`Snapshot`] without its counters, and without its certificates and its zones, which are kept
@@ -25,6 +26,8 @@ pub struct LastGood {
     generation: u64,
     revision: u64,
     shards: BTreeMap<ShardName, SavedPool>,
+    #[serde(default)]
+    policies: Vec<SavedSteered>,
     apps: Vec<SavedRoute>,
     #[serde(default)]
     http_challenges: BTreeMap<Arc<str>, Arc<str>>,
@@ -44,9 +47,25 @@ struct SavedRoute {
 enum SavedState {
     Serving(SavedPool),
     Shards(Arc<[ShardName]>),
+    Failover(FailoverName),
     Asleep(SleepLevel),
     Starting,
     Unavailable { reason: String, retry_after: Duration },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedSteered {
+    policy: FailoverName,
+    targets: Vec<SavedTarget>,
+    steering: Steering,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedTarget {
+    name: TargetName,
+    place: TargetPlace,
+    pool: SavedPool,
+    is_down: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -74,6 +93,7 @@ impl LastGood {
                 .shards()
                 .map(|(name, pool)| (name.clone(), SavedPool::of(pool)))
                 .collect(),
+            policies: snapshot.policies().map(|steered| SavedSteered::of(steered)).collect(),
             apps: snapshot.apps().map(|route| SavedRoute::of(route)).collect(),
             http_challenges: snapshot.http_challenges.clone().into_iter().collect(),
         }
@@ -90,6 +110,9 @@ impl LastGood {
         let mut snapshot = Snapshot::empty(self.generation, self.revision, Arc::default());
         for (name, pool) in self.shards {
             snapshot.insert_shard(name, pool.restore(activity));
+        }
+        for saved in self.policies {
+            snapshot.insert_policy(Arc::new(saved.restore(activity)));
         }
         for saved in self.apps {
             let moved = !same_boot && saved.state.has_instances();
@@ -159,6 +182,7 @@ impl SavedState {
         match state {
             RouteState::Serving(Backends::Own(pool)) => Self::Serving(SavedPool::of(pool)),
             RouteState::Serving(Backends::Shards(shards)) => Self::Shards(shards.clone()),
+            RouteState::Serving(Backends::Failover(policy)) => Self::Failover(policy.clone()),
             RouteState::Asleep(level) => Self::Asleep(*level),
             RouteState::Starting => Self::Starting,
             RouteState::Unavailable { reason, retry_after } => {
@@ -171,6 +195,7 @@ impl SavedState {
         match self {
             Self::Serving(pool) => RouteState::Serving(Backends::Own(pool.restore(activity))),
             Self::Shards(shards) => RouteState::Serving(Backends::Shards(shards)),
+            Self::Failover(policy) => RouteState::Serving(Backends::Failover(policy)),
             Self::Asleep(level) => RouteState::Asleep(level),
             Self::Starting => RouteState::Starting,
             Self::Unavailable { reason, retry_after } => {
@@ -192,9 +217,36 @@ impl SavedState {
                 pool.forget_addresses();
                 Some(Self::Serving(pool))
             }
-            shards @ Self::Shards(_) => Some(shards),
+            written @ (Self::Shards(_) | Self::Failover(_)) => Some(written),
             Self::Asleep(_) | Self::Starting | Self::Unavailable { .. } => None,
         }
+    }
+}
+
+impl SavedSteered {
+    fn of(steered: &Steered) -> Self {
+        let target = |target: &SteeredTarget| SavedTarget {
+            name: target.name.clone(),
+            place: target.place.clone(),
+            pool: SavedPool::of(&target.pool),
+            is_down: target.is_down,
+        };
+        Self {
+            policy: steered.policy.clone(),
+            targets: steered.targets.iter().map(target).collect(),
+            steering: steered.steering,
+        }
+    }
+
+    fn restore(self, activity: &Activity) -> Steered {
+        let target = |saved: SavedTarget| SteeredTarget {
+            name: saved.name,
+            place: saved.place,
+            pool: saved.pool.restore(activity),
+            is_down: saved.is_down,
+        };
+        let targets = self.targets.into_iter().map(target).collect();
+        Steered::new(self.policy, targets, self.steering)
     }
 }
 

@@ -29,6 +29,7 @@ mod notifier;
 mod observe;
 mod pool;
 mod problem;
+mod provider;
 mod proxy_settings;
 mod publish;
 pub mod rdata;
@@ -60,8 +61,9 @@ pub use deployment::{
 pub use dns::{DnsName, RecordSet, RecordType, Secondary, TsigAlgorithm, TsigKey, Zone};
 pub use document::{Document, parse_documents};
 pub use failover::{
-    AllDown, Buckets, DegradedLimits, FailoverLaw, Gate, MAX_TARGETS, Shares, Sharing, Steering,
-    TargetLaw, Ttl, WHOLE,
+    AllDown, Buckets, DegradedLimits, FailoverLaw, FailoverMode, FailoverPolicy, FailoverTarget,
+    Gate, MAX_TARGETS, Shares, Sharing, Steered, SteeredTarget, Steering, TargetCheck, TargetLaw,
+    TargetPlace, Ttl, WHOLE,
 };
 pub use hash::Numbers;
 pub use host::{
@@ -76,8 +78,8 @@ pub use issuer::{EabSpec, IssuerManifest, IssuerSpec};
 pub use last_good::LastGood;
 pub use manifest::Manifest;
 pub use name::{
-    AppName, HostName, HostPath, Hostname, IssuerName, MemberName, NotifierName, RESERVED_NAMES,
-    SecretName, ShardName,
+    AppName, FailoverName, HostName, HostPath, Hostname, IssuerName, MemberName, NotifierName,
+    ProviderName, RESERVED_NAMES, SecretName, ShardName, TargetName,
 };
 pub use networks::Networks;
 pub use notifier::{
@@ -86,6 +88,7 @@ pub use notifier::{
 pub use observe::{NoObserver, Observe};
 pub use pool::{Backends, Balance, Choice, Endpoint, HashKey, Pool};
 pub use problem::{Place, Problem, Problems};
+pub use provider::{CloudflareSpec, ProviderManifest, ProviderSpec, WebhookSpec};
 pub use proxy_settings::{ProxySettings, ProxySpec};
 pub use publish::{Admission, Decision, Publisher, Snapshots, StaleGeneration, channel};
 pub use resolver::{Found, Lookup, Resolver};
@@ -94,12 +97,13 @@ pub use settings::{LogFormat, Settings, SettingsSpec, TailnetSpec};
 pub use shard::{Member, Shard};
 pub use snapshot::{AppRoute, RouteState, Snapshot};
 pub use spec::{
-    AppManifest, AppSpec, BalanceSpec, CapacitySpec, ClientAuthSpec, DisconnectSpec, EngineSshSpec,
-    EngineTlsSpec, HashAlgorithm, HealthSpec, HostManifest, HostSpec, LimitsSpec, MemberSpec,
-    OutlierSpec, PlacementSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec,
-    RetriesSpec, RolloutSpec, SecondarySpec, ShardManifest, ShardSpec, SleepSpec, SoaSpec,
-    Strategy, TimeoutsSpec, TsigKeySpec, TtlSpec, UpstreamProtocol, UpstreamSpec, UpstreamTlsSpec,
-    ZoneManifest, ZoneSpec,
+    AnswerTtlSpec, AppManifest, AppSpec, BalanceSpec, CapacitySpec, CheckSpec, ClientAuthSpec,
+    DegradedSpec, DisconnectSpec, EngineSshSpec, EngineTlsSpec, FailoverManifest, FailoverSpec,
+    HashAlgorithm, HealthSpec, HostManifest, HostSpec, IncidentActionSpec, LimitsSpec, MemberSpec,
+    OutlierSpec, PlacementSpec, PlainHttp, PrivateSpec, ProbeKind, ProxyProtocol, RateSpec,
+    ResourcesSpec, RetriesSpec, RolloutSpec, SecondarySpec, ShardManifest, ShardSpec,
+    ShiftBackSpec, SleepSpec, SoaSpec, Strategy, TargetSpec, TimeoutsSpec, TsigKeySpec, TtlSpec,
+    UpstreamProtocol, UpstreamSpec, UpstreamTlsSpec, ZoneManifest, ZoneSpec,
 };
 pub use traffic::{
     Authorities, ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream,

@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use crate::{
-    App, AppManifest, Host, HostManifest, HostedZone, Hostname, NotifierManifest, NotifierName,
-    Problem, Problems, Shard, ShardManifest, ZoneManifest,
+    App, AppManifest, FailoverManifest, FailoverPolicy, Host, HostManifest, HostedZone, Hostname,
+    NotifierManifest, NotifierName, Problem, Problems, ProviderManifest, ProviderName, Shard,
+    ShardManifest, ZoneManifest,
 };
 
 /// What one document of a file says, as it is written and as it is meant.
@@ -14,11 +15,13 @@ pub enum Manifest {
     Shard(Box<(ShardManifest, Shard)>),
     Host(Box<(HostManifest, Host)>),
     Zone(Box<(ZoneManifest, HostedZone)>),
+    FailoverPolicy(Box<(FailoverManifest, FailoverPolicy)>),
+    Provider(Box<(ProviderManifest, ProviderName)>),
     Notifier(Box<(NotifierManifest, NotifierName)>),
 }
 
 /// The kinds of documents there are.
-const KINDS: [&str; 5] = ["App", "Shard", "Host", "Zone", "Notifier"];
+const KINDS: [&str; 7] = ["App", "Shard", "Host", "Zone", "Provider", "FailoverPolicy", "Notifier"];
 
 impl Manifest {
     /// Reads a document by its kind and checks it.
@@ -30,6 +33,12 @@ impl Manifest {
             Some("Shard") => Shard::read(value).map(|read| Self::Shard(Box::new(read))),
             Some("Host") => Host::read(value).map(|read| Self::Host(Box::new(read))),
             Some("Zone") => HostedZone::read(value).map(|read| Self::Zone(Box::new(read))),
+            Some("FailoverPolicy") => {
+                FailoverPolicy::read(value).map(|read| Self::FailoverPolicy(Box::new(read)))
+            }
+            Some("Provider") => {
+                ProviderManifest::read(value).map(|read| Self::Provider(Box::new(read)))
+            }
             Some("Notifier") => {
                 NotifierManifest::read(value).map(|read| Self::Notifier(Box::new(read)))
             }
@@ -48,6 +57,8 @@ impl Manifest {
             Self::Shard(shard) => &shard.0.name,
             Self::Host(host) => &host.0.name,
             Self::Zone(zone) => &zone.0.name,
+            Self::FailoverPolicy(policy) => &policy.0.name,
+            Self::Provider(provider) => &provider.0.name,
             Self::Notifier(notifier) => &notifier.0.name,
         }
     }

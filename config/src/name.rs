@@ -43,6 +43,22 @@ const MAX_LABEL: usize = 40;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct AppName(Arc<str>);
 
+/// Below it, apps on devices call others. Nobody can own it in the public DNS (ICANN has reserved
+/// `internal`).
+const PRIVATE_DOMAIN: &str = "weir.internal";
+
+impl AppName {
+    /// Where other apps reach it that it allows: `<app>.weir.internal`.
+    pub fn private_hostname(&self) -> String {
+        format!("{self}.{PRIVATE_DOMAIN}")
+    }
+
+    /// The app of a private host name; `host` is lowercase and without a port.
+    pub fn of_private_hostname(host: &str) -> Option<Self> {
+        host.strip_suffix(PRIVATE_DOMAIN)?.strip_suffix('.')?.parse().ok()
+    }
+}
+
 impl FromStr for AppName {
     type Err = String;
 
@@ -102,6 +118,42 @@ impl FromStr for NotifierName {
 
     fn from_str(text: &str) -> Result<Self, String> {
         label("a notifier", text).map(|name| Self(name.into()))
+    }
+}
+
+/// The name of a failover policy: as a shard's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct FailoverName(Arc<str>);
+
+impl FromStr for FailoverName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        label("a failover policy", text).map(|name| Self(name.into()))
+    }
+}
+
+/// The name of a provider: as a shard's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ProviderName(Arc<str>);
+
+impl FromStr for ProviderName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        label("a provider", text).map(|name| Self(name.into()))
+    }
+}
+
+/// The name of one of its targets: as a shard's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct TargetName(Arc<str>);
+
+impl FromStr for TargetName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        label("a target", text).map(|name| Self(name.into()))
     }
 }
 
@@ -335,8 +387,11 @@ text_newtype!(Hostname);
 text_newtype!(IssuerName);
 text_newtype!(MemberName);
 text_newtype!(SecretName);
+text_newtype!(FailoverName);
 text_newtype!(NotifierName);
+text_newtype!(ProviderName);
 text_newtype!(ShardName);
+text_newtype!(TargetName);
 
 #[cfg(test)]
 mod tests {

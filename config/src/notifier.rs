@@ -42,22 +42,32 @@ impl NotifierSpec {
     /// others' what is before an `@` or behind a `?`.
     #[must_use]
     pub fn shown(&self) -> Self {
-        Self { url: shown_url(&self.url, self.format), secret: None, ..self.clone() }
+        let url = match self.format {
+            NotifierFormat::Slack => format!("{}/…", origin_and_path(&self.url).0),
+            NotifierFormat::Standard => shown_url(&self.url),
+        };
+        Self { url, secret: None, ..self.clone() }
     }
 }
 
-fn shown_url(url: &str, format: NotifierFormat) -> String {
+/// Without what may be secret in it: what is before an `@` or behind a `?`.
+pub(crate) fn shown_url(url: &str) -> String {
+    let (origin, path) = origin_and_path(url);
+    match path.split_once('?') {
+        Some((path, _)) => format!("{origin}{path}?…"),
+        None => format!("{origin}{path}"),
+    }
+}
+
+/// The scheme and the host of a URL without its user, and what comes behind that.
+fn origin_and_path(url: &str) -> (String, &str) {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let (authority, path) = match rest.find(['/', '?']) {
         Some(end) => rest.split_at(end),
         None => (rest, ""),
     };
     let host = authority.rsplit('@').next().unwrap_or_default();
-    match (format, path.split_once('?')) {
-        (NotifierFormat::Slack, _) => format!("{scheme}://{host}/…"),
-        (NotifierFormat::Standard, Some((path, _))) => format!("{scheme}://{host}{path}?…"),
-        (NotifierFormat::Standard, None) => format!("{scheme}://{host}{path}"),
-    }
+    (format!("{scheme}://{host}"), path)
 }
 
 impl std::fmt::Debug for NotifierSpec {
@@ -140,13 +150,8 @@ impl NotifierManifest {
         }
         let name = problems.take("/name", "bad_name", manifest.name.parse::<NotifierName>());
         let NotifierSpec { url, secret, events, .. } = &manifest.spec;
-        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-        let has_host = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
-        if !has_host || url.len() > MAX_URL || url.contains(|c: char| c.is_whitespace()) {
-            let message = "write a URL, as https://example.com/weir";
-            problems.push(Problem::new("/spec/url", "bad_url", message));
-        }
-        if secret.as_ref().is_some_and(|secret| !is_secret(secret)) {
+        check_url("/spec/url", url, &mut problems);
+        if secret.as_ref().is_some_and(|secret| !is_signing_secret(secret)) {
             let message = "write `whsec_` and 24 to 64 bytes in base64, as by: echo \
                            whsec_$(head -c 32 /dev/urandom | base64)";
             problems.push(Problem::new("/spec/secret", "bad_secret", message));
@@ -160,7 +165,18 @@ impl NotifierManifest {
     }
 }
 
-fn is_secret(text: &str) -> bool {
+/// Whether something can be sent there by HTTP.
+pub(crate) fn check_url(pointer: &str, url: &str, problems: &mut Problems) {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let has_host = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
+    if !has_host || url.len() > MAX_URL || url.contains(|c: char| c.is_whitespace()) {
+        let message = "write a URL, as https://example.com/weir";
+        problems.push(Problem::new(pointer, "bad_url", message));
+    }
+}
+
+/// Whether it is a secret of Standard Webhooks.
+pub(crate) fn is_signing_secret(text: &str) -> bool {
     let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
     text.strip_prefix(SECRET_PREFIX).is_some_and(|key| {
         SECRET_LENGTHS.contains(&key.len()) && key.len() % 4 == 0 && key.bytes().all(is_base64)
@@ -187,7 +203,10 @@ mod tests {
             ),
             (NotifierFormat::Standard, "https://u:k@example.com?key=k", "https://example.com?…"),
         ] {
-            assert_eq!(shown_url(url, format), shown);
+            let (secret, events, min_severity) = (None, every_event(), Severity::Warning);
+            let url = url.to_owned();
+            let spec = NotifierSpec { url, format, secret, events, min_severity };
+            assert_eq!(spec.shown().url, shown);
         }
     }
 }

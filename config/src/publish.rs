@@ -8,7 +8,7 @@ use std::sync::{
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
-use crate::{AppRoute, Endpoint, EndpointLease, Lease, Pool, RouteState, Snapshot};
+use crate::{AppRoute, Endpoint, EndpointLease, Lease, RouteState, Snapshot};
 
 /// Makes the two ends of the one place where control and data plane meet.
 pub fn channel(initial: Snapshot) -> (Publisher, Snapshots) {
@@ -85,7 +85,7 @@ impl Snapshots {
         &self,
         host: &str,
         path: &str,
-        pick: impl for<'a> Fn(&AppRoute, &'a Pool) -> Option<&'a Endpoint>,
+        pick: impl for<'a> Fn(&'a Snapshot, &'a AppRoute) -> Option<&'a Endpoint>,
     ) -> Admission {
         let mut snapshot = self.current.load();
         loop {
@@ -116,25 +116,24 @@ fn decide(
     snapshot: &Snapshot,
     host: &str,
     path: &str,
-    pick: impl for<'a> Fn(&AppRoute, &'a Pool) -> Option<&'a Endpoint>,
+    pick: impl for<'a> Fn(&'a Snapshot, &'a AppRoute) -> Option<&'a Endpoint>,
 ) -> Decision {
     let Some(route) = snapshot.route(host, path) else { return Decision::UnknownHost };
-    let (route, lease) = (route.clone(), route.activity.begin());
+    let lease = route.activity.begin();
     match &route.state {
-        RouteState::Serving(backends) => {
-            let pool = snapshot.pool(backends, host);
-            match pool.and_then(|pool| pick(&route, pool)) {
-                Some(endpoint) => Decision::Forward {
-                    endpoint: endpoint.clone(),
-                    endpoint_lease: endpoint.activity.begin(),
-                    route,
-                    lease,
-                },
-                None => Decision::Refuse { route, lease },
-            }
+        RouteState::Serving(_) => match pick(snapshot, route) {
+            Some(endpoint) => Decision::Forward {
+                endpoint: endpoint.clone(),
+                endpoint_lease: endpoint.activity.begin(),
+                route: route.clone(),
+                lease,
+            },
+            None => Decision::Refuse { route: route.clone(), lease },
+        },
+        RouteState::Asleep(_) | RouteState::Starting => {
+            Decision::Hold { route: route.clone(), lease }
         }
-        RouteState::Asleep(_) | RouteState::Starting => Decision::Hold { route, lease },
-        RouteState::Unavailable { .. } => Decision::Refuse { route, lease },
+        RouteState::Unavailable { .. } => Decision::Refuse { route: route.clone(), lease },
     }
 }
 
@@ -174,7 +173,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Activity, AppName, Backends, Balance, EndpointId, MemberId, MemberOf, Moment, Reach,
+        Activity, AppName, Backends, Balance, EndpointId, MemberId, MemberOf, Moment, Pool, Reach,
     };
 
     fn generation(generation: u64) -> Snapshot {
@@ -238,8 +237,10 @@ mod tests {
         let requests = || {
             let mut forwarded = 0;
             while !is_over.load(Relaxed) {
-                let admission =
-                    snapshots.admit("blog.com", "/", |_, pool| pool.endpoints().first());
+                let admission = snapshots.admit("blog.com", "/", |_, route| match &route.state {
+                    RouteState::Serving(Backends::Own(pool)) => pool.endpoints().first(),
+                    _ => None,
+                });
                 if let Decision::Forward { .. } = &admission.decision {
                     assert!(!is_stopped.load(SeqCst), "a request is on a stopped instance");
                     forwarded += 1;

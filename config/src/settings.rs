@@ -22,6 +22,7 @@ pub struct SettingsSpec {
     pub devices_address: Option<String>,
     pub tailnet: Option<TailnetSpec>,
     pub resolver: Option<String>,
+    pub references: Option<Vec<String>>,
     pub threads: Option<usize>,
     pub log_format: Option<LogFormat>,
     pub log_level: Option<String>,
@@ -83,6 +84,9 @@ pub struct Settings {
     pub tailnet: Option<TailnetSpec>,
     /// Who is asked what the DNS says of domains; `None` for whom this machine asks.
     pub resolver: Option<SocketAddr>,
+    /// Servers that have nothing to do with any target of failover. While most of them cannot be
+    /// connected to, it is this machine that is cut off, and it says nothing of targets.
+    pub references: Vec<SocketAddr>,
     /// Threads that carry requests.
     pub threads: usize,
     pub log_format: LogFormat,
@@ -129,6 +133,7 @@ impl SettingsSpec {
             devices_address: self.devices_address.or(weaker.devices_address),
             tailnet: self.tailnet.or(weaker.tailnet),
             resolver: self.resolver.or(weaker.resolver),
+            references: self.references.or(weaker.references),
             threads: self.threads.or(weaker.threads),
             log_format: self.log_format.or(weaker.log_format),
             log_level: self.log_level.or(weaker.log_level),
@@ -175,6 +180,7 @@ impl SettingsSpec {
             });
             problems.take("/resolver", "bad_address", parsed)
         });
+        let references = references(&self.references.unwrap_or_default(), &mut problems);
         let threads = self
             .threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
@@ -210,6 +216,7 @@ impl SettingsSpec {
             devices_address: self.devices_address,
             tailnet: self.tailnet,
             resolver,
+            references,
             threads,
             log_format: self.log_format.unwrap_or_default(),
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
@@ -220,6 +227,22 @@ impl SettingsSpec {
             proxy,
         })
     }
+}
+
+/// Each is asked once a second.
+const MOST_REFERENCES: usize = 8;
+
+fn references(written: &[String], problems: &mut Problems) -> Vec<SocketAddr> {
+    if written.len() > MOST_REFERENCES {
+        let message = format!("write at most {MOST_REFERENCES} of them");
+        problems.push(Problem::new("/references", "out_of_range", message));
+    }
+    let mut address = |(i, text): (usize, &String)| {
+        let wrong = |_| format!("`{text}` is no server's address; write it as 192.0.2.1:443");
+        let address = text.parse::<SocketAddr>().map_err(wrong);
+        problems.take(&format!("/references/{i}"), "bad_address", address)
+    };
+    written.iter().enumerate().filter_map(&mut address).collect()
 }
 
 #[cfg(test)]
@@ -245,9 +268,11 @@ mod tests {
 
     #[test]
     fn every_bad_value_is_told() {
-        let spec = SettingsSpec::parse("http: here\nadmin: there\nbase_domain: com\n").unwrap();
+        let spec =
+            SettingsSpec::parse("http: here\nadmin: there\nbase_domain: com\nreferences: [x]\n")
+                .unwrap();
         let problems = spec.resolve("/state".into()).unwrap_err();
         let pointers: Vec<_> = problems.0.iter().map(|p| p.pointer.as_str()).collect();
-        assert_eq!(pointers, ["/base_domain", "/http", "/admin"]);
+        assert_eq!(pointers, ["/base_domain", "/http", "/admin", "/references/0"]);
     }
 }

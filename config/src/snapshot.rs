@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use imbl::ordmap::DiffItem;
 
 use crate::{
-    AppActivity, AppName, Backends, Certificates, ClientAuth, DnsName, HostPath, Hostname, Pool,
-    ShardName, SleepLevel, SleepPolicy, TrafficPolicy, Zone,
+    AppActivity, AppName, Backends, Certificates, ClientAuth, DnsName, FailoverName, HostPath,
+    Hostname, Pool, ShardName, SleepLevel, SleepPolicy, Steered, TrafficPolicy, Zone,
     dns::{NameMap, suffixes},
     hash::stable_hash,
     host_table::HostTable,
@@ -27,6 +27,7 @@ pub struct Snapshot {
     zones: NameMap<Arc<Zone>>,
     apps: imbl::OrdMap<AppName, Arc<AppRoute>>,
     shards: imbl::OrdMap<ShardName, Arc<Pool>>,
+    policies: imbl::OrdMap<FailoverName, Arc<Steered>>,
     hosts: HostTable<HostRoutes>,
     /// By the name that they are below. Apart from `hosts`, because they are few, and most names
     /// are not below one.
@@ -80,11 +81,12 @@ impl Snapshot {
     }
 
     /// The endpoints that a request for `host` to these backends chooses from; `None` if there is
-    /// no such shard.
+    /// no such shard, or if it is its client that decides, by a policy.
     pub fn pool<'a>(&'a self, backends: &'a Backends, host: &str) -> Option<&'a Arc<Pool>> {
         match backends {
             Backends::Own(pool) => Some(pool),
             Backends::Shards(shards) => self.shards.get(Self::shard_of(shards, host)?),
+            Backends::Failover(_) => None,
         }
     }
 
@@ -129,6 +131,14 @@ impl Snapshot {
 
     pub fn shards(&self) -> impl Iterator<Item = (&ShardName, &Arc<Pool>)> {
         self.shards.iter()
+    }
+
+    pub fn policy(&self, policy: &FailoverName) -> Option<&Arc<Steered>> {
+        self.policies.get(policy)
+    }
+
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<Steered>> {
+        self.policies.values()
     }
 
     /// The zone that a name is in: of those that it is at or below, the one with the longest name.
@@ -186,6 +196,14 @@ impl Snapshot {
 
     pub fn remove_shard(&mut self, name: &ShardName) {
         self.shards.remove(name);
+    }
+
+    pub fn insert_policy(&mut self, steered: Arc<Steered>) {
+        self.policies.insert(steered.policy.clone(), steered);
+    }
+
+    pub fn remove_policy(&mut self, name: &FailoverName) {
+        self.policies.remove(name);
     }
 
     fn bind(&mut self, hostname: &HostPath, route: &Arc<AppRoute>) {

@@ -1,4 +1,5 @@
-//! Keeps up with what the targets of ALIAS records lead to, off the loop's path.
+//! Keeps up with what the targets of ALIAS records and the CDNs of failover policies lead to, off
+//! the loop's path.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +12,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
-use weir_config::{DesiredZone, DnsName, Found, RecordType, Resolver, ZoneName};
+use weir_config::{Desired, DnsName, Found, RecordType, Resolver, TargetPlace};
 
 use crate::{event::Event, reconciler::World, zones::Addresses};
 
@@ -33,17 +34,18 @@ pub(crate) async fn follow(
 ) {
     let mut due: BTreeMap<DnsName, Instant> = BTreeMap::new();
     let mut asking = JoinSet::new();
-    let mut zones = imbl::OrdMap::new();
+    let (mut zones, mut policies) = (imbl::OrdMap::new(), imbl::OrdMap::new());
     loop {
-        let desired = worlds.borrow_and_update().desired.zones.clone();
+        let world = worlds.borrow_and_update().clone();
+        let desired = &world.desired;
         // Nearly always nothing is new: the world changes with every request that wakes an app.
-        if !desired.ptr_eq(&zones) {
-            let targets = targets(&desired);
+        if !desired.zones.ptr_eq(&zones) || !desired.policies.ptr_eq(&policies) {
+            let targets = targets(desired);
             due.retain(|target, _| targets.contains(target));
             for target in targets {
                 due.entry(target).or_insert_with(Instant::now);
             }
-            zones = desired;
+            (zones, policies) = (desired.zones.clone(), desired.policies.clone());
         }
         let now = Instant::now();
         for (target, at) in due.iter_mut().filter(|(_, at)| **at <= now) {
@@ -74,7 +76,7 @@ pub(crate) async fn follow(
                         again
                     }
                     Err(error) => {
-                        tracing::warn!(%target, error, "the target of an ALIAS");
+                        tracing::warn!(%target, error, "where this name leads is not told");
                         RETRY
                     }
                 };
@@ -86,9 +88,15 @@ pub(crate) async fn follow(
     }
 }
 
-fn targets(zones: &imbl::OrdMap<ZoneName, Arc<DesiredZone>>) -> BTreeSet<DnsName> {
-    let aliases = zones.values().flat_map(|zone| zone.aliases.values());
-    aliases.map(|alias| alias.target.clone()).collect()
+fn targets(desired: &Desired) -> BTreeSet<DnsName> {
+    let aliases = desired.zones.values().flat_map(|zone| zone.aliases.values());
+    let aliases = aliases.map(|alias| alias.target.clone());
+    let targets = desired.policies.values().flat_map(|policy| &policy.targets);
+    let cdns = targets.filter_map(|target| match &target.place {
+        TargetPlace::Cdn(name) => Some(DnsName::from(name)),
+        TargetPlace::Addresses(_) | TargetPlace::Own => None,
+    });
+    aliases.chain(cdns).collect()
 }
 
 /// Of a name without addresses, in seconds.

@@ -31,7 +31,7 @@ use crate::{
     engines::{Connect, Engines},
     event::{DesiredChange, Event},
     executor::Executor,
-    failpoint, feed,
+    failover, failpoint, feed,
     hints::Hints,
     history::{self, Told, Transitions},
     incidents,
@@ -39,6 +39,7 @@ use crate::{
     notifications,
     observed::Observed,
     prober::Probers,
+    providers,
     public_check::PublicChecks,
     reactor::{EVENT_QUEUE, Reactor},
     reconciler::{Reconciler, World},
@@ -76,6 +77,9 @@ pub struct Options {
     pub https: Option<SocketAddr>,
     /// Asks the DNS for the domains of apps, and for where ALIAS records lead.
     pub resolver: Box<dyn Resolver>,
+    /// Servers that have nothing to do with any target of failover: where most of them are not to
+    /// be reached, it is this machine that is cut off.
+    pub references: Vec<SocketAddr>,
     /// False while a part of the process seems to stand still: then nothing that is served is
     /// taken for good.
     pub well: Arc<AtomicBool>,
@@ -170,6 +174,7 @@ impl Control {
             https_port,
             https,
             resolver,
+            references,
             well,
             devices,
         } = options;
@@ -222,6 +227,21 @@ impl Control {
         tasks.spawn(notifications::deliver(store.clone(), vault.clone()));
         let resolver: Arc<dyn Resolver> = resolver.into();
         tasks.spawn(aliases::follow(resolver.clone(), world.clone(), events.clone()));
+        let measured = failover::FailoverMetrics::new().map_err(ControlError::Metrics)?;
+        metrics.register(Box::new(measured.clone())).map_err(ControlError::Metrics)?;
+        let around = failover::Surroundings {
+            metrics: measured,
+            store: store.clone(),
+            snapshots: self.snapshots.clone(),
+            events: events.clone(),
+            own: https,
+            references,
+        };
+        let (failover, flights) = failover::keep(around, world.clone());
+        tasks.spawn(flights);
+        tasks.spawn(failover::act(store.clone(), base_domain.clone()));
+        let (told, carried) = watch::channel(providers::AllCarried::new());
+        tasks.spawn(providers::carry(vault.clone(), world.clone(), told));
         let (noticed, events_noticed) = mpsc::channel(history::QUEUE);
         let (lines, lines_noticed) = mpsc::channel(history::QUEUE);
         let (dates, transitions) = watch::channel(Transitions::default());
@@ -232,7 +252,9 @@ impl Control {
         tasks.spawn(history::settle_operations(store.clone(), world.clone()));
         tasks.spawn(conductor::conduct(store.clone(), world.clone(), events.clone()));
         let gate = match devices {
-            Some(options) => Some(gatekeeper(&dir, &store, options, &mut tasks).await?),
+            Some(options) => {
+                Some(gatekeeper(&dir, &store, world.clone(), options, &mut tasks).await?)
+            }
             None => None,
         };
         let address = admin.local_addr().map_err(ControlError::Api)?;
@@ -272,6 +294,8 @@ impl Control {
             keeper,
             domains,
             domain_checks,
+            failover,
+            carried,
             providers,
             devices: gate.clone(),
             base_domain,
@@ -317,13 +341,14 @@ impl Control {
 async fn gatekeeper(
     dir: &StateDir,
     store: &Store,
+    world: watch::Receiver<Arc<World>>,
     options: DeviceOptions,
     tasks: &mut JoinSet<()>,
 ) -> Result<Arc<Gatekeeper>, ControlError> {
-    let DeviceOptions { arrivals, connected, address } = options;
+    let DeviceOptions { arrivals, connected, calls, address } = options;
     let authority = DeviceAuthority::open(dir).map_err(GateError::from)?;
-    let gate = Gatekeeper::new(store.clone(), authority, connected, address).await?;
-    let gate = Arc::new(gate);
+    let gate = Gatekeeper::new(store.clone(), world, authority, connected, calls, address);
+    let gate = Arc::new(gate.await?);
     for arrivals in arrivals {
         tasks.spawn(devices::receive(gate.clone(), arrivals));
     }

@@ -4,14 +4,14 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::oneshot;
 use weir_config::{
-    AppName, Desired, DesiredApp, DesiredZone, DnsName, EndpointId, Host, HostName, InstanceId,
-    Moment, Shard, ShardName, SleepLevel, ZoneName,
+    AppName, Desired, DesiredApp, DesiredZone, DnsName, EndpointId, FailoverName, FailoverPolicy,
+    Host, HostName, InstanceId, Moment, Shard, ShardName, SleepLevel, ZoneName,
 };
 use weir_deploy::{Container, EngineInfo, Listing, ProviderError};
 
 use crate::{
-    action::Action, certificates::CertificateState, failure::ActionError, store::Touched,
-    subject::Subject, transition::Stage, zones::Addresses,
+    action::Action, certificates::CertificateState, failure::ActionError, observed::PolicySeen,
+    store::Touched, subject::Subject, transition::Stage, zones::Addresses,
 };
 
 #[derive(Debug)]
@@ -75,6 +75,8 @@ pub(crate) enum Event {
     Certificates(Box<CertificateState>),
     /// What a name that aliases lead to was found to lead to.
     Resolved(DnsName, Addresses),
+    /// What the law of failover has come to for a policy, or where its targets are, has changed.
+    Steered(FailoverName, Arc<PolicySeen>),
     /// The proxy could not connect to an endpoint that should be ready.
     ConnectFailed(EndpointId),
 }
@@ -103,23 +105,27 @@ pub(crate) struct DesiredChange {
     pub(crate) apps: Vec<(AppName, Option<Arc<DesiredApp>>)>,
     /// With what of it may be served otherwise.
     pub(crate) zones: Vec<(ZoneName, Option<TouchedZone>)>,
+    pub(crate) policies: Vec<(FailoverName, Option<Arc<FailoverPolicy>>)>,
     /// See [`Desired::unreadable`].
     pub(crate) unreadable: BTreeSet<AppName>,
     pub(crate) unreadable_shards: BTreeSet<ShardName>,
     pub(crate) unreadable_hosts: BTreeSet<HostName>,
     pub(crate) unreadable_zones: BTreeSet<ZoneName>,
+    pub(crate) unreadable_policies: BTreeSet<FailoverName>,
 }
 
 impl DesiredChange {
     /// All there is.
     pub(crate) fn whole(desired: Desired) -> Self {
-        let Desired { revision, apps, shards, hosts, zones, .. } = desired;
+        let Desired { revision, apps, shards, hosts, zones, policies, .. } = desired;
         let hosts = hosts.into_iter().map(|(name, host)| (name, Some(host))).collect();
         let shards = shards.into_iter().map(|(name, shard)| (name, Some(shard))).collect();
         let apps = apps.into_iter().map(|(name, app)| (name, Some(app))).collect();
+        let policies = policies.into_iter().map(|(name, policy)| (name, Some(policy))).collect();
         let (unreadable, unreadable_shards) = (desired.unreadable, desired.unreadable_shards);
         let unreadable_hosts = desired.unreadable_hosts;
         let unreadable_zones = desired.unreadable_zones;
+        let unreadable_policies = desired.unreadable_policies;
         let zones = zones
             .into_iter()
             .map(|(name, zone)| (name, Some((zone, Touched::Everything))))
@@ -131,10 +137,12 @@ impl DesiredChange {
             shards,
             apps,
             zones,
+            policies,
             unreadable,
             unreadable_shards,
             unreadable_hosts,
             unreadable_zones,
+            unreadable_policies,
         }
     }
 
@@ -143,6 +151,7 @@ impl DesiredChange {
         let shards = self.shards.iter().map(|(name, _)| Subject::Shard(name.clone()));
         let apps = self.apps.iter().map(|(name, _)| Subject::App(name.clone()));
         let zones = self.zones.iter().map(|(name, _)| Subject::Zone(name.clone()));
-        shards.chain(apps).chain(zones).collect()
+        let policies = self.policies.iter().map(|(name, _)| Subject::Policy(name.clone()));
+        shards.chain(apps).chain(zones).chain(policies).collect()
     }
 }

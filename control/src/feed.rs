@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
-use weir_config::{App, Desired, DesiredZone, Host, Shard, ZoneName};
+use weir_config::{App, Desired, DesiredZone, FailoverPolicy, Host, Shard, ZoneName};
 
 use crate::{
     event::{DesiredChange, Event},
@@ -82,6 +82,12 @@ async fn change_since(
                 Some(shard) => change.shards.push((name, shard.map(Arc::new))),
                 None => _ = change.unreadable_shards.insert(name),
             },
+            Changed::FailoverPolicy(name) => {
+                match readable(store.meant::<FailoverPolicy>(&name).await)? {
+                    Some(policy) => change.policies.push((name, policy.map(Arc::new))),
+                    None => _ = change.unreadable_policies.insert(name),
+                }
+            }
             Changed::Zone(name) => {
                 let former = zones.get(&name).map(|zone| (&**zone, seen));
                 match readable(store.zone(&name, former).await)? {

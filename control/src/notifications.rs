@@ -3,18 +3,17 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use aws_lc_rs::hmac;
-use base64::{Engine, engine::general_purpose::STANDARD};
-use reqwest::{Client, RequestBuilder, header::CONTENT_TYPE, redirect::Policy};
+use reqwest::{Client, header::CONTENT_TYPE, redirect::Policy};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
-use weir_config::{NotifierFormat, NotifierSpec, SECRET_PREFIX};
+use weir_config::{NotifierFormat, NotifierSpec};
 
 use crate::{
     store::{Message, Store, StoreError},
     time::unix_millis,
     vault::{Vault, VaultError},
+    webhook::{causes, signed},
 };
 
 /// Between two looks for messages.
@@ -124,7 +123,7 @@ impl Courier {
         let client = self.0.as_ref().ok_or("there is no HTTP client; see the log")?;
         let request = client.post(&to.url).header(CONTENT_TYPE, "application/json");
         let request = match to.format {
-            NotifierFormat::Standard => signed(request, to, id, body)?,
+            NotifierFormat::Standard => signed(request, to.secret.as_deref(), id, body)?,
             NotifierFormat::Slack => request.body(for_slack(body).to_string()),
         };
         // Of the answer only the status is read.
@@ -134,27 +133,6 @@ impl Courier {
             Err(error) => Err(causes(&error.without_url())),
         }
     }
-}
-
-/// With the headers of Standard Webhooks.
-fn signed(
-    request: RequestBuilder,
-    to: &NotifierSpec,
-    id: &str,
-    body: &str,
-) -> Result<RequestBuilder, String> {
-    let timestamp = unix_millis() / 1000;
-    let request = request
-        .header("webhook-id", id)
-        .header("webhook-timestamp", timestamp)
-        .body(body.to_owned());
-    let Some(secret) = &to.secret else { return Ok(request) };
-    let key = secret.strip_prefix(SECRET_PREFIX).unwrap_or(secret);
-    let key = STANDARD.decode(key).map_err(|_| "its secret is not base64; write it anew")?;
-    let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
-    let signature = hmac::sign(&key, format!("{id}.{timestamp}.{body}").as_bytes());
-    let signature = format!("v1,{}", STANDARD.encode(signature.as_ref()));
-    Ok(request.header("webhook-signature", signature))
 }
 
 fn for_slack(body: &str) -> Value {
@@ -172,17 +150,6 @@ fn for_slack(body: &str) -> Value {
     };
     let (title, detail, subject, id) = (text("title"), text("detail"), text("subject"), text("id"));
     json!({ "text": format!("*{what}*: {title}\n{detail}\n_{subject}, {id}_") })
-}
-
-/// An error with what is behind it.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

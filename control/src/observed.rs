@@ -7,11 +7,11 @@ mod engines;
 mod levels;
 mod meant;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use weir_config::{
-    Activity, Answers, AppName, Desired, EndpointId, HostName, InstanceId, Moment, RouteState,
-    SleepLevel, Snapshot,
+    Activity, Answers, AppName, Desired, DesiredApp, EndpointId, FailoverName, HostName,
+    InstanceId, Moment, RouteState, SleepLevel, Snapshot, Source, Steering, TargetName,
 };
 use weir_deploy::Container;
 
@@ -20,6 +20,7 @@ use crate::{
     agenda::Agenda,
     certificates::CertificateState,
     event::Event,
+    failover::FailoverTrouble,
     host::HostSeen,
     instance::Instance,
     members::Members,
@@ -38,8 +39,34 @@ pub(crate) struct Observed {
     pub(crate) apps: imbl::OrdMap<AppName, AppState>,
     pub(crate) certificates: CertificateState,
     pub(crate) zones: Zones,
+    /// What the law of failover has come to.
+    pub(crate) policies: imbl::OrdMap<FailoverName, Arc<PolicySeen>>,
+    /// Endpoints of targets that are served no more, and may still be used.
+    left: Vec<EndpointId>,
     /// What the data plane serves now.
     pub(crate) served: Arc<Snapshot>,
+}
+
+/// How the clients of a failover policy are shared, and where its targets are.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PolicySeen {
+    pub(crate) steering: Steering,
+    /// In the order of the shares.
+    pub(crate) targets: Vec<TargetSeen>,
+    /// What is wrong, if something is.
+    pub(crate) trouble: Option<FailoverTrouble>,
+}
+
+/// One target of a failover policy.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TargetSeen {
+    pub(crate) name: TargetName,
+    /// As they were found; none of one that is not known yet.
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) is_down: bool,
+    /// Since when it has been as good as it is. What clients met before is held against it no more,
+    /// and connections from before are not used again.
+    pub(crate) good_since: Moment,
 }
 
 /// One app's sleep and traffic.
@@ -57,6 +84,7 @@ pub(crate) struct AppState {
     pub(crate) converging: bool,
     /// How far the target is, and was when the next three began.
     pub(crate) stage: Option<Stage>,
+    pub(crate) may_sleep: bool,
     /// The answers of the target's instances since it has been this far, as sampled.
     pub(crate) answers: Answers,
     /// All that they had given before that.
@@ -87,7 +115,8 @@ impl Observed {
             http_challenges: served.http_challenges.clone(),
             ..CertificateState::default()
         };
-        Self { hosts, instances, members, apps, certificates, zones: Zones::default(), served }
+        let (zones, policies, left) = (Zones::default(), imbl::OrdMap::new(), Vec::new());
+        Self { hosts, instances, members, apps, certificates, zones, policies, left, served }
     }
 
     pub(crate) fn host(&self, name: &HostName) -> &HostSeen {
@@ -176,7 +205,7 @@ impl Observed {
                         }
                     }
                     Subject::Zone(zone) => self.zones.take_serials(zone, false),
-                    Subject::Shard(_) => {}
+                    Subject::Shard(_) | Subject::Policy(_) => {}
                 }
                 agenda.touch(subject);
             }
@@ -195,6 +224,7 @@ impl Observed {
             Event::ConnectFailed(_)
             | Event::Desired(_)
             | Event::Pulse(_)
+            | Event::Steered(..)
             | Event::SnapshotConfirmed => {}
         }
     }
@@ -202,6 +232,14 @@ impl Observed {
     /// Drops what nobody will ask for again.
     pub(crate) fn forget_gone(&mut self, activity: &Activity) {
         let served = &self.served;
+        self.left.retain(|target| {
+            let is_back = serves(served, target);
+            let is_used = activity.in_flight_on(target) > 0;
+            if !is_back && !is_used {
+                activity.remove_endpoint(target);
+            }
+            is_used && !is_back
+        });
         self.members.forget_gone(activity, |member| serves(served, &member.clone().into()));
     }
 
@@ -210,7 +248,7 @@ impl Observed {
         match subject {
             Subject::App(app) => self.apps.entry(app.clone()).or_default().is_recording = true,
             Subject::Zone(zone) => self.zones.take_serials(zone, true),
-            Subject::Shard(_) => {}
+            Subject::Shard(_) | Subject::Policy(_) => {}
         }
     }
 
@@ -258,9 +296,18 @@ impl Observed {
             match subject {
                 Subject::App(app) => self.serves_otherwise(app, &former, now),
                 Subject::Zone(zone) => self.zones.is_served(zone),
+                Subject::Policy(policy) => self.steers_otherwise(policy, &former),
                 Subject::Shard(_) => {}
             }
         }
+    }
+
+    /// Notes whom a policy has left: addresses of CDNs come and go.
+    fn steers_otherwise(&mut self, policy: &FailoverName, former: &Snapshot) {
+        let targets = former.policy(policy).map_or(&[][..], |steered| &steered.targets);
+        let endpoints = targets.iter().flat_map(|target| target.pool.endpoints());
+        let gone = endpoints.map(|endpoint| &endpoint.id).filter(|id| !serves(&self.served, id));
+        self.left.extend(gone.cloned());
     }
 
     /// Notes how an app is served now, after it was served as in `former`.
@@ -334,4 +381,13 @@ impl Observed {
             self.apps.entry(app).or_default().wake_wanted = true;
         }
     }
+}
+
+/// The apps in front of a policy's targets.
+pub(crate) fn users<'a>(
+    desired: &'a Desired,
+    policy: &'a FailoverName,
+) -> impl Iterator<Item = &'a AppName> {
+    let names_it = move |(_, app): &(&AppName, &Arc<DesiredApp>)| matches!(&app.app.source, Source::Failover(name) if name == policy);
+    desired.apps.iter().filter(names_it).map(|(name, _)| name)
 }

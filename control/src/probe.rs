@@ -27,13 +27,19 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::TlsConnector;
-use weir_config::{Probe, ProxyProtocol, Upstream, UpstreamProtocol, UpstreamTls};
+use weir_config::{Hostname, Probe, ProxyProtocol, Upstream, UpstreamProtocol, UpstreamTls};
 use weir_deploy::{Duplex, Provider};
 
 /// What an endpoint is asked, made ready once for all its checks.
 pub(crate) enum Question {
     Tcp,
-    Http { path: String, upstream: Upstream, tls: Option<Tls> },
+    /// `host` is whom it is asked as, if that is not the endpoint itself.
+    Http {
+        path: String,
+        upstream: Upstream,
+        tls: Option<Tls>,
+        host: Option<Hostname>,
+    },
 }
 
 /// Whom to believe that he is who.
@@ -52,7 +58,23 @@ impl Question {
         let Probe::Http { path, upstream } = probe else { return Ok(Self::Tcp) };
         let tls = upstream.tls.as_ref().map(|tls| Tls::new(tls, upstream.protocol)).transpose();
         let tls = tls.map_err(|error| format!("TLS cannot be set up: {error}"))?;
-        Ok(Self::Http { path: path.clone(), upstream: upstream.clone(), tls })
+        Ok(Self::Http { path: path.clone(), upstream: upstream.clone(), tls, host: None })
+    }
+
+    /// What is asked of one of those that serve a host name.
+    ///
+    /// # Errors
+    /// Why it can never be asked.
+    pub(crate) fn of_host(path: &str, host: &Hostname, is_tls: bool) -> Result<Self, String> {
+        let tls = is_tls.then(|| UpstreamTls { server_name: host.clone(), roots: None });
+        let upstream = Upstream { tls, ..Upstream::default() };
+        let question = Self::new(&Probe::Http { path: path.to_owned(), upstream })?;
+        Ok(match question {
+            Self::Http { path, upstream, tls, .. } => {
+                Self::Http { path, upstream, tls, host: Some(host.clone()) }
+            }
+            Self::Tcp => question,
+        })
     }
 
     /// Asks once, for as long as it takes. `host` is the one that the address is on, if that is one
@@ -67,8 +89,13 @@ impl Question {
             Self::Tcp => {
                 stream.await.map(drop).map_err(|error| format!("connecting to {address}: {error}"))
             }
-            Self::Http { path, upstream, tls } => {
-                let answer = get(stream, address, path, upstream, tls.as_ref()).await;
+            Self::Http { path, upstream, tls, host } => {
+                let asked_as = match (host, &upstream.tls) {
+                    (Some(host), _) => host.to_string(),
+                    (None, Some(tls)) => tls.server_name.to_string(),
+                    (None, None) => address.to_string(),
+                };
+                let answer = get(stream, &asked_as, path, upstream, tls.as_ref()).await;
                 let outcome = match answer {
                     Ok(status) if status.is_success() || status.is_redirection() => return Ok(()),
                     Ok(status) => status.to_string(),
@@ -124,7 +151,7 @@ async fn connect(address: SocketAddr, host: Option<&dyn Provider>) -> io::Result
 
 async fn get(
     stream: impl Future<Output = io::Result<Box<dyn Duplex>>>,
-    address: SocketAddr,
+    host: &str,
     path: &str,
     upstream: &Upstream,
     tls: Option<&Tls>,
@@ -133,15 +160,11 @@ async fn get(
     if let Some(version) = upstream.proxy_protocol {
         stream.write_all(nobody(version)).await?;
     }
-    let host = match &upstream.tls {
-        None => address.to_string(),
-        Some(tls) => tls.server_name.to_string(),
-    };
     match tls {
-        None => send(stream, upstream.protocol, "http", &host, path).await,
+        None => send(stream, upstream.protocol, "http", host, path).await,
         Some(tls) => {
             let stream = tls.connector.connect(tls.name.clone(), stream).await?;
-            send(stream, upstream.protocol, "https", &host, path).await
+            send(stream, upstream.protocol, "https", host, path).await
         }
     }
 }

@@ -4,14 +4,17 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use weir_config::{Activity, AppName, Desired, DesiredApp, Moment, Shard, Snapshot};
+use weir_config::{
+    Activity, AppName, Desired, DesiredApp, FailoverName, FailoverPolicy, Moment, Shard, Snapshot,
+    ZoneName,
+};
 
 use crate::{
     action::Action,
     agenda::{Agenda, Scope},
     event::{DesiredChange, Event},
     gate::{Gate, Refusals},
-    observed::Observed,
+    observed::{Observed, PolicySeen, users},
     plan::{Plan, plan},
     quarantine::Quarantine,
     subject::Subject,
@@ -51,6 +54,7 @@ impl Reconciler {
     pub(crate) fn take(&mut self, event: Event, activity: &Activity, now: Moment) {
         match event {
             Event::Desired(change) => self.change(change, activity, now),
+            Event::Steered(policy, seen) => self.steered(policy, seen),
             Event::SnapshotConfirmed => {
                 self.gate.confirm();
                 let refused = self.gate.refusals().keys().cloned();
@@ -139,6 +143,7 @@ impl Reconciler {
             self.agenda.touch_everything();
         }
         let World { desired, observed, .. } = &mut self.world;
+        let has_other_hosts = !change.hosts.is_empty();
         for (name, host) in change.hosts {
             // A change of it may move any app.
             self.agenda.touch_everything();
@@ -173,6 +178,13 @@ impl Reconciler {
                 None => _ = desired.zones.remove(&name),
             }
         }
+        if has_other_hosts {
+            self.hosts_changed(!change.whole);
+        }
+        for (name, policy) in change.policies {
+            self.world.desired.unreadable_policies.remove(&name);
+            self.policy_changed(&name, policy, !change.whole);
+        }
         for (name, app) in change.apps {
             self.world.desired.unreadable.remove(&name);
             self.names_changed(&name, app.as_deref(), !change.whole);
@@ -192,6 +204,7 @@ impl Reconciler {
         desired.unreadable_shards.extend(change.unreadable_shards);
         desired.unreadable_hosts.extend(change.unreadable_hosts);
         desired.unreadable_zones.extend(change.unreadable_zones);
+        desired.unreadable_policies.extend(change.unreadable_policies);
         subjects.into_iter().for_each(|subject| self.agenda.touch(subject));
     }
 
@@ -204,7 +217,9 @@ impl Reconciler {
         let shards = change.shards.iter().map(|(n, s)| (Subject::Shard(n.clone()), s.is_none()));
         let apps = change.apps.iter().map(|(n, a)| (Subject::App(n.clone()), a.is_none()));
         let zones = change.zones.iter().map(|(n, z)| (Subject::Zone(n.clone()), z.is_none()));
-        for (subject, is_deleted) in shards.chain(apps).chain(zones) {
+        let policies = change.policies.iter();
+        let policies = policies.map(|(n, p)| (Subject::Policy(n.clone()), p.is_none()));
+        for (subject, is_deleted) in shards.chain(apps).chain(zones).chain(policies) {
             match is_deleted {
                 true => self.gate.deleted(subject),
                 false => self.gate.written(&subject),
@@ -229,6 +244,9 @@ impl Reconciler {
         let kept: BTreeSet<_> = change.zones.iter().map(|(name, _)| name).collect();
         let known = desired.zones.keys();
         let gone_zones: Vec<_> = known.filter(|name| !kept.contains(name)).cloned().collect();
+        let kept: BTreeSet<_> = change.policies.iter().map(|(name, _)| name).collect();
+        let known = desired.policies.keys();
+        let gone_policies: Vec<_> = known.filter(|name| !kept.contains(name)).cloned().collect();
         for name in gone.iter().filter(|name| !change.unreadable.contains(*name)) {
             self.names_changed(name, None, false);
             self.remove(name, activity, now);
@@ -246,6 +264,21 @@ impl Reconciler {
             desired.zones.remove(name);
             self.agenda.touch_zones(observed.zones.zone_changed(name, None));
         }
+        for name in gone_policies.iter().filter(|name| !change.unreadable_policies.contains(*name))
+        {
+            self.policy_changed(name, None, false);
+        }
+    }
+
+    /// A region is where its hosts are.
+    fn hosts_changed(&mut self, asked: bool) {
+        let policies = self.world.desired.policies.clone();
+        let with_regions = |policy: &&Arc<FailoverPolicy>| {
+            policy.targets.iter().any(|target| target.region.is_some())
+        };
+        for policy in policies.values().filter(with_regions) {
+            self.policy_changed(&policy.name, Some(policy.clone()), asked);
+        }
     }
 
     /// Notes that the names of an app may be others now. What follows for zones is `asked` for if
@@ -254,6 +287,52 @@ impl Reconciler {
         let World { desired, observed, .. } = &mut self.world;
         let former = desired.apps.get(name).map(|former| &former.app);
         let zones = observed.zones.app_changed(former, latter.map(|latter| &latter.app));
+        self.zones_follow(zones, asked);
+    }
+
+    /// Takes in a new or changed policy, or that it is gone.
+    fn policy_changed(
+        &mut self,
+        name: &FailoverName,
+        latter: Option<Arc<FailoverPolicy>>,
+        asked: bool,
+    ) {
+        let World { desired, observed, .. } = &mut self.world;
+        let hosts: Vec<_> = desired.hosts.values().map(AsRef::as_ref).collect();
+        let latter = latter.map(|policy| Arc::new(policy.located(&hosts)));
+        let former = match latter.clone() {
+            Some(policy) => desired.policies.insert(name.clone(), policy),
+            None => desired.policies.remove(name),
+        };
+        if latter.is_none() {
+            observed.policies.remove(name);
+        }
+        self.agenda.touch(Subject::Policy(name.clone()));
+        users(desired, name).for_each(|app| self.agenda.touch_app(app));
+        let names = |policy: &Option<Arc<FailoverPolicy>>| {
+            policy.as_ref().map_or_else(Vec::new, |policy| policy.hostnames.clone())
+        };
+        let zones = observed.zones.policy_changed(name, &names(&former), &names(&latter));
+        self.zones_follow(zones, asked);
+    }
+
+    /// Takes in what the law has come to. What its names lead to then is no loss that nobody asked
+    /// for.
+    fn steered(&mut self, name: FailoverName, seen: Arc<PolicySeen>) {
+        let World { desired, observed, .. } = &mut self.world;
+        // Of one that has been deleted meanwhile, nothing is kept for another of its name.
+        let Some(policy) = desired.policies.get(&name) else { return };
+        if observed.served.policy(&name).is_none() {
+            users(desired, &name).for_each(|app| self.agenda.touch_app(app));
+        }
+        let zones = observed.zones.steered_anew(&policy.hostnames);
+        self.agenda.touch(Subject::Policy(name.clone()));
+        observed.policies.insert(name, seen);
+        self.zones_follow(zones, true);
+    }
+
+    /// Has zones looked at that something else has changed.
+    fn zones_follow(&mut self, zones: BTreeSet<ZoneName>, asked: bool) {
         for zone in zones {
             let subject = Subject::Zone(zone);
             if asked {

@@ -15,6 +15,9 @@ pub(crate) fn endpoint<'a>(snapshot: &'a Snapshot, id: &EndpointId) -> Option<&'
         EndpointId::Member(member) => match &member.of {
             MemberOf::App(app) => own_pool(snapshot, app),
             MemberOf::Shard(shard) => snapshot.shard(shard),
+            MemberOf::Target { policy, target } => {
+                snapshot.policy(policy).and_then(|steered| steered.pool(target))
+            }
         },
     };
     pool?.endpoints().iter().find(|endpoint| endpoint.id == *id)

@@ -10,7 +10,7 @@ use std::{
 
 use weir_config::{Activity, Snapshot, Zone};
 
-use crate::last_good;
+use crate::{last_good, random};
 
 /// A locked state directory. The lock ends with the process, however that ends.
 #[derive(Debug)]
@@ -84,6 +84,21 @@ impl StateDir {
         self.file("secrets.key")
     }
 
+    /// What this Weir is called where requests may go round (RFC 8586): made once and kept.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn cdn_id(&self) -> io::Result<String> {
+        let file = self.file("cdn.id");
+        let is_one = |id: &String| id.strip_prefix("weir-").is_some_and(is_hex);
+        if let Some(kept) = fs::read_to_string(&file).ok().filter(is_one) {
+            return Ok(kept);
+        }
+        let id = format!("weir-{}", random::hex(8));
+        write_private(&file, id.as_bytes())?;
+        Ok(id)
+    }
+
     /// The snapshot to begin with, if one was served before: the last one that the process lived
     /// with.
     pub fn last_good(&self, activity: &Activity) -> Option<Snapshot> {
@@ -94,6 +109,10 @@ impl StateDir {
     pub fn zones(&self) -> Vec<Arc<Zone>> {
         last_good::zones(self)
     }
+}
+
+fn is_hex(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// What tells one boot of this machine from another (`random(4)`); empty if the system does not

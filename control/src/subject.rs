@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use weir_config::{AppName, EndpointId, MemberOf, ShardName, ZoneName};
+use weir_config::{AppName, EndpointId, FailoverName, MemberOf, ShardName, ZoneName};
 
 /// An object that is planned for itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Subject {
     Shard(ShardName),
+    /// Before the apps and zones that are served by it.
+    Policy(FailoverName),
     App(AppName),
     Zone(ZoneName),
 }
@@ -20,6 +22,7 @@ impl From<&EndpointId> for Subject {
             EndpointId::Member(member) => match &member.of {
                 MemberOf::App(app) => Self::App(app.clone()),
                 MemberOf::Shard(shard) => Self::Shard(shard.clone()),
+                MemberOf::Target { policy, .. } => Self::Policy(policy.clone()),
             },
         }
     }
@@ -29,6 +32,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Shard(name) => write!(f, "Shard/{name}"),
+            Self::Policy(name) => write!(f, "FailoverPolicy/{name}"),
             Self::App(name) => write!(f, "App/{name}"),
             Self::Zone(name) => write!(f, "Zone/{name}"),
         }

@@ -5,6 +5,7 @@
 //! key file is read anew when a key is missed, so that one that is put back needs no restart.
 
 mod notifiers;
+mod providers;
 #[cfg(test)]
 mod tests;
 mod zone_keys;

@@ -1,15 +1,16 @@
-//! What zones are made of beside what operators have written: the names of apps, the addresses that
-//! aliases lead to, the challenges of certificate authorities. And which names of a zone may be
+//! What zones are made of beside what operators have written: the names of apps and of failover
+//! policies, the addresses that aliases lead to, the challenges of certificate authorities. And which names of a zone may be
 //! served otherwise than they should be.
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use imbl::{OrdMap, OrdSet};
 use weir_config::{
-    App, DesiredZone, DnsName, Hostname, PlainHttp, RecordSet, RecordType, ZoneName, dns::suffixes,
+    App, DesiredZone, DnsName, FailoverName, Hostname, PlainHttp, RecordSet, RecordType, ZoneName,
+    dns::suffixes,
 };
 
 use crate::store::Touched;
@@ -20,6 +21,8 @@ pub(crate) struct Zones {
     zones: imbl::HashMap<DnsName, ZoneSeen>,
     /// The names that lead to apps, whichever zone they are in.
     bound: OrdMap<DnsName, Bound>,
+    /// The names that failover policies steer.
+    steered: OrdMap<DnsName, FailoverName>,
     /// By the name that is asked for.
     resolved: OrdMap<DnsName, Addresses>,
     /// What TXT records certificate authorities are to find.
@@ -117,6 +120,19 @@ impl Zones {
         in_zone(self.bound.range(zone.dns().clone()..), zone, self)
     }
 
+    /// The policy that steers a name.
+    pub(crate) fn policy(&self, name: &DnsName) -> Option<&FailoverName> {
+        self.steered.get(name)
+    }
+
+    /// The names of a zone that policies steer.
+    pub(crate) fn steered_in<'a>(
+        &'a self,
+        zone: &'a ZoneName,
+    ) -> impl Iterator<Item = &'a DnsName> + 'a {
+        in_zone(self.steered.range(zone.dns().clone()..), zone, self)
+    }
+
     pub(crate) fn challenges_in<'a>(
         &'a self,
         zone: &'a ZoneName,
@@ -194,6 +210,34 @@ impl Zones {
             bound.plain += u32::from(is_plain(latter));
         }
         gone.union(&come).filter_map(|name| self.touch(name)).collect()
+    }
+
+    /// Notes that a failover policy has these names now instead of those; returns the zones
+    /// concerned.
+    pub(crate) fn policy_changed(
+        &mut self,
+        policy: &FailoverName,
+        former: &[Hostname],
+        latter: &[Hostname],
+    ) -> BTreeSet<ZoneName> {
+        let names =
+            |hostnames: &[Hostname]| hostnames.iter().map(DnsName::from).collect::<Vec<_>>();
+        let (former, latter) = (names(former), names(latter));
+        for name in former.iter().filter(|name| !latter.contains(name)) {
+            // One that moved to another policy meanwhile is that one's.
+            if self.steered.get(name) == Some(policy) {
+                self.steered.remove(name);
+            }
+        }
+        for name in &latter {
+            self.steered.insert(name.clone(), policy.clone());
+        }
+        former.iter().chain(&latter).filter_map(|name| self.touch(name)).collect()
+    }
+
+    /// Notes that these names are steered otherwise; returns the zones concerned.
+    pub(crate) fn steered_anew(&mut self, hostnames: &[Hostname]) -> BTreeSet<ZoneName> {
+        hostnames.iter().filter_map(|name| self.touch(&DnsName::from(name))).collect()
     }
 
     /// Notes what certificate authorities are to find, all of it; returns the zones concerned.
@@ -280,8 +324,25 @@ pub(crate) fn aliases_of(zone: &DesiredZone, target: &DnsName) -> Vec<DnsName> {
 }
 
 impl Addresses {
+    /// Those that are known for as long as anybody likes.
+    pub(crate) fn of(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        let mut found = Self { ttl: u32::MAX, ..Self::default() };
+        for address in addresses {
+            match address {
+                IpAddr::V4(address) => found.v4.push(address),
+                IpAddr::V6(address) => found.v6.push(address),
+            }
+        }
+        found
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = IpAddr> {
+        let v4 = self.v4.iter().copied().map(IpAddr::V4);
+        v4.chain(self.v6.iter().copied().map(IpAddr::V6))
     }
 
     /// As records that may be kept for so long at most, in seconds.

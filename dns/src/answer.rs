@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use weir_config::{
     Moment, RecordSet, RecordType, Snapshot, Zone,
-    dns::{Node, is_at_or_below, parent},
+    dns::{Chosen, Node, is_at_or_below, parent},
 };
 
 use crate::{name::NameBuf, request::Rcode};
@@ -178,30 +178,32 @@ impl<'w, S: Sink> Walk<'w, S> {
     }
 
     /// The records at a name that exists, or that a wildcard stands for.
-    fn node(&mut self, name: &NameBuf, node: &Node) -> Next {
+    fn node(&mut self, name: &NameBuf, node: &'w Node) -> Next {
         let follows = !matches!(self.rtype, RecordType::CNAME | RecordType::ANY);
-        if let Some(cname) = node.get(RecordType::CNAME).filter(|_| follows) {
-            let cname = self.chosen(cname);
+        let cname = node.get(RecordType::CNAME).filter(|_| follows);
+        if let Some(cname) = cname.and_then(|cname| self.chosen(cname)) {
             self.sink.put(Section::Answer, self.owner(name, 0), cname);
             return Next::Alias(NameBuf::new(cname.first()));
         }
         let set = match self.rtype {
             // One set is enough (RFC 8482 section 4.1).
-            RecordType::ANY => node.sets().first(),
-            rtype => node.get(rtype),
+            RecordType::ANY => node.sets().iter().find_map(|set| self.chosen(set)),
+            rtype => node.get(rtype).and_then(|set| self.chosen(set)),
         };
         let Some(set) = set else { return Next::NoData };
-        let set = self.chosen(set);
         self.sink.put(Section::Answer, self.owner(name, 0), set);
         Next::Done
     }
 
-    /// Of records that are to be chosen between, those for this client.
-    fn chosen<'s>(&mut self, set: &'s RecordSet) -> &'s RecordSet {
-        let Some(steering) = set.steering() else { return set };
+    /// Of records that are to be chosen between, those for this client, if there are some.
+    fn chosen(&mut self, set: &'w RecordSet) -> Option<&'w RecordSet> {
+        let Some(steering) = set.steering() else { return Some(set) };
         self.is_steered = true;
-        // Where nobody is healthy, all are as good.
-        steering.choose(self.snapshot, self.client, Moment::now()).unwrap_or(set)
+        match steering.choose(self.snapshot, self.client, Moment::now()) {
+            Chosen::Records(records) => Some(records),
+            Chosen::Everything => Some(set),
+            Chosen::OtherTypes | Chosen::Nothing => None,
+        }
     }
 
     /// `None` if the name that a DNAME record leads to is too long.

@@ -140,8 +140,10 @@ impl Transfer {
     ) -> impl FnMut(&mut Vec<u8>, u64) -> bool + 't {
         let Self { zone, is_current, signer } = self;
         let soa = zone.soa().map(|soa| (zone.name(), soa));
-        let is_other = |set: &&RecordSet| set.rtype() != RecordType::SOA;
-        let sets = zone.iter().filter(move |(_, set)| is_other(set));
+        let is_other = |name: &DnsName, set: &RecordSet| {
+            set.rtype() != RecordType::SOA && set.is_told(zone.sets_at(name))
+        };
+        let sets = zone.iter().filter(move |(name, set)| is_other(name, set));
         let others = sets.chain(soa).skip(if *is_current { usize::MAX } else { 0 });
         let mut records = soa.into_iter().chain(others).flat_map(records).peekable();
         let reserved = signer.as_ref().map_or(0, Signer::len);

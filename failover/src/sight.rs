@@ -22,6 +22,12 @@ const SPAN: Duration = Duration::from_millis(400);
 /// or for so long where more than [`NOISY`] of all probes fail without any consequence.
 const NOISY_SPAN: Duration = Duration::from_millis(800);
 const NOISY: f32 = 0.02;
+/// Where clients' requests fail as well, two probes that fail confirm it after so long,
+const CLIENTS_SPAN: Duration = Duration::from_millis(250);
+/// and three that are late after so long,
+const CLIENTS_LATE_SPAN: Duration = Duration::from_millis(600);
+/// because that counts as much as so many probes.
+const CLIENTS: u16 = 2;
 /// So many answers in a row prove a target good,
 const RISE: u8 = 5;
 /// of probes that were sent at least so long after each other. [`INTERVAL`] may be a tenth shorter.
@@ -36,6 +42,8 @@ pub enum Sample {
     Late { sent: Moment },
     /// A bad answer or none at all. `late` if that was told already.
     Failed { sent: Moment, late: bool },
+    /// Not a probe's: since then, most of what clients ask for is not answered at all.
+    Clients { since: Moment },
 }
 
 /// What a vantage says of a target.
@@ -57,6 +65,8 @@ pub struct Sight {
     run: Option<Run>,
     /// When the last probe was sent that was answered.
     answered: Moment,
+    /// Since when clients get no answers, if no probe was answered since.
+    clients: Option<Moment>,
     /// Smoothed, in milliseconds.
     round_trip: f32,
     noise: Noise,
@@ -81,6 +91,8 @@ struct Run {
     /// Late or failed.
     missed: u16,
     failed: u16,
+    /// Whether clients miss their answers, too.
+    clients: bool,
 }
 
 /// What part of the probes fails while nothing is wrong.
@@ -96,21 +108,27 @@ impl Sight {
         match sample {
             Sample::Answered { sent, took } => self.answered(sent, took),
             Sample::Late { sent } if sent > self.answered => {
-                self.run.get_or_insert_with(|| Run::new(sent)).missed += 1;
+                let run = self.missed(sent);
+                run.missed = run.missed.saturating_add(1);
+                if run.clients {
+                    self.judge(now);
+                }
             }
             Sample::Failed { sent, late } if sent > self.answered => {
-                let run = self.run.get_or_insert_with(|| Run::new(sent));
+                let run = self.missed(sent);
                 run.missed = run.missed.saturating_add(u16::from(!late));
                 run.failed = run.failed.saturating_add(1);
                 if let Proof::Unproven { answers, .. } = &mut self.proof {
                     *answers = 0;
                 }
-                if run.failed >= FALL && now.since(run.began) >= self.noise.span() {
-                    self.proof = Proof::Bad;
-                }
+                self.judge(now);
             }
+            Sample::Clients { since } if since > self.answered => match &mut self.run {
+                Some(run) => run.join_clients(since),
+                None => self.clients = Some(self.clients.unwrap_or(since)),
+            },
             // A later probe was answered.
-            Sample::Late { .. } => {}
+            Sample::Late { .. } | Sample::Clients { .. } => {}
             Sample::Failed { .. } => self.noise.add(1, 1),
         }
         self.verdict()
@@ -123,6 +141,11 @@ impl Sight {
             (Proof::Good, _) => Verdict::Good,
             (Proof::Unproven { .. }, _) => Verdict::Unproven,
         }
+    }
+
+    /// What an answer usually takes; `None` before there was one.
+    pub fn round_trip(&self) -> Option<Duration> {
+        (self.round_trip > 0.0).then(|| Duration::from_secs_f32(self.round_trip / 1000.0))
     }
 
     /// After how long a probe is late: four times what it usually takes.
@@ -148,6 +171,21 @@ impl Sight {
         self.noise.add(answered + failed, failed);
     }
 
+    /// The run that a probe belongs to which was missed.
+    fn missed(&mut self, sent: Moment) -> &mut Run {
+        let run = self.run.get_or_insert_with(|| Run::new(sent));
+        if let Some(since) = self.clients.take() {
+            run.join_clients(since);
+        }
+        run
+    }
+
+    fn judge(&mut self, now: Moment) {
+        if self.run.as_ref().is_some_and(|run| run.is_proof(self.noise.span(), now)) {
+            self.proof = Proof::Bad;
+        }
+    }
+
     fn answered(&mut self, sent: Moment, took: Duration) {
         const WEIGHT: f32 = 0.1;
         let took = took.as_secs_f32() * 1000.0;
@@ -160,6 +198,7 @@ impl Sight {
             return;
         }
         self.answered = sent;
+        self.clients = self.clients.filter(|since| *since > sent);
         // Those of the run that were sent later are told again, if they fail.
         let run = self.run.take_if(|run| sent >= run.began);
         let was_bad = matches!(self.proof, Proof::Bad);
@@ -188,7 +227,26 @@ impl Default for Proof {
 
 impl Run {
     fn new(began: Moment) -> Self {
-        Self { began, missed: 0, failed: 0 }
+        Self { began, missed: 0, failed: 0, clients: false }
+    }
+
+    /// Clients have missed their answers since then, too.
+    fn join_clients(&mut self, since: Moment) {
+        if !std::mem::replace(&mut self.clients, true) {
+            self.began = self.began.min(since);
+            self.missed = self.missed.saturating_add(CLIENTS);
+            self.failed = self.failed.saturating_add(CLIENTS);
+        }
+    }
+
+    /// Whether so many have failed for so long that the target is bad.
+    fn is_proof(&self, span: Duration, now: Moment) -> bool {
+        let lasted = now.since(self.began);
+        if !self.clients {
+            return self.failed >= FALL && lasted >= span;
+        }
+        let are_late = self.missed >= CLIENTS + FALL && lasted >= CLIENTS_LATE_SPAN;
+        are_late || (self.failed >= CLIENTS + 2 && lasted >= CLIENTS_SPAN)
     }
 }
 
@@ -234,7 +292,8 @@ mod tests {
     use super::*;
 
     /// What a target that is asked every 100 ms from the first failure on is said to be, after each
-    /// sample: `+` answered, `-` refused, `l` late, `t` timed out, and then the time it was sent at.
+    /// sample: `+` answered, `-` refused, `l` late, `t` timed out, `c` clients miss their answers,
+    /// and then the time it was sent at.
     fn check(samples: &[(char, u64, u64)], verdicts: &[Verdict]) {
         let mut sight = proven();
         let said: Vec<_> = samples
@@ -245,6 +304,7 @@ mod tests {
                     '+' => Sample::Answered { sent, took: now.since(sent) },
                     '-' => Sample::Failed { sent, late: false },
                     'l' => Sample::Late { sent },
+                    'c' => Sample::Clients { since: sent },
                     _ => Sample::Failed { sent, late: true },
                 };
                 sight.take(sample, now)
@@ -313,6 +373,23 @@ mod tests {
         samples.extend(answers.map(|at| ('+', at, at + 20)));
         let said = [Good, Doubtful, Bad, Unproven, Unproven, Unproven, Unproven, Unproven, Good];
         check(&samples, &said);
+    }
+
+    #[test]
+    fn what_clients_miss_is_confirmed_by_probes_and_decides_nothing_alone() {
+        let refused = |at: u64| ('-', at, at + 1);
+        check(&[('c', 10_000, 10_200), refused(10_200), refused(10_300)], &[Good, Doubtful, Bad]);
+        let late = |at: u64| ('l', at, at + 100);
+        check(
+            &[('c', 10_000, 10_250), late(10_250), late(10_350), late(10_450), late(10_550)],
+            &[Good, Doubtful, Doubtful, Doubtful, Bad],
+        );
+        // An answer to a probe outweighs what clients had missed before.
+        check(
+            &[('c', 10_000, 10_900), ('+', 11_900, 11_920), refused(12_000), refused(12_100)],
+            &[Good, Good, Good, Doubtful],
+        );
+        check(&[('+', 10_100, 10_120), ('c', 10_000, 10_200), refused(10_300)], &[Good; 3]);
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct Incident {
     before: State,
     pub steps: Vec<Step>,
     pub notes: Vec<(Moment, Note)>,
+    /// Requests that were sent again, to another target.
+    pub retried_requests: u64,
     /// Whether there were more steps than are kept.
     pub cut_short: bool,
 }
@@ -71,6 +73,7 @@ pub struct Figures {
     pub to_route: Option<Duration>,
     pub to_dns: Option<Duration>,
     pub leaked_requests: u64,
+    pub retried_requests: u64,
     /// How often shares have changed.
     pub transitions: usize,
     pub lasted: Option<Duration>,
@@ -120,9 +123,15 @@ impl Journal {
                 return (decisions, None);
             }
             let notes = self.recent.drain(..).filter(|(at, _)| now.since(*at) <= BEFORE).collect();
-            let (steps, closed) = (Vec::new(), None);
-            self.incident =
-                Some(Incident { opened: now, closed, before, steps, notes, cut_short: false });
+            self.incident = Some(Incident {
+                opened: now,
+                closed: None,
+                before,
+                steps: Vec::new(),
+                notes,
+                retried_requests: 0,
+                cut_short: false,
+            });
         }
         let Some(incident) = &mut self.incident else { return (decisions, None) };
         incident.take(Step { at: now, events, decisions: decisions.clone() });
@@ -131,6 +140,22 @@ impl Journal {
         }
         incident.closed = Some(now);
         (decisions, self.incident.take())
+    }
+
+    /// Counts requests that were sent again, while there is an incident.
+    pub fn count_retried(&mut self, requests: u64) {
+        if let Some(incident) = &mut self.incident {
+            incident.retried_requests += requests;
+        }
+    }
+
+    /// Goes on by the law of other targets; see [`State::retargeted`]. An incident that is going on
+    /// cannot be replayed any more.
+    pub fn retarget(&mut self, law: &FailoverLaw, former: &[Option<usize>], now: Moment) {
+        self.state = self.state.clone().retargeted(law, former, now);
+        if let Some(incident) = &mut self.incident {
+            incident.cut_short = true;
+        }
     }
 
     /// Takes down what decides nothing.
@@ -172,14 +197,30 @@ impl Incident {
         Some(self.steps.iter().map(again).collect())
     }
 
+    /// What was wrong when a target was first seen to miss, of those times the last.
+    pub fn first_error(&self, target: usize) -> Option<String> {
+        self.notes.iter().rev().find_map(|(_, note)| match note {
+            Note::FirstMiss { target: of, error, .. } if *of == target => Some(error.clone()),
+            _ => None,
+        })
+    }
+
     pub fn figures(&self) -> Figures {
         let decisions = || self.steps.iter().flat_map(|s| s.decisions.iter().map(|d| (s.at, d)));
-        let decided = decisions().find(|(_, d)| matches!(d, Decision::Leave { .. }));
-        let decided = decided.map(|(at, _)| at);
+        let left = decisions().find_map(|(at, decision)| match decision {
+            Decision::Leave { target, .. } => Some((at, *target)),
+            _ => None,
+        });
+        let decided = left.map(|(at, _)| at);
         let first = |is: &dyn Fn(&Note) -> bool| {
             self.notes.iter().find(|(_, note)| is(note)).map(|(at, _)| *at)
         };
-        let missed = first(&|note| matches!(note, Note::FirstMiss { .. }));
+        // Of those before it, which came to nothing, there may be several.
+        let missed = self.notes.iter().rev().find(|(at, note)| match note {
+            Note::FirstMiss { target, .. } => left.is_some_and(|(l, t)| t == *target && *at <= l),
+            _ => false,
+        });
+        let missed = missed.map(|(at, _)| *at);
         let epoch = decisions().find_map(|(at, decision)| match decision {
             Decision::Steer(steering) if Some(at) == decided => Some(steering.epoch),
             _ => None,
@@ -200,6 +241,7 @@ impl Incident {
             to_route: served(Server::Proxy),
             to_dns: served(Server::Dns),
             leaked_requests: leaked.sum(),
+            retried_requests: self.retried_requests,
             transitions: self.transitions(),
             lasted: self.closed.map(|closed| closed.since(self.opened)),
         }
@@ -293,14 +335,17 @@ mod tests {
         let mut journal = Journal::new(State::new(&law, Moment(0)));
         let health = |target, health| Event::Health { target, health };
         journal.step(&law, vec![health(0, Health::Up), health(1, Health::Up)], Moment(0));
-        let (vantage, error) = ("local".to_owned(), "connection refused".to_owned());
-        journal.note(Note::FirstMiss { vantage, target: 0, error }, Moment(1000));
+        for (target, at) in [(0, 200), (0, 1000), (1, 1100)] {
+            let (vantage, error) = ("local".to_owned(), "connection refused".to_owned());
+            journal.note(Note::FirstMiss { vantage, target, error }, Moment(at));
+        }
         journal.step(&law, vec![health(0, Health::Down)], Moment(1400));
         let epoch = journal.state().steering().epoch;
         journal.note(Note::Served { by: Server::Proxy, epoch: epoch - 1 }, Moment(1401));
         journal.note(Note::Served { by: Server::Proxy, epoch }, Moment(1402));
         journal.note(Note::Served { by: Server::Dns, epoch }, Moment(1409));
         journal.note(Note::Leaked { target: 0, requests: 3 }, Moment(1500));
+        journal.count_retried(2);
         let figures = journal.incident().map(Incident::figures);
         let millis = |millis| Some(Duration::from_millis(millis));
         let expected = Figures {
@@ -308,6 +353,7 @@ mod tests {
             to_route: millis(2),
             to_dns: millis(9),
             leaked_requests: 3,
+            retried_requests: 2,
             transitions: 1,
             lasted: None,
         };

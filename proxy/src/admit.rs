@@ -1,9 +1,9 @@
 //! Finding a request's endpoint in what is served.
 
-use std::{cell::Cell, sync::Arc};
+use std::{borrow::Cow, cell::Cell, sync::Arc};
 
 use pingora::proxy::Session;
-use weir_config::{Admission, AppRoute, Decision, Moment, RouteState};
+use weir_config::{Admission, AppName, AppRoute, Backends, Decision, Moment, RouteState};
 
 use crate::{
     asked::Asked,
@@ -13,7 +13,7 @@ use crate::{
     host::host_of,
     pages::Refusal,
     pick::{is_full, pick},
-    request_limits,
+    request_limits, targets,
 };
 
 /// Why a request is not forwarded.
@@ -45,6 +45,10 @@ impl Gateway {
     /// Pins the served snapshot, and returns once the request has an endpoint in it.
     pub(crate) async fn admit(&self, session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
         let host = host_of(session.req_header()).ok_or(Refusal::BadHost)?;
+        let host = match ctx.caller {
+            Some(_) => Cow::Owned(self.public_name(&host)?),
+            None => host,
+        };
         if self.is_misdirected(session, &host) {
             return Err(Refusal::Misdirected.into());
         }
@@ -63,6 +67,16 @@ impl Gateway {
                 self.hold(&asked, session, ctx).await
             }
         }
+    }
+
+    /// The host name by which what an app asks for by a private one is served.
+    fn public_name(&self, host: &str) -> Result<String, Refusal> {
+        let snapshot = self.snapshots.current();
+        let app = AppName::of_private_hostname(host);
+        let route = app.and_then(|app| snapshot.app(&app));
+        let public = route.and_then(|route| route.hostnames.first());
+        let public = public.ok_or_else(|| Refusal::UnknownHost(host.into()))?;
+        Ok(public.host.to_string())
     }
 
     /// What becomes of a request by what is served at this moment.
@@ -104,9 +118,9 @@ impl Gateway {
             let full = Cell::new(false);
             let failed = &ctx.attempts.failed;
             let Admission { generation, decision } =
-                self.snapshots.admit(asked.host, asked.path(), |route, pool| {
-                    let picked = pick(route, pool, asked, failed, now);
-                    full.set(picked.is_none() && is_full(route, pool));
+                self.snapshots.admit(asked.host, asked.path(), |snapshot, route| {
+                    let picked = pick(snapshot, route, asked, failed, now);
+                    full.set(picked.is_none() && is_full(snapshot, route, asked));
                     picked
                 });
             ctx.generation = generation;
@@ -128,8 +142,13 @@ impl Gateway {
                 true => Err(Refusal::Misdirected),
                 false => Ok(()),
             };
+            // Of the route that it has come to: a path may be another app's.
+            if ctx.caller.as_ref().is_some_and(|app| !route.policy.allow.contains(app)) {
+                welcome = Err(Refusal::NotAllowed);
+            }
             if !std::mem::replace(&mut checked, true) {
                 welcome = welcome
+                    .and_then(|()| self.refuse_loop(&route, asked))
                     .and_then(|()| request_limits::check(&route, asked, ctx.timeline.arrived));
             }
             if let Err(refusal) = welcome {
@@ -147,6 +166,16 @@ impl Gateway {
             // idle.
             (ctx.endpoint, ctx.leases) = (endpoint, Some((lease, endpoint_lease)));
             return Ok(Pinned { route, full: full.get() });
+        }
+    }
+
+    /// A request that has been sent to a target before, by us, would be sent there for ever. One
+    /// that comes from there to an app of another sort has come to its origin.
+    fn refuse_loop(&self, route: &AppRoute, asked: &Asked<'_>) -> Result<(), Refusal> {
+        let is_passed_on = matches!(route.state, RouteState::Serving(Backends::Failover(_)));
+        match is_passed_on && targets::has_passed(&asked.header.headers, &self.cdn_id) {
+            true => Err(Refusal::Loop),
+            false => Ok(()),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What a client may ask about its own request, with `Weir-Debug: 1`.
 //!
-//! Anybody may ask, so the answer names nothing of the inside: which snapshot the request met and
-//! where its time went. The instance is in the access log, under the request's id.
+//! Anybody may ask, so the answer names nothing of the inside: which snapshot the request met, to
+//! which target of a failover policy it went, and where its time went. The instance is in the access
+//! log, under the request's id.
 
 use pingora::{
     Result,
@@ -23,6 +24,9 @@ pub(crate) fn tell(
         return Ok(());
     }
     response.insert_header("Weir-Generation", ctx.generation)?;
+    if let Some(target) = ctx.endpoint.as_ref().and_then(|endpoint| endpoint.id.target()) {
+        response.insert_header("Weir-Target", &**target)?;
+    }
     response.insert_header("X-Request-Id", ctx.request_id.to_string())?;
     // Beside the app's own, if it has some.
     response.append_header("Server-Timing", ctx.timeline.server_timing(ctx.held)).map(drop)

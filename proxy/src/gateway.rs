@@ -29,7 +29,7 @@ use crate::{
     host::host_of,
     metrics::Unrouted,
     pages::{self, Refusal},
-    request_limits, timeline, timeouts,
+    request_limits, targets, timeline, timeouts,
     tls::{Certificates, EarlyWake},
     upstream::{Dial, Roots, reach},
 };
@@ -44,6 +44,8 @@ pub(crate) struct Gateway {
     pub(crate) roots: Roots,
     pub(crate) devices: Arc<dyn Dial>,
     pub(crate) https_port_public: u16,
+    /// What we are called where requests go round.
+    pub(crate) cdn_id: String,
     /// Turns true when clients are told to go, and changes by nothing else.
     pub(crate) closing: watch::Receiver<bool>,
     /// Turns true when nobody waits for an app any longer.
@@ -79,12 +81,12 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        if !ctx.client.https
-            && let Some(answer) = self.challenge(session)
-        {
+        ctx.caller = connection::of(session).and_then(|connection| connection.caller.clone());
+        let is_plain = !ctx.client.https && ctx.caller.is_none();
+        if is_plain && let Some(answer) = self.challenge(session) {
             return pages::plain(session, answer).await.map(|()| true);
         }
-        if !ctx.client.https && !self.serves_plainly(session) {
+        if is_plain && !self.serves_plainly(session) {
             return self.redirect(session, ctx).await.map(|()| true);
         }
         match self.admit(session, ctx).await {
@@ -153,7 +155,11 @@ impl ProxyHttp for Gateway {
         if session.is_body_empty() {
             ctx.timeline.sent = Some(Instant::now());
         }
-        forwarded::rewrite(session, request, ctx)
+        forwarded::rewrite(session, request, ctx)?;
+        if ctx.endpoint.as_ref().is_some_and(|endpoint| endpoint.id.target().is_some()) {
+            request.append_header(targets::CDN_LOOP, self.cdn_id.as_str())?;
+        }
+        Ok(())
     }
 
     async fn request_body_filter(

@@ -26,6 +26,7 @@ mod pages;
 mod pick;
 mod request_limits;
 mod retry;
+mod targets;
 mod timeline;
 mod timeouts;
 mod timer;
@@ -33,7 +34,7 @@ mod tls;
 mod upstream;
 
 pub use access_log::{AccessLog, AccessLogGuard};
-pub use listen::{Phase, Proxy, ProxyError, ProxyOptions};
+pub use listen::{Phase, PrivateCalls, Proxy, ProxyError, ProxyOptions};
 pub use metrics::ProxyMetrics;
 pub use tls::{TicketKeys, TicketKeysError, Tickets};
 pub use upstream::{Dial, NoDevices, Tunnel};

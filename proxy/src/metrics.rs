@@ -13,8 +13,8 @@ use prometheus::{
     proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
 };
 use weir_config::{
-    Activity, AppActivity, HISTOGRAM_BOUNDS_SECONDS, HistogramReading, Incident, Moment,
-    SleepLevel, Snapshots, UpstreamConnection,
+    Activity, Answers, AppActivity, HISTOGRAM_BOUNDS_SECONDS, HistogramReading, Incident, Moment,
+    SleepLevel, Snapshot, Snapshots, Steered, SteeredTarget, UpstreamConnection, WHOLE,
 };
 
 use crate::{
@@ -125,6 +125,18 @@ const EJECTED: Family = (
     &["endpoint"],
     MetricType::GAUGE,
 );
+const SHARES: Family = (
+    "weir_failover_share",
+    "The part of its clients that a target of a failover policy gets.",
+    &["policy", "target"],
+    MetricType::GAUGE,
+);
+const TARGET_ANSWERS: Family = (
+    "weir_failover_answers_total",
+    "Requests to the present addresses of a failover policy's targets, by what came of them.",
+    &["policy", "target", "outcome"],
+    MetricType::COUNTER,
+);
 const UNROUTED: Family = (
     "weir_requests_unrouted_total",
     "Requests that belong to no app, by reason.",
@@ -166,7 +178,7 @@ const GENERATION: Family =
     ("weir_snapshot_generation", "The generation served.", &[], MetricType::GAUGE);
 const HOSTS: Family = ("weir_hosts", "Host names served.", &[], MetricType::GAUGE);
 
-const FAMILIES: [Family; 18] = [
+const FAMILIES: [Family; 20] = [
     REQUESTS,
     DURATION,
     WAKE,
@@ -177,6 +189,8 @@ const FAMILIES: [Family; 18] = [
     RETRIES,
     EJECTIONS,
     EJECTED,
+    SHARES,
+    TARGET_ANSWERS,
     UNROUTED,
     CONNECTIONS,
     ACCEPTED,
@@ -239,14 +253,16 @@ impl Collector for ProxyMetrics {
             family(RETRIES, per_app(retries)),
             family(EJECTIONS, per_app(ejections)),
             family(EJECTED, self.ejected()),
+            family(SHARES, per_target(&snapshot, share)),
+            family(TARGET_ANSWERS, per_target(&snapshot, target_answers)),
             family(UNROUTED, self.unrouted.metrics()),
-            family(CONNECTIONS, per_listener(|port| self.connections.open(port) as u64, gauge)),
+            family(CONNECTIONS, per_listener(|port| self.connections.open(port) as f64, gauge)),
             family(ACCEPTED, per_listener(|port| self.connections.accepted(port), counter)),
             family(DROPPED, dropped(&self.connections)),
             family(SPECULATIVE_WAKES, speculative_wakes(self.early_wake.counts())),
             family(LOG_DROPPED, self.log_dropped()),
-            family(GENERATION, vec![gauge(&[], snapshot.generation)]),
-            family(HOSTS, vec![gauge(&[], snapshot.host_count() as u64)]),
+            family(GENERATION, vec![gauge(&[], snapshot.generation as f64)]),
+            family(HOSTS, vec![gauge(&[], snapshot.host_count() as f64)]),
         ]
     }
 }
@@ -255,7 +271,7 @@ impl ProxyMetrics {
     fn ejected(&self) -> Vec<Metric> {
         let (endpoints, now) = (self.activity.endpoints(), Moment::now());
         let ejected = endpoints.iter().filter(|(_, activity)| activity.is_ejected(now));
-        ejected.map(|(id, _)| gauge(&[("endpoint", &id.to_string())], 1)).collect()
+        ejected.map(|(id, _)| gauge(&[("endpoint", &id.to_string())], 1.0)).collect()
     }
 }
 
@@ -273,9 +289,41 @@ impl Unrouted {
     }
 }
 
-fn per_listener(
-    read: impl Fn(Port) -> u64,
-    metric: fn(&[(&str, &str)], u64) -> Metric,
+fn per_target(
+    snapshot: &Snapshot,
+    metrics: fn(&Steered, usize, &SteeredTarget) -> Vec<Metric>,
+) -> Vec<Metric> {
+    let of_policy = |steered: &Arc<Steered>| {
+        let targets = steered.targets.iter().enumerate();
+        targets.flat_map(|(place, target)| metrics(steered, place, target)).collect::<Vec<_>>()
+    };
+    snapshot.policies().flat_map(of_policy).collect()
+}
+
+fn share(steered: &Steered, place: usize, target: &SteeredTarget) -> Vec<Metric> {
+    let labels = [("policy", &*steered.policy), ("target", &*target.name)];
+    let share = f64::from(steered.steering.shares.of(place)) / f64::from(WHOLE);
+    vec![gauge(&labels, share)]
+}
+
+fn target_answers(steered: &Steered, _: usize, target: &SteeredTarget) -> Vec<Metric> {
+    let mut answers = Answers::default();
+    for endpoint in target.pool.endpoints() {
+        answers += endpoint.activity.answers();
+    }
+    let failed = answers.failures - answers.unanswered.min(answers.failures);
+    let of = |(outcome, count)| {
+        let (policy, target) = (&*steered.policy, &*target.name);
+        counter_unless_zero(&[("policy", policy), ("target", target), ("outcome", outcome)], count)
+    };
+    let good = answers.total().saturating_sub(answers.failures);
+    let outcomes = [("answered", good), ("failed", failed), ("unanswered", answers.unanswered)];
+    outcomes.into_iter().flat_map(of).collect()
+}
+
+fn per_listener<N>(
+    read: impl Fn(Port) -> N,
+    metric: fn(&[(&str, &str)], N) -> Metric,
 ) -> Vec<Metric> {
     Port::ALL.map(|port| metric(&[("listener", port.as_str())], read(port))).into()
 }
@@ -373,16 +421,16 @@ fn counter_unless_zero(labels: &[(&str, &str)], count: u64) -> Vec<Metric> {
     (count > 0).then(|| counter(labels, count)).into_iter().collect()
 }
 
-fn gauge(labels: &[(&str, &str)], level: u64) -> Metric {
+fn gauge(labels: &[(&str, &str)], level: f64) -> Metric {
     let mut gauge = Gauge::default();
-    gauge.set_value(level as f64);
+    gauge.set_value(level);
     let mut metric = labelled(labels);
     metric.set_gauge(gauge);
     metric
 }
 
 fn gauge_unless_zero(labels: &[(&str, &str)], level: u64) -> Vec<Metric> {
-    (level > 0).then(|| gauge(labels, level)).into_iter().collect()
+    (level > 0).then(|| gauge(labels, level as f64)).into_iter().collect()
 }
 
 fn histogram_unless_empty(labels: &[(&str, &str)], reading: &HistogramReading) -> Vec<Metric> {

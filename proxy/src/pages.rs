@@ -14,8 +14,12 @@ pub(crate) enum Refusal {
     BadRequest,
     BadHost,
     Misdirected,
+    /// It has passed here before.
+    Loop,
     RequestTimeout,
     UnknownHost(Box<str>),
+    /// The app does not take calls by the one that makes this one.
+    NotAllowed,
     Unavailable {
         /// For the operator; no stranger is told.
         reason: String,
@@ -55,8 +59,10 @@ impl Refusal {
         match self {
             Self::BadRequest | Self::BadHost => StatusCode::BAD_REQUEST,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Loop => StatusCode::LOOP_DETECTED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UnknownHost(_) => StatusCode::NOT_FOUND,
+            Self::NotAllowed => StatusCode::FORBIDDEN,
             Self::RateLimited { .. } | Self::ClientRateLimited { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }
@@ -80,8 +86,10 @@ impl Refusal {
             Self::BadRequest => "bad_request",
             Self::BadHost => "bad_host",
             Self::Misdirected => "misdirected",
+            Self::Loop => "loop",
             Self::RequestTimeout => "request_timeout",
             Self::UnknownHost(_) => "unknown_host",
+            Self::NotAllowed => "not_allowed",
             Self::Unavailable { .. } => "unavailable",
             Self::QueueFull => "queue_full",
             Self::StillWaking => "still_waking",
@@ -112,9 +120,13 @@ impl Refusal {
             Self::BadRequest => "The request is malformed.",
             Self::BadHost => "The request does not say which host it is for.",
             Self::Misdirected => "This connection was made for another host.",
+            Self::Loop => "The request has been sent round in a circle.",
             Self::RequestTimeout => "The request did not arrive in time.",
             Self::UnknownHost(host) => {
                 return Cow::Owned(format!("No app is served at {host}. Is the name right?"));
+            }
+            Self::NotAllowed => {
+                "The app that is called does not allow this one to call it (`private: {allow: …}`)."
             }
             Self::Unavailable { .. } => {
                 "This app cannot be served at the moment. Try again in a few seconds. If it stays \

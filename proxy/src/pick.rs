@@ -1,14 +1,35 @@
 //! Which of an app's endpoints a request goes to.
 
-use std::cell::LazyCell;
+use std::{cell::LazyCell, sync::Arc};
 
-use weir_config::{AppRoute, Choice, Endpoint, EndpointId, Moment, Pool};
+use weir_config::{
+    AppRoute, Backends, Choice, Endpoint, EndpointId, Moment, Pool, RouteState, Snapshot,
+};
 
-use crate::asked::Asked;
+use crate::{asked::Asked, targets};
 
-/// As the pool balances, among those that may take one more request and are not ejected. Endpoints
-/// that failed this request come last.
+/// Of its pool, or of the target of a failover policy that its client goes to. Endpoints that failed
+/// this request come last.
 pub(crate) fn pick<'a>(
+    snapshot: &'a Snapshot,
+    route: &'a AppRoute,
+    asked: &Asked<'_>,
+    failed: &[EndpointId],
+    now: Moment,
+) -> Option<&'a Endpoint> {
+    match &route.state {
+        RouteState::Serving(Backends::Failover(policy)) => {
+            targets::pick(route, snapshot.policy(policy)?, asked, failed, now)
+        }
+        RouteState::Serving(backends) => {
+            from_pool(route, snapshot.pool(backends, asked.host)?, asked, failed, now)
+        }
+        _ => None,
+    }
+}
+
+/// As the pool balances, among those that may take one more request and are not ejected.
+fn from_pool<'a>(
     route: &AppRoute,
     pool: &'a Pool,
     asked: &Asked<'_>,
@@ -32,13 +53,22 @@ pub(crate) fn pick<'a>(
     pool.pick(choice, untried).or_else(|| pool.pick(choice, takes))
 }
 
-/// Whether each endpoint carries as many requests as it may.
-pub(crate) fn is_full(route: &AppRoute, pool: &Pool) -> bool {
-    let endpoints = pool.endpoints();
-    !endpoints.is_empty() && !endpoints.iter().any(|endpoint| has_room(route, endpoint))
+/// Whether there are endpoints, and each carries as many requests as it may.
+pub(crate) fn is_full(snapshot: &Snapshot, route: &AppRoute, asked: &Asked<'_>) -> bool {
+    let is_full = |pool: &Arc<Pool>| {
+        let endpoints = pool.endpoints();
+        !endpoints.is_empty() && !endpoints.iter().any(|endpoint| has_room(route, endpoint))
+    };
+    match &route.state {
+        RouteState::Serving(Backends::Failover(policy)) => snapshot
+            .policy(policy)
+            .is_some_and(|steered| steered.targets.iter().any(|target| is_full(&target.pool))),
+        RouteState::Serving(backends) => snapshot.pool(backends, asked.host).is_some_and(is_full),
+        _ => false,
+    }
 }
 
-fn has_room(route: &AppRoute, endpoint: &Endpoint) -> bool {
+pub(crate) fn has_room(route: &AppRoute, endpoint: &Endpoint) -> bool {
     endpoint.activity.load() < u64::from(route.policy.limits.in_flight_per_instance)
 }
 

@@ -3,12 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use pingora::{Error, ErrorSource, ErrorType, RetryType, proxy::Session};
-use weir_config::{AppRoute, Backends, Endpoint, Incident, Moment, Pool, Retries, RouteState};
+use weir_config::{
+    AppRoute, Backends, Endpoint, EndpointId, Incident, Moment, Pool, Retries, RouteState,
+};
 
 use crate::{
     context::Context,
     gateway::{Gateway, is_connect},
     pages::Refusal,
+    targets,
     timeouts::is_timeout,
 };
 
@@ -35,6 +38,7 @@ impl Gateway {
             self.observer.connect_failed(&endpoint.id);
         }
         if is_connect(error.etype()) || is_handshake(error.etype()) {
+            endpoint.activity.unanswered(since_forwarded(ctx));
             count_failure(route, endpoint, ctx);
         }
         let attempts = &mut ctx.attempts;
@@ -77,21 +81,23 @@ impl Gateway {
             ctx.attempts.met_closed = true;
             return true;
         }
-        let mut is_gone = false;
+        let mut goes_elsewhere = false;
         if let (Some(route), Some(endpoint)) = (&ctx.route, &ctx.endpoint) {
+            endpoint.activity.unanswered(since_forwarded(ctx));
             self.note_failure(route, endpoint, ctx);
-            is_gone = self.is_gone(route, endpoint);
+            goes_elsewhere = self.goes_elsewhere(route, endpoint, &ctx.attempts.failed);
         }
         // An instance that is slow would only get more to do.
-        let again = (!timeout || is_gone) && may_retry(session, ctx);
+        let again = (!timeout || goes_elsewhere) && may_retry(session, ctx);
         if timeout && !again {
             ctx.refusal = Some(Refusal::UpstreamTimeout);
         }
         again
     }
 
-    /// Whether an endpoint has been taken from what serves the app, as when its machine is lost.
-    fn is_gone(&self, route: &AppRoute, endpoint: &Endpoint) -> bool {
+    /// Whether a request would not meet this endpoint again: because it has been taken from what
+    /// serves the app, as when its machine is lost, or because it is one of several targets'.
+    fn goes_elsewhere(&self, route: &AppRoute, endpoint: &Endpoint, failed: &[EndpointId]) -> bool {
         let snapshot = self.snapshots.current();
         let has_it = |pool: &Arc<Pool>| pool.endpoints().iter().any(|one| one.id == endpoint.id);
         match snapshot.app(&route.app).map(|route| &route.state) {
@@ -99,6 +105,9 @@ impl Gateway {
             Some(RouteState::Serving(Backends::Shards(shards))) => {
                 !shards.iter().filter_map(|shard| snapshot.shard(shard)).any(has_it)
             }
+            Some(RouteState::Serving(Backends::Failover(policy))) => snapshot
+                .policy(policy)
+                .is_some_and(|steered| targets::has_another(steered, &endpoint.id, failed)),
             _ => false,
         }
     }
@@ -112,6 +121,7 @@ impl Gateway {
             endpoint.succeeded(ctx.attempts.standing);
             return true;
         }
+        endpoint.activity.answered(true, since_forwarded(ctx));
         self.note_failure(route, endpoint, ctx);
         let is_failure = route.policy.retries.on_status.contains(&status);
         ctx.attempts.answer_failed = is_failure && may_retry(session, ctx);
@@ -134,7 +144,6 @@ fn is_handshake(error: &ErrorType) -> bool {
 
 /// Returns whether the endpoint is ejected by it.
 fn count_failure(route: &AppRoute, endpoint: &Endpoint, ctx: &Context) -> bool {
-    endpoint.activity.answered(true, since_forwarded(ctx));
     let policy = &route.policy.outlier;
     let ejected = endpoint.failed(ctx.attempts.standing, policy, Moment::now());
     if ejected {

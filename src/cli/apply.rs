@@ -8,8 +8,8 @@ use reqwest::{Method, header};
 use serde::{Serialize, de::DeserializeOwned};
 use weir_config::Manifest;
 use weir_control::api::wire::{
-    AppResource, HostResource, NotifierPreview, NotifierResource, Phase, RolloutPreview,
-    ShardResource, ZoneResource,
+    AppResource, FailoverResource, HostResource, NotifierPreview, NotifierResource, Phase,
+    ProviderPreview, ProviderResource, RolloutPreview, ShardResource, ZoneResource,
 };
 
 use super::{
@@ -22,11 +22,11 @@ use super::{
     progress::{WaitArgs, follow, is_well, report_accepted},
 };
 
-/// Create and change apps, shards, hosts, DNS zones and notifiers as files say.
+/// Create and change apps, shards, hosts, DNS zones, providers, failover policies and notifiers as files say.
 ///
 /// All files are checked first, and nothing is sent while there is a problem. Then it prints what
 /// it will change, changes it, and waits for the result: `+` is a new object, `~` a changed one,
-/// `=` one that is already as written. Hosts, shards and zones come before apps. What
+/// `=` one that is already as written. Hosts, shards, zones and failover policies come before apps. What
 /// no file names is left alone; so is the secret of a notifier that is written without one. An object that somebody else changes between the plan and the change is
 /// refused, not overwritten.
 #[derive(Debug, Args)]
@@ -58,6 +58,8 @@ enum Written {
     App(Box<AppResource>, Instant),
     Notifier(Box<NotifierResource>),
     Zone(Box<ZoneResource>),
+    Provider(Box<ProviderResource>),
+    FailoverPolicy(Box<FailoverResource>),
 }
 
 impl Apply {
@@ -119,6 +121,8 @@ impl Apply {
             (Written::Host(host), _) => report_host(host),
             (Written::Notifier(notifier), _) => report_notifier(notifier),
             (Written::Zone(zone), _) => report_zone(zone),
+            (Written::Provider(provider), _) => report_provider(provider),
+            (Written::FailoverPolicy(policy), _) => report_failover(policy),
             (Written::Shard(shard, since), Some(limit)) => {
                 follow_shard(client, shard, *since, limit).await
             }
@@ -142,7 +146,7 @@ impl Written {
             Self::Shard(shard, _) => is_well(shard.status.phase),
             Self::App(app, _) => is_well(app.status.phase),
             Self::Zone(zone) => is_well(zone.status.phase),
-            Self::Host(_) | Self::Notifier(_) => true,
+            Self::Host(_) | Self::Provider(_) | Self::FailoverPolicy(_) | Self::Notifier(_) => true,
         }
     }
 }
@@ -165,6 +169,20 @@ async fn compare(client: &Client, object: &Manifest) -> anyhow::Result<(Change, 
             let current = client.find(&["zones", object.name()]).await?;
             let change = Change::of_zone(current.as_ref(), &zone.0);
             Ok((change, current.map(|zone| Written::Zone(Box::new(zone)))))
+        }
+        Manifest::Provider(provider) => {
+            let current = client.find(&["providers", object.name()]).await?;
+            // Only the server can tell, and whether it would take it.
+            let path = ["providers", object.name(), "actions", "preview"];
+            let request = client.request(Method::POST, &path, &[]).json(&provider.0);
+            let is_other = client.json::<ProviderPreview>(request).await?.changes_secret;
+            let change = Change::of_provider(current.as_ref(), &provider.0, is_other);
+            Ok((change, current.map(|provider| Written::Provider(Box::new(provider)))))
+        }
+        Manifest::FailoverPolicy(policy) => {
+            let current = client.find(&["failover-policies", object.name()]).await?;
+            let change = Change::of_failover(current.as_ref(), &policy.0);
+            Ok((change, current.map(|policy| Written::FailoverPolicy(Box::new(policy)))))
         }
         Manifest::App(app) => {
             let current = client.find(&["apps", object.name()]).await?;
@@ -209,6 +227,18 @@ fn report_notifier(notifier: &NotifierResource) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+fn report_provider(provider: &ProviderResource) -> anyhow::Result<Outcome> {
+    let name = &provider.name;
+    say(format_args!("Provider/{name}  written; try it by: weir provider test {name}"))?;
+    Ok(Outcome::Done)
+}
+
+fn report_failover(policy: &FailoverResource) -> anyhow::Result<Outcome> {
+    let name = &policy.name;
+    say(format_args!("FailoverPolicy/{name}  written; see it by: weir failover show {name}"))?;
+    Ok(Outcome::Done)
+}
+
 /// A zone is served by the time that its change is answered.
 fn report_zone(zone: &ZoneResource) -> anyhow::Result<Outcome> {
     say(format_args!("Zone/{}  {}", zone.name, super::zone::summary(zone)))?;
@@ -230,6 +260,14 @@ async fn write(
         }
         Manifest::Zone(zone) => {
             Written::Zone(Box::new(put(client, ["zones", name], &zone.0, kind).await?))
+        }
+        Manifest::Provider(provider) => {
+            let written = put(client, ["providers", name], &provider.0, kind).await?;
+            Written::Provider(Box::new(written))
+        }
+        Manifest::FailoverPolicy(policy) => {
+            let written = put(client, ["failover-policies", name], &policy.0, kind).await?;
+            Written::FailoverPolicy(Box::new(written))
         }
         Manifest::App(app) => {
             Written::App(Box::new(put(client, ["apps", name], &app.0, kind).await?), now)

@@ -5,10 +5,12 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 use weir_config::{
-    AppManifest, AppSpec, HostManifest, NotifierManifest, ShardManifest, ZoneManifest, ZoneSpec,
+    AppManifest, AppSpec, FailoverManifest, FailoverSpec, HostManifest, NotifierManifest,
+    ProviderManifest, ShardManifest, ZoneManifest, ZoneSpec,
 };
 use weir_control::api::wire::{
-    AppResource, HostResource, NotifierResource, ShardResource, ZoneResource,
+    AppResource, FailoverResource, HostResource, NotifierResource, ProviderResource, ShardResource,
+    ZoneResource,
 };
 
 /// The difference between an object as it is and as it is written.
@@ -79,6 +81,37 @@ impl Change {
         Self { object: format!("Zone/{}", wanted.name), kind }
     }
 
+    pub(super) fn of_failover(
+        current: Option<&FailoverResource>,
+        wanted: &FailoverManifest,
+    ) -> Self {
+        let current = current.map(|current| (current.revision, &current.spec));
+        let targets = |spec: &FailoverSpec| {
+            let names: Vec<_> = spec.targets.iter().map(|target| &*target.name).collect();
+            names.join(", ")
+        };
+        let kind = ChangeKind::new(current, &wanted.spec, || targets(&wanted.spec));
+        Self { object: format!("FailoverPolicy/{}", wanted.name), kind }
+    }
+
+    /// `is_other` says whether it changes what is not shown.
+    pub(super) fn of_provider(
+        current: Option<&ProviderResource>,
+        wanted: &ProviderManifest,
+        is_other: bool,
+    ) -> Self {
+        let shown = wanted.spec.shown();
+        let kind = match current {
+            None => ChangeKind::Create { summary: super::provider::place(&shown) },
+            Some(current) => {
+                let mut fields = differences(&current.spec, &shown);
+                fields.extend(is_other.then(|| "secret changed".to_owned()));
+                ChangeKind::of(current.revision, fields)
+            }
+        };
+        Self { object: format!("Provider/{}", wanted.name), kind }
+    }
+
     /// `hidden` are the fields that it changes of what is not shown.
     pub(super) fn of_notifier(
         current: Option<&NotifierResource>,
@@ -144,6 +177,9 @@ impl fmt::Display for Change {
 
 /// What answers an app's requests, in a few words.
 pub(super) fn source(spec: &AppSpec) -> String {
+    if let Some(policy) = &spec.failover {
+        return format!("failover {policy}");
+    }
     match (&spec.image, spec.upstreams.len(), spec.shards.as_slice()) {
         (Some(image), ..) => format!("image {image}"),
         (None, 0, [shard]) => format!("shard {shard}"),

@@ -31,6 +31,8 @@ enum Kind {
     Host,
     Shard,
     Zone,
+    Provider,
+    FailoverPolicy,
     App,
     Notifier,
 }
@@ -41,6 +43,8 @@ impl Kind {
             Manifest::Host(_) => Self::Host,
             Manifest::Shard(_) => Self::Shard,
             Manifest::Zone(_) => Self::Zone,
+            Manifest::Provider(_) => Self::Provider,
+            Manifest::FailoverPolicy(_) => Self::FailoverPolicy,
             Manifest::App(_) => Self::App,
             Manifest::Notifier(_) => Self::Notifier,
         }
@@ -52,6 +56,8 @@ impl Kind {
             Self::Host => "a host",
             Self::Shard => "a shard",
             Self::Zone => "a zone",
+            Self::Provider => "a provider",
+            Self::FailoverPolicy => "a failover policy",
             Self::App => "an app",
             Self::Notifier => "a notifier",
         }

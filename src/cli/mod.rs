@@ -13,9 +13,11 @@ mod deploy;
 mod deployment_log;
 mod deployments;
 mod device;
+mod discover;
 mod domain;
 mod events;
 mod explain;
+mod failover;
 mod get;
 mod host;
 mod incident;
@@ -28,6 +30,7 @@ mod operation;
 mod outcome;
 mod output;
 mod progress;
+mod provider;
 mod record;
 mod rolling_update;
 mod secret;
@@ -67,11 +70,14 @@ pub(crate) enum Command {
     Host(host::Host),
     Shard(host::Shard),
     Device(device::Device),
+    Discover(discover::Discover),
     Domain(domain::Domain),
     Zone(zone::Zone),
     #[command(visible_alias = "records")]
     Record(record::Record),
     Explain(explain::Explain),
+    Failover(failover::Failover),
+    Provider(provider::Provider),
     Incident(incident::Incident),
     Notifier(notifier::Notifier),
     Snapshot(snapshot::Snapshot),
@@ -118,10 +124,13 @@ impl Command {
             Self::Host(command) => command.run().await,
             Self::Shard(command) => command.run().await,
             Self::Device(command) => command.run().await,
+            Self::Discover(command) => command.run().await,
             Self::Domain(command) => command.run().await,
             Self::Zone(command) => command.run().await,
             Self::Record(command) => command.run().await,
             Self::Explain(command) => command.run().await,
+            Self::Failover(command) => command.run().await,
+            Self::Provider(command) => command.run().await,
             Self::Incident(command) => command.run().await,
             Self::Notifier(command) => command.run().await,
             Self::Snapshot(command) => command.run().await,

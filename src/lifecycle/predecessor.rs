@@ -182,7 +182,9 @@ impl Served {
             RouteState::Serving(Backends::Own(pool)) => Some(pool),
             _ => None,
         });
+        let targets = snapshot.policies().flat_map(|steered| &steered.targets);
         let pools = own.chain(snapshot.shards().map(|(_, pool)| pool));
+        let pools = pools.chain(targets.map(|target| &target.pool));
         let endpoints = pools.flat_map(|pool| pool.endpoints());
         let leases = endpoints.map(|endpoint| endpoint.activity.begin()).collect();
         Self { generation: snapshot.generation, leases }

@@ -3,6 +3,7 @@
 // Each test binary uses its own part of this, and a panic is a failed test with a place.
 #![allow(dead_code, unreachable_pub, clippy::needless_pass_by_value, clippy::unwrap_used)]
 
+pub mod cdn;
 pub mod device;
 pub mod faulty_ca;
 pub mod load;
@@ -31,6 +32,9 @@ use serde_json::{Value, json};
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 pub const BASE: &str = "weir.test";
+
+/// In the state directory: whom the server trusts instead of those that the system does.
+const AUTHORITIES: &str = "test-authorities.pem";
 
 /// A running `weir serve` with a state directory of its own. When it is dropped the process is
 /// killed and its containers are removed.
@@ -70,6 +74,14 @@ impl Weir {
         let child = command(dir.path(), &args).stdout(Stdio::piped()).spawn().unwrap();
         let state = dir.path().to_owned();
         Self::attend(child, dir, state, args, apps).await
+    }
+
+    /// One that trusts this authority, and no other, when it asks others by HTTPS.
+    pub async fn start_trusting(authority: &str, args: &[&str]) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        fs::write(dir.path().join(AUTHORITIES), authority).unwrap();
+        let args = args.iter().map(ToString::to_string).collect();
+        Self::start_in(dir, args, Arc::default()).await
     }
 
     /// A server that is set up by the caller, apart from its state directory and ports.
@@ -361,6 +373,10 @@ pub fn command(dir: &Path, args: &[String]) -> Command {
     command.arg("serve").env("WEIR_STATE_DIR", dir).env("WEIR_BASE_DOMAIN", BASE);
     for listener in ["WEIR_HTTP", "WEIR_HTTPS", "WEIR_ADMIN"] {
         command.env(listener, "127.0.0.1:0");
+    }
+    let authorities = dir.join(AUTHORITIES);
+    if authorities.exists() {
+        command.env("SSL_CERT_FILE", authorities);
     }
     command.args(args).stderr(Stdio::inherit());
     command

@@ -132,6 +132,7 @@ impl Control {
             ProxySettings { max_requests_per_connection: u32::MAX, ..ProxySettings::default() };
         let options = ProxyOptions {
             https_port_public: address.port(),
+            cdn_id: "weir-bench".to_owned(),
             settings,
             access_log: None,
             slow_request: Duration::MAX,

@@ -26,6 +26,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Server {
     dir: tempfile::TempDir,
+    more: Vec<String>,
     child: Child,
     /// Processes that took over, in order: the last one serves.
     successors: Mutex<Vec<u32>>,
@@ -38,13 +39,19 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// With more arguments.
+    pub(crate) async fn start_with(more: &[&str]) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let mut child = serve(dir.path(), weir::any())?;
+        let more: Vec<_> = more.iter().map(ToString::to_string).collect();
+        let mut child = serve(dir.path(), weir::any(), &more)?;
         let [http, https, admin] = weir::listening(dir.path(), &mut child).await?;
         let token = weir::token(dir.path())?;
         let client = reqwest::Client::builder().no_proxy().build()?;
         let successors = Mutex::default();
-        Ok(Self { dir, child, successors, http, https, admin, token, client })
+        Ok(Self { dir, more, child, successors, http, https, admin, token, client })
     }
 
     /// The certificate of the authority that its clients trust.
@@ -71,7 +78,8 @@ impl Server {
     /// What an upgrade is not: an end without a word, and then a start.
     pub(crate) fn crash(&mut self) -> anyhow::Result<()> {
         self.kill();
-        self.child = serve(self.dir.path(), [self.http, self.https, self.admin])?;
+        let listen = [self.http, self.https, self.admin];
+        self.child = serve(self.dir.path(), listen, &self.more)?;
         Ok(())
     }
 
@@ -115,6 +123,12 @@ impl Server {
         let mut lines = metrics.lines();
         let value = lines.find_map(|line| line.strip_prefix("weir_snapshot_generation "));
         Ok(value.context("no generation in the metrics")?.parse::<f64>()? as u64)
+    }
+
+    /// A look at its metrics.
+    pub(crate) fn metrics(&self) -> reqwest::RequestBuilder {
+        let url = format!("http://{}/metrics", self.admin);
+        self.client.get(url).timeout(DEADLINE)
     }
 
     async fn ask(&self, request: impl Fn() -> reqwest::RequestBuilder) -> anyhow::Result<String> {
@@ -170,12 +184,13 @@ impl Drop for Server {
 /// Longer than any WebSocket of ours lives.
 const GRACE: &str = "60s";
 
-fn serve(dir: &Path, listen: weir::Addresses) -> anyhow::Result<Child> {
+fn serve(dir: &Path, listen: weir::Addresses, more: &[String]) -> anyhow::Result<Child> {
     let mut command = weir::serve(dir, listen)?;
     command
         .args(["--shutdown-grace", GRACE, "--access-log", "false"])
         // No app here has a container.
-        .args(["--docker", "/nonexistent/docker.sock"]);
+        .args(["--docker", "/nonexistent/docker.sock"])
+        .args(more);
     weir::spawn(&mut command, dir)
 }
 

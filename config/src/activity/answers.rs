@@ -12,6 +12,7 @@ use super::histogram::{HISTOGRAM_BOUNDS_SECONDS, Histogram};
 #[derive(Debug, Default)]
 pub(super) struct AnswerCounts {
     failures: AtomicU64,
+    unanswered: AtomicU64,
     latency: Histogram,
 }
 
@@ -23,8 +24,17 @@ impl AnswerCounts {
         }
     }
 
+    pub(super) fn count_unanswered(&self, took: Duration) {
+        self.count(true, took);
+        self.unanswered.fetch_add(1, Relaxed);
+    }
+
     pub(super) fn read(&self) -> Answers {
-        Answers { failures: self.failures.load(Relaxed), by_latency: self.latency.read().buckets }
+        Answers {
+            failures: self.failures.load(Relaxed),
+            unanswered: self.unanswered.load(Relaxed),
+            by_latency: self.latency.read().buckets,
+        }
     }
 }
 
@@ -33,6 +43,8 @@ impl AnswerCounts {
 pub struct Answers {
     /// Those with a status of 5xx, and those that never came.
     pub failures: u64,
+    /// Those of them that never came: refused, broken off, or too late.
+    pub unanswered: u64,
     /// By [`HISTOGRAM_BOUNDS_SECONDS`], from when the request was forwarded.
     by_latency: [u64; HISTOGRAM_BOUNDS_SECONDS.len() + 1],
 }
@@ -45,6 +57,21 @@ impl Answers {
     /// The part of them that are failures; 0 of none.
     pub fn error_rate(&self) -> f64 {
         part(self.failures, self.total())
+    }
+
+    /// What this part of them, from 0 to 1, took at most: within a bucket as if they were spread
+    /// evenly. Zero of none.
+    pub fn percentile(&self, part: f64) -> Duration {
+        let rank = part * self.total() as f64;
+        let (mut below, mut from) = (0.0, 0.0);
+        for (n, upper) in self.by_latency.iter().zip(HISTOGRAM_BOUNDS_SECONDS) {
+            let n = *n as f64;
+            if n > 0.0 && below + n >= rank {
+                return Duration::from_secs_f64(from + (upper - from) * (rank - below) / n);
+            }
+            (below, from) = (below + n, upper);
+        }
+        Duration::from_secs_f64(if self.total() == 0 { 0.0 } else { from })
     }
 
     /// The part of them that surely took longer: those beyond the bucket that `limit` is in.
@@ -62,6 +89,7 @@ fn part(n: u64, of: u64) -> f64 {
 impl AddAssign for Answers {
     fn add_assign(&mut self, other: Self) {
         self.failures += other.failures;
+        self.unanswered += other.unanswered;
         self.by_latency.iter_mut().zip(other.by_latency).for_each(|(sum, n)| *sum += n);
     }
 }
@@ -77,6 +105,7 @@ impl Sub for Answers {
         let since = |i: usize| self.by_latency[i].saturating_sub(earlier.by_latency[i]);
         Self {
             failures: self.failures.saturating_sub(earlier.failures),
+            unanswered: self.unanswered.saturating_sub(earlier.unanswered),
             by_latency: std::array::from_fn(since),
         }
     }
@@ -97,9 +126,12 @@ mod tests {
         assert_eq!((before.total(), before.error_rate()), (100, 0.05));
         assert_eq!(before.slower_than(Duration::from_millis(500)), 0.02);
         assert_eq!(before.slower_than(Duration::from_millis(600)), 0.0, "it cannot be known");
-        counts.count(true, Duration::ZERO);
+        let millis = |part| (before.percentile(part).as_secs_f64() * 1000.0).round();
+        assert_eq!((millis(0.0), millis(0.98), millis(1.0)), (10.0, 25.0, 1000.0));
+        assert_eq!(Answers::default().percentile(0.95), Duration::ZERO);
+        counts.count_unanswered(Duration::ZERO);
         let since = counts.read() - before;
-        assert_eq!((since.total(), since.error_rate()), (1, 1.0));
+        assert_eq!((since.total(), since.error_rate(), since.unanswered), (1, 1.0, 1));
         assert_eq!(AnswerCounts::default().read() - before, Answers::default());
     }
 }

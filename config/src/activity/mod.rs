@@ -291,9 +291,14 @@ impl EndpointActivity {
         self.in_flight.load()
     }
 
-    /// Counts an answer, or the lack of one, to a request that was forwarded so long ago.
+    /// Counts an answer to a request that was forwarded so long ago.
     pub fn answered(&self, is_failure: bool, took: Duration) {
         self.answers.count(is_failure, took);
+    }
+
+    /// Counts that a request that was forwarded so long ago gets none.
+    pub fn unanswered(&self, took: Duration) {
+        self.answers.count_unanswered(took);
     }
 
     pub fn answers(&self) -> Answers {

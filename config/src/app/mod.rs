@@ -15,8 +15,8 @@ pub use self::{
     rollout::{Gates, Rollout},
 };
 use crate::{
-    AppManifest, AppName, AppSpec, Balance, HealthSpec, HostPath, Hostname, Member, Placement,
-    ProbeKind, Problem, Problems, ShardName, Template, TrafficPolicy, Upstream,
+    AppManifest, AppName, AppSpec, Balance, FailoverName, HealthSpec, HostPath, Hostname, Member,
+    Placement, ProbeKind, Problem, Problems, ShardName, Template, TrafficPolicy, Upstream,
     decode::decode_partly, shard,
 };
 
@@ -48,6 +48,8 @@ pub enum Source {
     Upstreams(Vec<Member>),
     /// Members of these, by a hash of the host name among several.
     Shards(Arc<[ShardName]>),
+    /// Targets of this policy, by the client's address.
+    Failover(FailoverName),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +84,8 @@ pub struct SleepPolicy {
 const MAX_INSTANCES: u16 = 16;
 /// The most shards that one app's load is shared by.
 const MAX_SHARDS: usize = 100;
+/// The most apps that one names for private calls, in each direction.
+const MAX_APPS: usize = 100;
 /// The most host names of one app.
 const MAX_HOSTNAMES: usize = 100;
 /// A shorter interval would be a load test.
@@ -126,7 +130,7 @@ impl App {
             let message = format!("an app has 1 to {MAX_INSTANCES} instances");
             problems.push(Problem::new("/spec/instances", "out_of_range", message));
         }
-        let placement = Placement::from_spec(&spec.placement, &mut problems);
+        let placement = Placement::from_spec(&spec.placement, spec.instances, &mut problems);
         let balance = balance("/spec/balance", &spec.balance, &mut problems);
         let rollout = rollout::rollout(&spec.rollout, &mut problems);
         let (Some(name), Some(source)) = (name, source) else { return Err(problems) };
@@ -162,33 +166,47 @@ fn hostnames(written: &[String], problems: &mut Problems) -> Vec<HostPath> {
     written.iter().enumerate().filter_map(parse).collect()
 }
 
-/// Exactly one of three says what answers.
+/// Exactly one of four says what answers.
 fn source(spec: &AppSpec, problems: &mut Problems) -> Option<Source> {
-    let image = spec.image.as_deref();
-    match (image, spec.upstreams.as_slice(), spec.shards.as_slice()) {
-        (Some(image), [], []) => {
-            Some(Source::Image(Arc::new(container::template(image, spec, problems))))
-        }
-        (None, [], []) => {
-            let message = "write what answers: `image`, `upstreams` or `shards`";
-            problems.push(Problem::new("/spec/image", "required", message));
-            None
-        }
-        (None, upstreams, []) => {
-            container::none(spec, problems);
-            Some(Source::Upstreams(shard::upstreams(upstreams, problems)))
-        }
-        (None, [], shards) => {
-            container::none(spec, problems);
-            Some(Source::Shards(self::shards(spec, shards, problems)))
-        }
-        (_, upstreams, _) => {
-            let second = if upstreams.is_empty() { "shards" } else { "upstreams" };
-            let message = "`image`, `upstreams` and `shards` exclude each other; keep one";
-            problems.push(Problem::new(format!("/spec/{second}"), "conflict", message));
-            None
-        }
+    let written = [
+        ("image", spec.image.is_some()),
+        ("upstreams", !spec.upstreams.is_empty()),
+        ("shards", !spec.shards.is_empty()),
+        ("failover", spec.failover.is_some()),
+    ];
+    let mut written = written.into_iter().filter(|(_, is_written)| *is_written);
+    if let (Some(_), Some((second, _))) = (written.next(), written.next()) {
+        let message = "`image`, `upstreams`, `shards` and `failover` exclude each other; keep one";
+        problems.push(Problem::new(format!("/spec/{second}"), "conflict", message));
+        return None;
     }
+    if let Some(image) = &spec.image {
+        return Some(Source::Image(Arc::new(container::template(image, spec, problems))));
+    }
+    let source = match (&spec.failover, spec.upstreams.as_slice(), spec.shards.as_slice()) {
+        (Some(policy), ..) => Source::Failover(failover(spec, policy, problems)?),
+        (None, [], []) => {
+            let message = "write what answers: `image`, `upstreams`, `shards` or `failover`";
+            problems.push(Problem::new("/spec/image", "required", message));
+            return None;
+        }
+        (None, [], shards) => Source::Shards(self::shards(spec, shards, problems)),
+        (None, upstreams, _) => Source::Upstreams(shard::upstreams(upstreams, problems)),
+    };
+    container::none(spec, problems);
+    Some(source)
+}
+
+fn failover(spec: &AppSpec, policy: &str, problems: &mut Problems) -> Option<FailoverName> {
+    if spec.balance != Default::default() {
+        let message = "the failover policy says how its targets share the clients; remove this";
+        problems.push(Problem::new("/spec/balance", "conflict", message));
+    }
+    if spec.health != Default::default() {
+        let message = "the failover policy says how its targets are checked; remove this";
+        problems.push(Problem::new("/spec/health", "conflict", message));
+    }
+    problems.take("/spec/failover", "bad_name", policy.parse())
 }
 
 fn shards(spec: &AppSpec, written: &[String], problems: &mut Problems) -> Arc<[ShardName]> {
@@ -290,6 +308,19 @@ fn sleep(spec: &AppSpec, problems: &mut Problems) -> Option<SleepPolicy> {
         wake_timeout: written.wake_timeout.0,
         queue: written.queue,
     })
+}
+
+/// Other apps, by name.
+pub(crate) fn app_names(
+    pointer: &str,
+    written: &[String],
+    problems: &mut Problems,
+) -> Vec<AppName> {
+    if written.len() > MAX_APPS {
+        let message = format!("at most {MAX_APPS} apps");
+        problems.push(Problem::new(pointer, "too_many", message));
+    }
+    parse_each(pointer, "bad_name", written, str::parse, problems)
 }
 
 /// Reads each element of a list, and tells of those that cannot be read.

@@ -19,6 +19,6 @@ pub use self::{
     record_set::{NotASet, RecordSet},
     record_type::RecordType,
     secondary::{Secondary, TsigAlgorithm, TsigKey},
-    steering::{Choice, Health, Policy, Steering},
+    steering::{Choice, Chosen, Health, Policy, Steering},
     zone::{Node, OutOfZone, Zone},
 };

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{
-    DnsName, RecordType, Steering,
+    Choice, DnsName, RecordType, Steering,
     hex::{Hex, unhex},
 };
 
@@ -99,20 +99,42 @@ impl RecordSet {
     }
 
     /// Records that are chosen between when they are asked for. To secondaries, who cannot choose,
-    /// they are all of them together, with the shortest of their TTLs.
+    /// they are those together that somebody has a share of, with the shortest of their TTLs; of
+    /// types of which a name has one record, what most clients are given.
     ///
     /// # Errors
-    /// [`NotASet::Choices`], or why all together are not a set.
+    /// [`NotASet::Choices`], or why those together are not a set.
     pub fn steered(steering: Steering) -> Result<Self, NotASet> {
-        let sets = || steering.choices.iter().map(|choice| &choice.records);
-        let (first, ttl) =
-            sets().next().zip(sets().map(Self::ttl).min()).ok_or(NotASet::Choices)?;
+        let sets = || steering.choices.iter().filter_map(|choice| choice.records.as_ref());
+        let first = sets().next().ok_or(NotASet::Choices)?;
         let rtype = first.rtype;
         if sets().any(|set| set.rtype != rtype || set.steering.is_some()) {
             return Err(NotASet::Choices);
         }
-        let all = Self::new(rtype, ttl, sets().flat_map(Self::data))?;
+        let ttl = sets().map(Self::ttl).min().unwrap_or_default();
+        let all = match rtype.is_single() {
+            true => {
+                let main = steering.main().and_then(|choice| choice.records.as_ref());
+                main.unwrap_or(first).with_ttl(ttl)
+            }
+            false => {
+                let has_share = |choice: &&Choice| choice.weight > 0 && choice.records.is_some();
+                let any = steering.choices.iter().any(|choice| has_share(&choice));
+                let told = steering.choices.iter().filter(|choice| !any || has_share(choice));
+                let told = told.filter_map(|choice| choice.records.as_ref());
+                Self::new(rtype, ttl, told.flat_map(Self::data))?
+            }
+        };
         Ok(Self { steering: Some(Arc::new(steering)), ..all })
+    }
+
+    /// Whether it is among the records at its name that secondaries are told: of a CNAME beside
+    /// addresses, for some clients the one and for others the other, what most clients are given.
+    pub fn is_told(&self, fellows: &[Self]) -> bool {
+        let cname = fellows.iter().find(|set| set.rtype == RecordType::CNAME);
+        let Some(steering) = cname.and_then(Self::steering) else { return true };
+        let is_main = steering.main().is_some_and(|choice| choice.records.is_some());
+        is_main == (self.rtype == RecordType::CNAME)
     }
 
     /// The same records with another TTL, at most 2147483647 seconds.

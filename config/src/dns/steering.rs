@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RecordSet;
 use crate::{
-    AppName, Backends, Moment, Networks, Pool, RouteState, ShardName, Snapshot, hash::stable_hash,
+    AppName, Backends, Moment, Networks, Pool, RouteState, ShardName, Snapshot, failover::target_of,
 };
 
 /// What an answer is chosen from.
@@ -23,14 +23,19 @@ pub struct Steering {
 pub enum Policy {
     /// The first that is healthy.
     Failover,
-    /// Each its share of the clients. A client stays with its choice while the weights are the
-    /// same, and goes over to a choice that gains weight, but between no others.
+    /// Each its share of the clients, as [`Buckets`](crate::Buckets) have it. A client stays with its
+    /// choice while the weights are the same, and goes over to a choice that gains weight, but
+    /// between no others.
     Weighted,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choice {
-    pub records: RecordSet,
+    /// Says which clients are its own, so that sets of the same names and weights agree on everyone.
+    pub name: Box<str>,
+    /// None where there are records of other types: the CNAME of one choice stands beside the
+    /// addresses of another.
+    pub records: Option<RecordSet>,
     /// Its share beside the others'; none for zero.
     pub weight: u16,
     /// For clients in these networks only; for all, if there are none.
@@ -50,46 +55,55 @@ pub enum Health {
     Shard(ShardName),
 }
 
+/// What a client is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chosen<'s> {
+    Records(&'s RecordSet),
+    /// What was chosen has records of other types only.
+    OtherTypes,
+    /// Nobody has a share.
+    Nothing,
+    /// All that there is, because nothing is healthy, so that all are as good.
+    Everything,
+}
+
 impl Steering {
-    /// The records for a client, who is known by his address or by a network that he is in; `None`
-    /// if no choice is healthy, so that all are as good. Choices for the client's own network are
-    /// preferred to those for all, and these to none.
-    pub fn choose(&self, snapshot: &Snapshot, client: IpAddr, now: Moment) -> Option<&RecordSet> {
+    /// The choice for a client, who is known by his address or by a network that he is in. Choices
+    /// for the client's own network are preferred to those for all.
+    pub fn choose(&self, snapshot: &Snapshot, client: IpAddr, now: Moment) -> Chosen<'_> {
         let healthy = |choice: &&Choice| choice.health.holds(snapshot, now);
         let near = |choice: &&Choice| choice.networks.contain(client);
         let general = |choice: &&Choice| choice.networks.is_empty();
         let choices = || self.choices.iter();
         self.pick(client, || choices().filter(near).filter(healthy))
             .or_else(|| self.pick(client, || choices().filter(general).filter(healthy)))
+            .unwrap_or(Chosen::Everything)
     }
 
+    /// The choice that most clients are given.
+    pub fn main(&self) -> Option<&Choice> {
+        let most = self.choices.iter().map(|choice| choice.weight).max()?;
+        self.choices.iter().find(|choice| choice.weight == most)
+    }
+
+    /// `None` if there are no such choices.
     fn pick<'c, I: Iterator<Item = &'c Choice>>(
         &self,
         client: IpAddr,
         choices: impl Fn() -> I,
-    ) -> Option<&'c RecordSet> {
+    ) -> Option<Chosen<'c>> {
+        let first = choices().next()?;
         let choice = match self.policy {
-            Policy::Failover => choices().next(),
-            Policy::Weighted => choices()
-                .filter(|choice| choice.weight > 0)
-                .max_by(|a, b| a.score(client).total_cmp(&b.score(client))),
+            Policy::Failover => Some(first),
+            Policy::Weighted => {
+                let bids = choices().map(|choice| (choice.name.as_bytes(), &choice.weight));
+                target_of(client, bids).and_then(|place| choices().nth(place))
+            }
         };
-        choice.map(|choice| &choice.records)
-    }
-}
-
-impl Choice {
-    /// The highest wins (weighted rendezvous hashing): with another weight or another choice, only
-    /// those clients go elsewhere who have to.
-    fn score(&self, client: IpAddr) -> f64 {
-        let client = match client.to_canonical() {
-            IpAddr::V4(address) => address.octets()[..3].to_vec(),
-            IpAddr::V6(address) => address.octets()[..7].to_vec(),
-        };
-        let hash = stable_hash(&[self.records.encoded(), &client]);
-        // Within the open interval from 0 to 1, of which the logarithm is negative and finite.
-        let random = ((hash >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
-        f64::from(self.weight) / -random.ln()
+        Some(choice.map_or(Chosen::Nothing, |choice| match &choice.records {
+            Some(records) => Chosen::Records(records),
+            None => Chosen::OtherTypes,
+        }))
     }
 }
 
@@ -105,6 +119,9 @@ impl Health {
                 RouteState::Serving(Backends::Shards(shards)) => {
                     shards.iter().filter_map(|shard| snapshot.shard(shard)).any(takes_requests)
                 }
+                RouteState::Serving(Backends::Failover(policy)) => snapshot
+                    .policy(policy)
+                    .is_some_and(|steered| !steered.steering.shares.is_nobody()),
                 RouteState::Asleep(_) | RouteState::Starting => true,
                 RouteState::Unavailable { .. } => false,
             }),

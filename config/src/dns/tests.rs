@@ -289,3 +289,42 @@ proptest! {
         }
     }
 }
+
+/// Who copies a zone cannot choose: it gets what most clients are given.
+#[test]
+fn secondaries_are_told_what_has_a_share_and_a_cname_or_addresses() {
+    let address = |last: u8| RecordSet::new(RecordType::A, 30, [[192, 0, 2, last]]).unwrap();
+    let cname = |to: &str| {
+        let to: DnsName = to.parse().unwrap();
+        RecordSet::new(RecordType::CNAME, 30, [to.wire()]).unwrap()
+    };
+    let steered = |choices: &[(u16, Option<RecordSet>)]| {
+        let choices = choices.iter().zip(["a", "b", "c"]).map(|((weight, records), name)| Choice {
+            name: name.into(),
+            records: records.clone(),
+            weight: *weight,
+            networks: Default::default(),
+            health: Health::Always,
+        });
+        RecordSet::steered(Steering { policy: Policy::Weighted, choices: choices.collect() })
+    };
+    let lasts = |set: RecordSet| set.data().map(|data| data[3]).collect::<Vec<_>>();
+    let three = |weights: [u16; 3]| {
+        let sets = [1, 2, 3].map(address).map(Some);
+        steered(&weights.into_iter().zip(sets).collect::<Vec<_>>()).unwrap()
+    };
+    assert_eq!(lasts(three([1, 0, 0])), [1]);
+    assert_eq!(lasts(three([0, 1, 3])), [2, 3]);
+    assert_eq!(lasts(three([0, 0, 0])), [1, 2, 3], "nobody has one");
+    let cnames = [(5, Some(cname("a.test"))), (95, Some(cname("b.test")))];
+    assert_eq!(steered(&cnames).unwrap().first(), cname("b.test").first());
+    for (weights, told) in [([9, 1], RecordType::CNAME), ([1, 9], RecordType::A)] {
+        let fellows = [
+            steered(&[(weights[0], Some(cname("a.test"))), (weights[1], None)]).unwrap(),
+            steered(&[(weights[0], None), (weights[1], Some(address(1)))]).unwrap(),
+        ];
+        let kept = fellows.iter().filter(|set| set.is_told(&fellows)).map(RecordSet::rtype);
+        assert_eq!(kept.collect::<Vec<_>>(), [told], "{weights:?}");
+    }
+    assert_eq!(steered(&[(1, None)]), Err(NotASet::Choices));
+}

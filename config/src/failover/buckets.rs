@@ -17,13 +17,23 @@ pub struct Buckets(Box<[Option<u8>]>);
 impl Buckets {
     /// For targets of these names, in the order of the shares.
     pub fn new<N: AsRef<str>>(names: &[N], shares: &Shares) -> Self {
-        Self((0..WHOLE).map(|bucket| winner(bucket, names, shares)).collect())
+        let bids = || names.iter().map(|name| name.as_ref().as_bytes()).zip(shares.as_slice());
+        Self((0..WHOLE).map(|bucket| winner(bucket, bids())).collect())
     }
 
     /// The place of the target that this client goes to; `None` if nobody has a share.
     pub fn target(&self, client: IpAddr) -> Option<usize> {
         self.0[bucket(client)].map(usize::from)
     }
+}
+
+/// The place of the target that a client goes to among those with these names and shares, as
+/// [`Buckets`] of them would have it; for whom asks once only.
+pub(crate) fn target_of<'a>(
+    client: IpAddr,
+    targets: impl Iterator<Item = (&'a [u8], &'a u16)>,
+) -> Option<usize> {
+    winner(bucket(client) as u16, targets).map(usize::from)
 }
 
 /// Who is told apart by an address: networks of 24 bits, and of 56 of IPv6, because a resolver
@@ -37,10 +47,10 @@ fn bucket(client: IpAddr) -> usize {
 }
 
 /// Whoever needs the least of luck for its weight: `-log(luck) / weight`.
-fn winner<N: AsRef<str>>(bucket: u16, names: &[N], shares: &Shares) -> Option<u8> {
-    let bids = names.iter().zip(shares.as_slice()).zip(0..);
-    let bids = bids.filter(|((_, share), _)| **share > 0).map(|((name, share), place)| {
-        let luck = stable_hash(&[name.as_ref().as_bytes(), &bucket.to_be_bytes()]);
+fn winner<'a>(bucket: u16, targets: impl Iterator<Item = (&'a [u8], &'a u16)>) -> Option<u8> {
+    let bids = targets.zip(0..).filter(|((_, share), _)| **share > 0);
+    let bids = bids.map(|((name, share), place)| {
+        let luck = stable_hash(&[name, &bucket.to_be_bytes()]);
         (minus_log2(luck), u64::from(*share), place)
     });
     let best = bids.reduce(|best, bid| if bid.0 * best.1 < best.0 * bid.1 { bid } else { best });

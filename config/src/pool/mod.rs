@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use self::table::Table;
 pub use self::{choice::Choice, key::HashKey};
 
-use crate::{EndpointActivity, EndpointId, HashAlgorithm, Moment, Reach, ShardName};
+use crate::{EndpointActivity, EndpointId, FailoverName, HashAlgorithm, Moment, Reach, ShardName};
 
 /// Endpoints that share a load, with the table that says whose a key is.
 #[derive(Clone)]
@@ -84,6 +84,8 @@ pub enum Backends {
     Own(Arc<Pool>),
     /// Shards of the snapshot, one of them by a hash of the host name.
     Shards(Arc<[ShardName]>),
+    /// The targets of a policy of the snapshot, one of them by the client's address.
+    Failover(FailoverName),
 }
 
 impl Pool {

@@ -44,6 +44,9 @@ pub struct HostSpec {
     pub labels: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    /// The addresses at which end users reach its region, for failover policies.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub public_addresses: Vec<String>,
     pub capacity: CapacitySpec,
     /// Keeps what it has and gets nothing new.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -133,6 +136,9 @@ pub struct PlacementSpec {
     pub hosts: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    /// In so many regions at least, as long as there are so many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regions: Option<u16>,
     /// A shard whose `hosts` it must be one of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shard: Option<String>,

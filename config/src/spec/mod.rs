@@ -1,6 +1,7 @@
 //! Apps, shards and hosts as an operator writes them. Nothing behind the front door sees these types: they
 //! become an [`App`](crate::App), a [`Shard`](crate::Shard) or a list of problems.
 
+mod failover;
 mod host;
 mod rollout;
 mod shard;
@@ -13,6 +14,10 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 
 pub use self::{
+    failover::{
+        AnswerTtlSpec, CheckSpec, DegradedSpec, FailoverManifest, FailoverSpec, IncidentActionSpec,
+        ShiftBackSpec, TargetSpec,
+    },
     host::{
         CapacitySpec, DisconnectSpec, EngineSshSpec, EngineTlsSpec, HostManifest, HostSpec,
         PlacementSpec,
@@ -21,8 +26,8 @@ pub use self::{
     shard::{MemberSpec, ShardManifest, ShardSpec},
     traffic::{
         BalanceSpec, ClientAuthSpec, HashAlgorithm, LimitsSpec, OutlierSpec, PlainHttp,
-        ProxyProtocol, RateSpec, RetriesSpec, TimeoutsSpec, UpstreamProtocol, UpstreamSpec,
-        UpstreamTlsSpec,
+        PrivateSpec, ProxyProtocol, RateSpec, RetriesSpec, TimeoutsSpec, UpstreamProtocol,
+        UpstreamSpec, UpstreamTlsSpec,
     },
     zone::{SecondarySpec, SoaSpec, TsigKeySpec, TtlSpec, ZoneManifest, ZoneSpec},
 };
@@ -39,7 +44,8 @@ pub struct AppManifest {
     pub spec: AppSpec,
 }
 
-/// What an app should be: exactly one of `image`, `upstreams` and `shards` says what answers.
+/// What an app should be: exactly one of `image`, `upstreams`, `shards` and `failover` says what
+/// answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AppSpec {
@@ -52,6 +58,9 @@ pub struct AppSpec {
     /// Shards whose members answer. Among several, a hash of the host name chooses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shards: Vec<String>,
+    /// A failover policy whose targets answer. A client's address chooses among them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failover: Option<String>,
     /// The port on which the app listens for HTTP inside its container.
     pub port: u16,
     /// How many copies run, 1 to 16.
@@ -92,6 +101,8 @@ pub struct AppSpec {
     /// Asks clients for certificates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_auth: Option<ClientAuthSpec>,
+    /// Calls between apps by private names.
+    pub private: PrivateSpec,
     pub rollout: RolloutSpec,
 }
 
@@ -101,6 +112,7 @@ impl Default for AppSpec {
             image: None,
             upstreams: Vec::new(),
             shards: Vec::new(),
+            failover: None,
             port: 8080,
             instances: 1,
             placement: PlacementSpec::default(),
@@ -121,6 +133,7 @@ impl Default for AppSpec {
             outlier: OutlierSpec::default(),
             limits: LimitsSpec::default(),
             client_auth: None,
+            private: PrivateSpec::default(),
             rollout: RolloutSpec::default(),
         }
     }

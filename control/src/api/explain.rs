@@ -6,7 +6,7 @@ use axum::{
 };
 use weir_config::{
     AppRoute, Backends, Choice, DesiredApp, HashKey, HostPath, Moment, Pool, RouteState, ShardName,
-    Snapshot,
+    Snapshot, Steered, SteeredTarget, WHOLE,
 };
 
 use super::{
@@ -67,8 +67,15 @@ impl ApiState {
             Some(app) => self.follow_app(app, world, &mut steps),
             None => steps.push(step("app", "it is being deleted".to_owned())),
         }
-        if let RouteState::Serving(Backends::Shards(shards)) = &route.state {
-            self.follow_shards(shards, host, world, &mut steps);
+        match &route.state {
+            RouteState::Serving(Backends::Shards(shards)) => {
+                self.follow_shards(shards, host, world, &mut steps);
+            }
+            RouteState::Serving(Backends::Failover(policy)) => {
+                steps
+                    .extend(snapshot.policy(policy).into_iter().flat_map(|policy| targets(policy)));
+            }
+            _ => {}
         }
         Explanation { hostname, answer: answer(route, snapshot, host), steps }
     }
@@ -111,6 +118,26 @@ impl ApiState {
             steps.extend(members("member", &status.members));
         }
     }
+}
+
+/// Who gets how much, and where that is.
+fn targets(steered: &Steered) -> Vec<Step> {
+    let epoch = steered.steering.epoch;
+    let policy = format!("{}, by epoch {epoch} of its shares", steered.policy);
+    let shares = steered.steering.shares.as_slice();
+    let target = |(target, share): (&SteeredTarget, &u16)| {
+        let addresses: Vec<_> =
+            target.pool.endpoints().iter().map(|endpoint| endpoint.address.to_string()).collect();
+        let (name, percent) = (&target.name, f64::from(*share) / f64::from(WHOLE) * 100.0);
+        let state = if target.is_down { "is down" } else { "is not down" };
+        let at = match addresses.is_empty() {
+            true => "without an address".to_owned(),
+            false => format!("at {}", addresses.join(", ")),
+        };
+        step("target", format!("{name} {state}, {at}, and has {percent} % of the clients"))
+    };
+    let targets = steered.targets.iter().zip(shares).map(target);
+    std::iter::once(step("failover", policy)).chain(targets).collect()
 }
 
 fn step(subject: &str, finding: String) -> Step {
@@ -159,6 +186,12 @@ fn members(subject: &str, members: &[MemberStatus]) -> Vec<Step> {
 
 fn answer(route: &AppRoute, snapshot: &Snapshot, host: &HostPath) -> String {
     match &route.state {
+        RouteState::Serving(Backends::Failover(policy)) => match snapshot.policy(policy) {
+            Some(steered) if !steered.steering.shares.is_nobody() => {
+                format!("answered by a target of the failover policy {policy}, by the client")
+            }
+            _ => format!("503: no target of the failover policy {policy} has a share"),
+        },
         RouteState::Serving(backends) => match snapshot.pool(backends, &host.host) {
             Some(pool) if !pool.endpoints().is_empty() => answered(pool, &host.host),
             _ => "503: no member of the shard passes its health check".to_owned(),

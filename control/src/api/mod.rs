@@ -7,9 +7,12 @@ mod certificates;
 mod deployment_logs;
 mod deployments;
 mod devices;
+mod discovery;
 mod domains;
+mod edge;
 mod events;
 mod explain;
+mod failover;
 mod hosts;
 mod idempotency;
 mod incidents;
@@ -20,6 +23,7 @@ mod notifiers;
 mod openapi;
 mod operations;
 mod problem;
+mod providers;
 mod query;
 mod records;
 mod secrets;
@@ -50,8 +54,10 @@ use crate::{
     domains::Domains,
     engines::Providers,
     event::Event,
+    failover::FailoverHandle,
     history::Transitions,
     host::HostSeen,
+    providers::AllCarried,
     reconciler::World,
     state_dir::{StateDir, write_private},
     store::Store,
@@ -63,6 +69,9 @@ use problem::ApiProblem;
 const MAX_BODY: usize = 1 << 20;
 /// A zone of a million names, as text.
 const MAX_ZONE_FILE: usize = 256 << 20;
+
+/// An agent's program.
+const MAX_PROGRAM: usize = 256 << 20;
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -81,6 +90,9 @@ pub(crate) struct ApiState {
     pub(crate) providers: Providers,
     /// Lets devices in, if any may come.
     pub(crate) devices: Option<Arc<Gatekeeper>>,
+    pub(crate) failover: FailoverHandle,
+    /// How far providers are.
+    pub(crate) carried: watch::Receiver<AllCarried>,
     pub(crate) base_domain: Hostname,
     pub(crate) metrics: prometheus::Registry,
     pub(crate) https_port: u16,
@@ -128,6 +140,17 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/devices/actions/invite", post(devices::invite))
         .route("/v1/devices/{name}/actions/revoke", post(devices::revoke))
         .route("/v1/devices/{name}/actions/rename", post(devices::rename))
+        .route(
+            "/v1/devices/{name}/actions/update",
+            post(devices::update).layer(DefaultBodyLimit::max(MAX_PROGRAM)),
+        )
+        .route("/v1/discovery", get(discovery::list))
+        .route("/v1/discovery/{name}", get(discovery::read))
+        .route("/v1/edge/deploy_to_edge", post(edge::deploy_to_edge))
+        .route("/v1/edge/get_address/{name}", get(edge::get_address))
+        .route("/v1/edge/stop_container/{name}", post(edge::stop_container))
+        .route("/v1/edge/delete_container/{name}", post(edge::delete_container))
+        .route("/v1/edge/health_check/{name}", get(edge::health_check))
         .route("/v1/hosts/actions/converge", post(hosts::converge))
         .route("/v1/shards/{name}/actions/converge", post(hosts::converge_shard))
         .route("/v1/shards/{name}/actions/deploy", post(shards::deploy))
@@ -144,6 +167,25 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/incidents/{id}/actions/acknowledge", post(incidents::acknowledge))
         .route("/v1/incidents/{id}/actions/resolve", post(incidents::resolve))
         .route("/v1/incidents/{id}/actions/note", post(incidents::note))
+        .route("/v1/failover-policies", get(failover::list))
+        .route(
+            "/v1/failover-policies/{name}",
+            get(failover::read).put(failover::put).delete(failover::delete),
+        )
+        .route("/v1/failover-policies/{name}/status", get(failover::status))
+        .route("/v1/failover-policies/{name}/actions/force", post(failover::force))
+        .route("/v1/failover-policies/{name}/actions/freeze", post(failover::freeze))
+        .route("/v1/failover-policies/{name}/actions/release", post(failover::release))
+        .route("/v1/failover-policies/{name}/actions/simulate", post(failover::simulate))
+        .route("/v1/providers", get(providers::list))
+        .route(
+            "/v1/providers/{name}",
+            get(providers::read).put(providers::put).delete(providers::delete),
+        )
+        .route("/v1/providers/{name}/actions/preview", post(providers::preview))
+        .route("/v1/providers/{name}/actions/test", post(providers::test))
+        .route("/v1/providers/{name}/actions/purge", post(providers::purge))
+        .route("/v1/providers/{name}/custom-hostnames", get(providers::custom_hostnames))
         .route("/v1/notifiers", get(notifiers::list))
         .route(
             "/v1/notifiers/{name}",

@@ -84,8 +84,22 @@ impl From<StoreError> for ApiProblem {
             }
             StoreError::HostnameTaken { .. } => Self::conflict("hostname_taken", detail.clone())
                 .with_error("/spec/hostnames", "taken", &detail),
+            StoreError::HostnameSteered { pointer, .. } => {
+                Self::conflict("hostname_taken", detail.clone())
+                    .with_error(pointer, "taken", &detail)
+            }
             StoreError::NoSuchShard { pointer, .. } => {
                 Problems(vec![Problem::new(pointer, "no_shard", detail)]).into()
+            }
+            StoreError::NoSuchProvider { .. } => {
+                Problems(vec![Problem::new("/spec/provider", "no_provider", detail)]).into()
+            }
+            StoreError::NoProviderSecret { pointer } => {
+                Problems(vec![Problem::new(*pointer, "required", detail)]).into()
+            }
+            StoreError::ProviderInUse { .. } => Self::conflict("provider_in_use", detail),
+            StoreError::NoSuchPolicy(_) | StoreError::OwnTarget(_) => {
+                Problems(vec![Problem::new("/spec/failover", "no_failover", detail)]).into()
             }
             StoreError::Refused(Refused::NoSuchDeployment(_)) => Self::not_found(&detail),
             StoreError::Refused(_) | StoreError::NotCancelled(_) => {
@@ -103,7 +117,9 @@ impl From<StoreError> for ApiProblem {
             StoreError::NoSigningSecret => {
                 Problems(vec![Problem::new("/spec/secret", "required", detail)]).into()
             }
-            StoreError::TooManyNotifiers { .. } => Self::conflict("too_many", detail),
+            StoreError::TooManyProviders { .. } | StoreError::TooManyNotifiers { .. } => {
+                Self::conflict("too_many", detail)
+            }
             StoreError::TooManyInvites => Self::conflict("too_many", detail),
             StoreError::NoImage(_) => Self::conflict("no_image", detail),
             StoreError::NoKey(_) => Self::conflict("no_key", detail),

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use weir_config::{
-    AppName, AppRoute, Backends, DesiredApp, EndpointId, MemberOf, Pool, RecordType, RouteState,
-    ShardName, Snapshot, Zone, ZoneName,
+    AppName, AppRoute, Backends, DesiredApp, EndpointId, FailoverName, MemberOf, Pool, RecordType,
+    RouteState, ShardName, Snapshot, Steered, Zone, ZoneName,
 };
 
 use super::{View, size::MOST_IN_POOL};
@@ -25,6 +25,10 @@ pub(super) fn subject(subject: &Subject, view: &View<'_>) -> Option<String> {
         Subject::Shard(name) => match view.candidate.shard(name) {
             Some(offered) => pool(offered, |id| is_of_shard(id, name)),
             None => shard_gone(name, view),
+        },
+        Subject::Policy(name) => match view.candidate.policy(name) {
+            Some(offered) => policy(name, offered, view),
+            None => policy_gone(name, view),
         },
         Subject::Zone(name) => match view.candidate.zone(name.dns()) {
             Some(offered) => zone(name, offered, view),
@@ -58,6 +62,10 @@ fn app(name: &AppName, route: &AppRoute, view: &View<'_>) -> Result<(), String> 
                 None => Ok(()),
             }
         }
+        RouteState::Serving(Backends::Failover(name)) => match view.candidate.policy(name) {
+            Some(_) => Ok(()),
+            None => Err(format!("the failover policy {name} that it names is not served")),
+        },
         RouteState::Unavailable { reason, .. } if reason.is_empty() => {
             Err("it would be refused without a reason".to_owned())
         }
@@ -131,6 +139,36 @@ fn shard_gone(name: &ShardName, view: &View<'_>) -> Result<(), String> {
         RouteState::Serving(Backends::Shards(shards)) => shards.contains(name),
         _ => false,
     };
+    match view.candidate.apps().find(names_it) {
+        Some(route) => Err(format!("the app {} is still served by it", route.app)),
+        None => Ok(()),
+    }
+}
+
+/// Shares belong to targets by their place, so that the one must be as the other.
+fn policy(name: &FailoverName, offered: &Steered, view: &View<'_>) -> Result<(), String> {
+    let Some(wanted) = view.desired.policies.get(name) else {
+        return Err("it would be served, but nobody wants it".to_owned());
+    };
+    let meant = wanted.targets.iter().map(|target| &target.name);
+    let shares = offered.steering.shares.as_slice().len();
+    if !offered.targets.iter().map(|target| &target.name).eq(meant) {
+        return Err("it would have other targets than those that are written".to_owned());
+    }
+    if shares != offered.targets.len() {
+        return Err(format!("it has {} targets, but {shares} shares", offered.targets.len()));
+    }
+    offered.targets.iter().try_for_each(|target| {
+        let of = MemberOf::Target { policy: name.clone(), target: target.name.clone() };
+        pool(&target.pool, |id| matches!(id, EndpointId::Member(id) if id.of == of))
+    })
+}
+
+fn policy_gone(name: &FailoverName, view: &View<'_>) -> Result<(), String> {
+    if !view.desired.has_gone_policy(name) {
+        return Err("it would be gone, but nobody has deleted it".to_owned());
+    }
+    let names_it = |route: &&Arc<AppRoute>| matches!(&route.state, RouteState::Serving(Backends::Failover(policy)) if policy == name);
     match view.candidate.apps().find(names_it) {
         Some(route) => Err(format!("the app {} is still served by it", route.app)),
         None => Ok(()),

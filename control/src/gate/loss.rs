@@ -43,6 +43,8 @@ impl Loss {
                 };
                 Self { endpoints: lost(&is_wanted), ..Self::default() }
             }
+            // Which addresses its targets have, the targets say themselves.
+            Subject::Policy(_) => Self::default(),
             Subject::Zone(name) => {
                 let records =
                     |snapshot: &Snapshot| snapshot.zone(name.dns()).map_or(0, |zone| zone.len());
@@ -100,7 +102,7 @@ fn should_serve(id: &EndpointId, app: &DesiredApp, view: &View<'_>) -> bool {
     match id {
         EndpointId::Member(id) => match &app.app.source {
             Source::Upstreams(members) => members.iter().any(|member| member.name == id.name),
-            Source::Image(_) | Source::Shards(_) => false,
+            Source::Image(_) | Source::Shards(_) | Source::Failover(_) => false,
         },
         EndpointId::Instance(id) => {
             let is_current = app.target().is_some_and(|target| target.number == id.deployment)
@@ -122,7 +124,7 @@ fn sleeps(snapshot: &Snapshot, app: &AppName) -> bool {
 /// The pool that is a subject's own.
 fn pool<'a>(snapshot: &'a Snapshot, subject: &Subject) -> Option<&'a Pool> {
     match subject {
-        Subject::Zone(_) => None,
+        Subject::Zone(_) | Subject::Policy(_) => None,
         Subject::Shard(name) => snapshot.shard(name).map(AsRef::as_ref),
         Subject::App(name) => match &snapshot.app(name)?.state {
             RouteState::Serving(Backends::Own(pool)) => Some(pool),

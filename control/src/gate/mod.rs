@@ -112,7 +112,9 @@ impl Gate {
     pub(crate) fn written(&mut self, subject: &Subject) {
         match subject {
             Subject::Zone(_) => _ = self.asked.insert(subject.clone()),
-            Subject::App(_) | Subject::Shard(_) => _ = self.asked.remove(subject),
+            Subject::App(_) | Subject::Shard(_) | Subject::Policy(_) => {
+                self.asked.remove(subject);
+            }
         }
         self.quarantine.release(subject);
     }
@@ -286,6 +288,9 @@ fn with_changes(view: &View<'_>, accepted: &BTreeSet<Subject>) -> Option<Arc<Sna
         match subject {
             Subject::App(name) if candidate.app(name).is_none() => snapshot.remove(name),
             Subject::Shard(name) if candidate.shard(name).is_none() => snapshot.remove_shard(name),
+            Subject::Policy(name) if candidate.policy(name).is_none() => {
+                snapshot.remove_policy(name);
+            }
             Subject::Zone(name) if candidate.zone(name.dns()).is_none() => {
                 snapshot.remove_zone(name.dns());
             }
@@ -302,6 +307,11 @@ fn with_changes(view: &View<'_>, accepted: &BTreeSet<Subject>) -> Option<Arc<Sna
             Subject::Shard(name) => {
                 if let Some(pool) = candidate.shard(name) {
                     snapshot.insert_shard(name.clone(), pool.clone());
+                }
+            }
+            Subject::Policy(name) => {
+                if let Some(steered) = candidate.policy(name) {
+                    snapshot.insert_policy(steered.clone());
                 }
             }
             Subject::Zone(name) => {

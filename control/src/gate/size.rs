@@ -1,8 +1,11 @@
 //! How much is served.
 
-use std::ops::{Add, Sub};
+use std::{
+    ops::{Add, Sub},
+    slice::Iter,
+};
 
-use weir_config::{Backends, Pool, RouteState, Snapshot};
+use weir_config::{Backends, Pool, RouteState, Snapshot, SteeredTarget};
 
 use crate::subject::Subject;
 
@@ -18,6 +21,8 @@ const ROUTE_BYTES: u64 = 700;
 const NAME_BYTES: u64 = 160;
 const ENDPOINT_BYTES: u64 = 300;
 const RECORD_BYTES: u64 = 300;
+/// Of a failover policy, whatever its targets are.
+const BUCKETS_BYTES: u64 = 20_000;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Size {
@@ -33,13 +38,23 @@ impl Size {
         let shards = snapshot.shards().map(|(name, _)| Subject::Shard(name.clone()));
         let zones = snapshot.zones().filter_map(|zone| zone.name().to_string().parse().ok());
         let zones = zones.map(Subject::Zone);
-        apps.chain(shards).chain(zones).fold(Self::default(), |sum, s| sum + Self::of(snapshot, &s))
+        let policies = snapshot.policies().map(|steered| Subject::Policy(steered.policy.clone()));
+        let all = apps.chain(shards).chain(policies).chain(zones);
+        all.fold(Self::default(), |sum, s| sum + Self::of(snapshot, &s))
     }
 
     /// What one subject has in a snapshot.
     pub(super) fn of(snapshot: &Snapshot, subject: &Subject) -> Self {
         match subject {
             Subject::Shard(name) => snapshot.shard(name).map_or_else(Self::default, Self::of_pool),
+            Subject::Policy(name) => {
+                let targets = snapshot.policy(name).map(|steered| steered.targets.iter());
+                let buckets = Self { bytes: BUCKETS_BYTES, ..Self::default() };
+                let sum = |targets: Iter<'_, SteeredTarget>| {
+                    targets.fold(buckets, |sum, target| sum + Self::of_pool(&target.pool))
+                };
+                targets.map_or_else(Self::default, sum)
+            }
             Subject::Zone(name) => {
                 let records = snapshot.zone(name.dns()).map_or(0, |zone| zone.len() as u64);
                 Self { records, bytes: records * RECORD_BYTES, ..Self::default() }

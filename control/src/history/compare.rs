@@ -104,6 +104,11 @@ impl Differences {
             let (name, what) = spec_change(&item);
             self.object(Kind::Zone, name, what, "Applied", format!("the zone: {what}"));
         }
+        for item in former.desired.policies.diff(&present.desired.policies) {
+            let (name, what) = spec_change(&item);
+            let message = format!("the failover policy: {what}");
+            self.object(Kind::FailoverPolicy, name, what, "Applied", message);
+        }
         for item in former.desired.apps.diff(&present.desired.apps) {
             match item {
                 DiffItem::Add(name, app) => {
@@ -218,6 +223,7 @@ impl Differences {
             match id.of {
                 MemberOf::App(app) => _ = self.apps.insert(app),
                 MemberOf::Shard(shard) => _ = shards.insert(shard),
+                MemberOf::Target { .. } => {}
             }
         }
         if shards.is_empty() {
@@ -247,6 +253,8 @@ impl Differences {
         let (kind, name) = match &id.of {
             MemberOf::App(app) => (Kind::App, app.to_string()),
             MemberOf::Shard(shard) => (Kind::Shard, shard.to_string()),
+            // Those have health of another sort, which is no observed member's.
+            MemberOf::Target { .. } => return,
         };
         self.object(kind, &name, what, reason, format!("{}: {message}", id.name));
     }

@@ -11,6 +11,7 @@ pub(crate) enum Rule {
     CertificateLimited,
     CrashLoop,
     DeploymentFailed,
+    Failover,
     HostLost,
     ObjectUnreadable,
     SnapshotHeld,
@@ -21,13 +22,14 @@ pub(crate) enum Rule {
 }
 
 impl Rule {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::AppUnhealthy,
         Self::CertificateExpiring,
         Self::CertificateFailed,
         Self::CertificateLimited,
         Self::CrashLoop,
         Self::DeploymentFailed,
+        Self::Failover,
         Self::HostLost,
         Self::ObjectUnreadable,
         Self::SnapshotHeld,
@@ -45,6 +47,7 @@ impl Rule {
             Self::CertificateLimited => "certificate-limited",
             Self::CrashLoop => "crash-loop",
             Self::DeploymentFailed => "deployment-failed",
+            Self::Failover => "failover",
             Self::HostLost => "host-lost",
             Self::ObjectUnreadable => "object-unreadable",
             Self::SnapshotHeld => "snapshot-held",
@@ -61,6 +64,7 @@ impl Rule {
     pub(super) fn confirmed_after(self) -> Duration {
         Duration::from_secs(match self {
             Self::CrashLoop
+            | Self::Failover
             | Self::SnapshotHeld
             | Self::SnapshotQuarantined
             | Self::ObjectUnreadable => 0,
@@ -84,6 +88,8 @@ impl Rule {
             | Self::CertificateExpiring
             | Self::CertificateFailed
             | Self::CertificateLimited => 0,
+            // Its last lines are still to be written.
+            Self::Failover => 5,
             _ => 10,
         })
     }

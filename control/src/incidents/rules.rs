@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use weir_config::{
-    AppName, Backends, DesiredApp, HostName, InstanceId, Moment, RouteState, Severity,
+    AppName, Backends, DesiredApp, FailoverName, HostName, InstanceId, Moment, RouteState, Severity,
 };
 
 use super::Rule;
 use crate::status;
 use crate::{
     certificates::{Kept, Source},
+    failover::FailoverTrouble,
     failure::FailureReason,
     gate::Cause,
     host::{HostSeen, HostState},
@@ -76,6 +77,7 @@ pub(crate) fn troubles(world: &World, around: Surroundings, now: Moment) -> Vec<
         };
         Trouble { rule, subject, severity, title, detail: refusal.message.clone() }
     }));
+    troubles.extend(failovers(world));
     troubles.extend(certificates(world, around.wall_clock));
     troubles.extend(unreadable(world));
     troubles.extend(around.store_is_full.then(|| Trouble {
@@ -86,6 +88,17 @@ pub(crate) fn troubles(world: &World, around: Surroundings, now: Moment) -> Vec<
         detail: "nothing can be changed until space is freed; what is served goes on".to_owned(),
     }));
     troubles
+}
+
+/// What the law of failover has found wrong, of policies that are still there.
+fn failovers(world: &World) -> impl Iterator<Item = Trouble> {
+    let meant = |name: &&FailoverName| world.desired.policies.contains_key(*name);
+    let seen = world.observed.policies.iter().filter(move |(name, _)| meant(name));
+    seen.filter_map(|(name, seen)| {
+        let FailoverTrouble { severity, title, detail } = seen.trouble.clone()?;
+        let (rule, subject) = (Rule::Failover, format!("FailoverPolicy/{name}"));
+        Some(Trouble { rule, subject, severity, title, detail })
+    })
 }
 
 fn of_host(name: &HostName, host: &HostSeen) -> Option<Trouble> {
@@ -147,7 +160,7 @@ fn of_app(app: &DesiredApp, world: &World, now: Moment) -> Option<Trouble> {
     let unavailable = match &world.observed.served.app(name)?.state {
         RouteState::Unavailable { reason, .. } => Some(reason.clone()),
         RouteState::Serving(_) if !serves => {
-            Some("no member of its shards passes its health check".to_owned())
+            Some("nobody that it sends requests to passes its health check".to_owned())
         }
         _ => None,
     };
@@ -173,6 +186,9 @@ fn serves(app: &AppName, world: &World) -> bool {
         Some(RouteState::Serving(Backends::Shards(shards))) => shards
             .iter()
             .any(|shard| served.shard(shard).is_some_and(|pool| !pool.endpoints().is_empty())),
+        Some(RouteState::Serving(Backends::Failover(policy))) => {
+            served.policy(policy).is_some_and(|steered| !steered.steering.shares.is_nobody())
+        }
         _ => false,
     }
 }

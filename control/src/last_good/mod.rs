@@ -96,7 +96,7 @@ fn replace(snapshot: &mut Snapshot, convicted: &Contents, former: &Snapshot) -> 
                     snapshot.insert((**route).clone());
                 }
             }
-            Subject::Zone(_) => {}
+            Subject::Zone(_) | Subject::Policy(_) => {}
             Subject::Shard(name) => match former.shard(name) {
                 Some(pool) if Some(pool.fingerprint()) != guilty.copied() => {
                     snapshot.insert_shard(name.clone(), pool.clone());

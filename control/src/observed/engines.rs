@@ -7,7 +7,7 @@ use weir_config::{
 };
 use weir_deploy::{Container, ContainerState, EngineInfo, Listing, ProviderError};
 
-use super::Observed;
+use super::{AppState, Observed};
 use crate::{
     action::Action,
     agenda::Agenda,
@@ -115,7 +115,8 @@ impl Observed {
 
     /// After a restart: an app with a paused container of its live deployment was asleep, and a
     /// container that has ended while its app slept was stopped by us. Those of other deployments
-    /// are kept for a rollback.
+    /// are kept for a rollback. If it was on its way out of sleep, nobody knows any more who ended
+    /// one; what may sleep may also be woken.
     fn find_sleepers(&mut self) {
         for (id, instance) in &self.instances {
             // Not of an app that is gone: its containers only wait to be removed.
@@ -128,12 +129,16 @@ impl Observed {
             }
         }
         let apps = self.apps.clone();
-        let slept = |id: &InstanceId| apps.get(&id.app).is_some_and(|app| app.asleep.is_some());
+        let is = |id: &InstanceId, so: fn(&AppState) -> bool| apps.get(&id.app).is_some_and(so);
         self.change_where(
             |id, instance| {
-                matches!(instance.state(), Some(ContainerState::Exited { .. })) && slept(id)
+                matches!(instance.state(), Some(ContainerState::Exited { .. }))
+                    && is(id, |app| app.may_sleep || app.asleep.is_some())
             },
-            |_, instance| (instance.stopped_by_us, instance.proven) = (true, true),
+            |id, instance| {
+                instance.stopped_by_us = true;
+                instance.proven |= is(id, |app| app.asleep.is_some());
+            },
         );
     }
 

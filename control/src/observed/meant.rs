@@ -19,12 +19,13 @@ impl Observed {
     ) {
         let upstreams = match &app.app.source {
             Source::Upstreams(members) => members.as_slice(),
-            Source::Image(_) | Source::Shards(_) => &[],
+            Source::Image(_) | Source::Shards(_) | Source::Failover(_) => &[],
         };
         let served = own_pool(&self.served, &app.app.name).map(Arc::as_ref);
         self.members.set(&MemberOf::App(app.app.name.clone()), upstreams, served, now);
         let state = self.apps.entry(app.app.name.clone()).or_default();
         state.is_recording = false;
+        state.may_sleep = app.app.sleep.is_some();
         let stage = app.target().map(Stage::of);
         if state.stage != stage {
             (state.stage, state.answers, state.answers_before) = (stage, Answers::default(), None);

@@ -1,13 +1,16 @@
-//! Shards, and apps over upstreams or shards: whom to probe, and who takes requests.
+//! Shards, and apps that are no images: whom to probe, and who takes requests.
 
 use std::sync::Arc;
 
 use weir_config::{
     Activity, AppRoute, Backends, Balance, DesiredApp, Endpoint, EndpointId, HealthCheck, Member,
-    MemberOf, Moment, Pool, Reach, RouteState, Shard, Source,
+    MemberOf, Moment, Pool, Reach, RouteState, Shard, Snapshot, Source,
 };
 
-use super::{Planned, ProbeTarget, instances::retire, pool::are_upstreams, route};
+use super::{
+    Planned, ProbeTarget, failover, instances::retire, placement::Places, pool::are_upstreams,
+    route,
+};
 use crate::{members::Seen, observed::Observed, served::own_pool};
 
 /// A group of members and how they are to share a load.
@@ -43,16 +46,19 @@ pub(super) fn plan_shard(
 /// The route of an app that is no image; what is left of one that it was is removed.
 pub(super) fn plan_app(
     app: &DesiredApp,
-    observed: &Observed,
+    places: &Places<'_>,
     activity: &Activity,
     now: Moment,
     plan: &mut Planned,
+    snapshot: &Snapshot,
 ) -> AppRoute {
+    let observed = places.observed;
     for (id, instance) in observed.instances_of(&app.app.name) {
         retire(id, instance, observed, &app.app.rollout, now, plan);
     }
     let state = match &app.app.source {
         Source::Shards(shards) => RouteState::Serving(Backends::Shards(shards.clone())),
+        Source::Failover(policy) => failover::state(app, policy, places, snapshot),
         Source::Upstreams(members) => upstreams(app, members, observed, activity, plan),
         // The store makes the deployment of an image in one write with it.
         Source::Image(_) => RouteState::Starting,

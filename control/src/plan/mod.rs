@@ -6,6 +6,7 @@
 
 mod app;
 mod cast;
+mod failover;
 mod instances;
 mod members;
 pub(crate) mod placement;
@@ -13,6 +14,7 @@ mod pool;
 mod rollout;
 mod route;
 mod sleep;
+mod steered_name;
 #[cfg(test)]
 pub(crate) mod tests;
 mod zone;
@@ -108,6 +110,9 @@ pub(crate) fn plan(
             Subject::Shard(name) => {
                 plan_shard(name, desired, observed, activity, &mut planned, &mut snapshot)
             }
+            Subject::Policy(name) => {
+                failover::plan_policy(name, desired, observed, activity, &mut snapshot)
+            }
             Subject::Zone(name) => {
                 zone::plan_zone(name, desired, observed, &mut planned, &mut snapshot)
             }
@@ -146,13 +151,16 @@ fn in_scope<'a>(
         Scope::Everything => {
             let shards = observed.served.shards().map(|(name, _)| name);
             let shards = desired.shards.keys().chain(shards).cloned().map(Subject::Shard);
+            let policies = observed.served.policies().map(|steered| &steered.policy);
+            let policies = desired.policies.keys().chain(policies).cloned().map(Subject::Policy);
             let served = observed.served.apps().map(|route| &route.app);
             let running = observed.instances.keys().map(|id| &id.app);
             let apps = desired.apps.keys().chain(served).chain(running);
             let zones =
                 observed.served.zones().filter_map(|zone| zone.name().to_string().parse().ok());
             let zones = desired.zones.keys().cloned().chain(zones).map(Subject::Zone);
-            Cow::Owned(shards.chain(apps.cloned().map(Subject::App)).chain(zones).collect())
+            let apps = apps.cloned().map(Subject::App);
+            Cow::Owned(shards.chain(policies).chain(apps).chain(zones).collect())
         }
     }
 }
@@ -206,7 +214,7 @@ fn plan_app(
         }
         return is_gone;
     };
-    let route = plan_route(app, places, activity, now, planned);
+    let route = plan_route(app, places, activity, now, planned, snapshot);
     let route = route.filter(|route| served.is_none_or(|served| **served != *route));
     let is_changed = route.is_some();
     if let Some(route) = route {
@@ -223,10 +231,11 @@ fn plan_route(
     activity: &Activity,
     now: Moment,
     planned: &mut Planned,
+    snapshot: &Snapshot,
 ) -> Option<AppRoute> {
     let observed = places.observed;
     if !app.is_image() {
-        return Some(members::plan_app(app, observed, activity, now, planned));
+        return Some(members::plan_app(app, places, activity, now, planned, snapshot));
     }
     match unseen(app, places) {
         // Until the containers are known, what was served last is served on.

@@ -67,7 +67,8 @@ impl<'a> Places<'a> {
         let mut allowed = choice.is_converging().then(|| choice.homes());
         let mut used = Count::new();
         let ordinals = 0..app.app.instances;
-        let kept: Vec<_> = ordinals.map(|ordinal| choice.keep(ordinal, &mut allowed)).collect();
+        let kept = ordinals.map(|ordinal| choice.keep(ordinal, &mut allowed)).collect();
+        let kept = choice.spread(kept);
         for host in kept.iter().flatten() {
             *used.entry(host.clone()).or_default() += 1;
         }
@@ -310,7 +311,48 @@ impl<'a> Choice<'a> {
         self.has_data() || !(host.draining || (is_lost && host.disconnect.replace))
     }
 
-    /// A host for one more instance: of those with the fewest, the first.
+    /// Lets some go of which the app has enough in their regions, for as long as it is in fewer than
+    /// it demands and others have room.
+    fn spread(&self, mut kept: Vec<Option<HostName>>) -> Vec<Option<HostName>> {
+        let demanded = usize::from(self.app.app.placement.regions);
+        if demanded < 2 || self.has_data() {
+            return kept;
+        }
+        loop {
+            let mut counts: BTreeMap<Option<&str>, u16> = BTreeMap::new();
+            let mut used = Count::new();
+            for host in kept.iter().flatten() {
+                *counts.entry(self.region(host)).or_default() += 1;
+                *used.entry(host.clone()).or_default() += 1;
+            }
+            // Those that are nowhere yet go elsewhere by themselves.
+            let missing = kept.iter().filter(|host| host.is_none()).count();
+            if counts.len() + missing >= demanded {
+                return kept;
+            }
+            let goes_to = self.deal(&mut used.clone());
+            let is_new = |host: &HostName| !counts.contains_key(&self.region(host));
+            let fullest = counts.iter().max_by_key(|(_, count)| **count);
+            let Some((fullest, 2..)) = fullest.filter(|_| goes_to.as_ref().is_some_and(is_new))
+            else {
+                return kept;
+            };
+            let is_of = |host: &Option<HostName>| {
+                host.as_ref().is_some_and(|host| self.region(host) == *fullest)
+            };
+            let Some(last) = kept.iter().rposition(is_of) else { return kept };
+            kept[last] = None;
+        }
+    }
+
+    /// The region of a host, if it has one.
+    fn region(&self, name: &HostName) -> Option<&'a str> {
+        let host = self.hosts.iter().find(|host| host.name == *name)?;
+        host.region.as_deref()
+    }
+
+    /// A host for one more instance: of those with the fewest, the first; for an app that demands
+    /// several regions, in the region with the fewest.
     fn deal(&self, used: &mut Count) -> Option<HostName> {
         let one = Load::of(&self.deployment.template.resources);
         let count = |host: &Host| used.get(&host.name).copied().unwrap_or_default();
@@ -318,7 +360,15 @@ impl<'a> Choice<'a> {
             let is_ready = self.places.observed.host(&host.name).state == HostState::Ready;
             host.is_open() && is_ready && self.places.has_room(host, self.app, one, count(host))
         };
-        let host = self.hosts.iter().filter(takes).min_by_key(|host| count(host))?;
+        let in_region = |host: &Host| match self.app.app.placement.regions {
+            ..2 => 0,
+            _ => {
+                let of_region = self.hosts.iter().filter(|other| other.region == host.region);
+                of_region.map(|other| count(other)).sum::<u16>()
+            }
+        };
+        let fewest = |host: &&&Arc<Host>| (in_region(host), count(host));
+        let host = self.hosts.iter().filter(takes).min_by_key(fewest)?;
         *used.entry(host.name.clone()).or_default() += 1;
         Some(host.name.clone())
     }

@@ -31,6 +31,6 @@ pub(super) fn are_upstreams(backends: &Backends) -> bool {
 fn all(backends: &Backends, is_such: impl Fn(&Endpoint) -> bool) -> bool {
     match backends {
         Backends::Own(pool) => pool.endpoints().iter().all(is_such),
-        Backends::Shards(_) => false,
+        Backends::Shards(_) | Backends::Failover(_) => false,
     }
 }

@@ -4,13 +4,13 @@
 //! that begins with what operators have written as it is, so that it costs the names that have
 //! something by themselves.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use weir_config::{
     Desired, DesiredZone, DnsName, RecordSet, RecordType, Snapshot, Zone, ZoneName, rdata,
 };
 
-use super::Planned;
+use super::{Planned, steered_name};
 use crate::{
     observed::Observed,
     zones::{Addresses, Dirty, Zones},
@@ -39,7 +39,7 @@ pub(super) fn plan_zone(
     if served.is_some() && dirty.is_nothing() {
         return false;
     }
-    let making = Making::new(meant, &observed.zones);
+    let making = Making::new(meant, &observed.zones, snapshot);
     let mut zone = match (&served, dirty) {
         (Some(served), Dirty::Names(names)) => {
             let mut zone = (**served).clone();
@@ -80,6 +80,8 @@ fn next_serial(served: Option<u32>, first: u64) -> u64 {
 struct Making<'a> {
     meant: &'a DesiredZone,
     zones: &'a Zones,
+    /// How policies are served, from the same moment on as this zone.
+    snapshot: &'a Snapshot,
     /// The addresses of this Weir.
     own: Addresses,
     https: Option<RecordSet>,
@@ -87,15 +89,9 @@ struct Making<'a> {
 }
 
 impl<'a> Making<'a> {
-    fn new(meant: &'a DesiredZone, zones: &'a Zones) -> Self {
+    fn new(meant: &'a DesiredZone, zones: &'a Zones, snapshot: &'a Snapshot) -> Self {
         let zone = &meant.zone;
-        let mut own = Addresses { ttl: u32::MAX, ..Addresses::default() };
-        for address in &zone.addresses {
-            match address {
-                IpAddr::V4(address) => own.v4.push(*address),
-                IpAddr::V6(address) => own.v6.push(*address),
-            }
-        }
+        let own = Addresses::of(zone.addresses.iter().copied());
         let port = zones.https_port.map(|port| format!(" port={port}")).unwrap_or_default();
         // What the proxy offers, beside HTTP/1.1 that everybody expects (RFC 9460 section 7.1).
         let https = rdata::parse_line(RecordType::HTTPS, &format!("1 . alpn=h2{port}")).ok();
@@ -103,7 +99,7 @@ impl<'a> Making<'a> {
             https.and_then(|data| RecordSet::new(RecordType::HTTPS, zone.ttl.auto, [data]).ok());
         let names = zone.nameservers.iter().map(DnsName::wire);
         let nameservers = RecordSet::new(RecordType::NS, zone.ttl.nameservers, names).ok();
-        Self { meant, zones, own, https, nameservers }
+        Self { meant, zones, snapshot, own, https, nameservers }
     }
 
     /// All of it. What operators have written is there already.
@@ -117,6 +113,7 @@ impl<'a> Making<'a> {
             .chain(self.meant.aliases.keys())
             .chain(self.zones.bound_in(&zone.name))
             .chain(self.zones.challenges_in(&zone.name))
+            .chain(self.zones.steered_in(&zone.name))
         {
             self.make(name, &mut made);
         }
@@ -161,9 +158,13 @@ impl<'a> Making<'a> {
             let found = self.zones.resolved(&alias.target);
             sets.extend(found.into_iter().flat_map(|found| found.sets(alias.ttl)));
         } else if !leads.into_iter().any(|rtype| has(&sets, rtype)) {
-            let bound = self.zones.bound(name).filter(|_| zone.auto && !self.is_cut_off(name));
+            let steered = self.steered(name, sets.is_empty());
+            let follows = zone.auto && steered.is_none() && !self.is_cut_off(name);
+            let bound = self.zones.bound(name).filter(|_| follows);
             if zone.nameservers.contains(name) {
                 sets.extend(self.own.sets(zone.ttl.nameservers));
+            } else if let Some(steered) = steered {
+                sets.extend(steered);
             } else if bound.is_some() {
                 sets.extend(self.own.sets(zone.ttl.auto));
             }
@@ -174,6 +175,14 @@ impl<'a> Making<'a> {
         }
         self.add_challenges(name, &mut sets);
         sets
+    }
+
+    /// The records of a name that a failover policy steers.
+    fn steered(&self, name: &DnsName, is_free: bool) -> Option<Vec<RecordSet>> {
+        let policy = self.zones.policy(name).filter(|_| !self.is_cut_off(name))?;
+        let steered = self.snapshot.policy(policy)?;
+        let takes_cname = is_free && name != self.meant.zone.name.dns();
+        Some(steered_name::sets(steered, &self.own, takes_cname))
     }
 
     /// Whether what is at a name is not answered, because a delegation or a DNAME leads elsewhere.

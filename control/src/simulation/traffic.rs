@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use weir_config::{
-    Admission, AppName, Decision, Endpoint, EndpointLease, InstanceId, Lease, Moment, Snapshots,
+    Admission, AppName, Decision, Endpoint, EndpointLease, InstanceId, Lease, Moment, RouteState,
+    Snapshots,
 };
 
 /// Requests under way, by a number of their own.
@@ -46,8 +47,10 @@ impl Traffic {
     ) -> Met {
         let pick =
             |endpoints: &[Endpoint]| (!endpoints.is_empty()).then(|| chance % endpoints.len());
-        let Admission { decision, .. } = snapshots.admit(host, "/", |_, pool| {
-            pick(pool.endpoints()).map(|index| &pool.endpoints()[index])
+        let Admission { decision, .. } = snapshots.admit(host, "/", |snapshot, route| {
+            let RouteState::Serving(backends) = &route.state else { return None };
+            let endpoints = snapshot.pool(backends, host)?.endpoints();
+            pick(endpoints).map(|index| &endpoints[index])
         });
         let (route, lease, on) = match decision {
             Decision::UnknownHost | Decision::Refuse { .. } => return Met::Refusal,

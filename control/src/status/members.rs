@@ -1,6 +1,10 @@
-//! The status of shards, and of apps over upstreams or shards.
+//! The status of shards, and of apps that are no images.
 
-use weir_config::{Activity, DesiredApp, MemberOf, Shard, Source};
+use std::sync::Arc;
+
+use weir_config::{
+    Activity, DesiredApp, FailoverName, MemberOf, RouteState, Shard, Source, Steered,
+};
 
 use super::Standing;
 use crate::{
@@ -31,11 +35,42 @@ pub(crate) fn shard_status(
 
 /// How an app that is no image stands.
 pub(super) fn standing(app: &DesiredApp, world: &World) -> Standing {
+    if let Source::Failover(policy) = &app.app.source {
+        return before_targets(app, policy, world);
+    }
     let members = behind(app, world);
     let phase = phase(&members);
     let failure = members.iter().find_map(failure).filter(|_| phase != Phase::Progressing);
     let wanted = members.len() as u16;
     Standing { phase, ready: ready(&members), wanted, failure, noun: "members", why_not: None }
+}
+
+/// How an app in front of a policy's targets stands: well while its clients have somebody to go to.
+fn before_targets(app: &DesiredApp, policy: &FailoverName, world: &World) -> Standing {
+    let served = &world.observed.served;
+    let targets = served.policy(policy).map_or(&[][..], |steered| &steered.targets);
+    let good = targets.iter().filter(|target| !target.is_down).count();
+    let has_shares = |steered: &Arc<Steered>| !steered.steering.shares.is_nobody();
+    let (phase, message) = match served.app(&app.app.name).map(|route| &route.state) {
+        Some(RouteState::Unavailable { reason, .. }) => (Phase::Failed, Some(reason.clone())),
+        Some(RouteState::Serving(_)) if !served.policy(policy).is_some_and(has_shares) => {
+            let message = format!("no target of the failover policy {policy} has a share");
+            (Phase::Failed, Some(message))
+        }
+        Some(RouteState::Serving(_)) if good == targets.len() => (Phase::Ready, None),
+        Some(RouteState::Serving(_)) => (Phase::Degraded, None),
+        _ => (Phase::Progressing, None),
+    };
+    let failure = message.map(|message| FailureDetails {
+        reason: FailureReason::HealthCheckFailed.as_str().to_owned(),
+        message,
+        instance: String::new(),
+        exit_code: None,
+        log_tail: Vec::new(),
+        retry_in: None,
+    });
+    let (ready, wanted) = (good as u16, targets.len() as u16);
+    Standing { phase, ready, wanted, failure, noun: "targets", why_not: None }
 }
 
 /// The upstreams of an app, if it has any.
@@ -53,7 +88,7 @@ pub(super) fn upstreams(
 fn behind<'a>(app: &'a DesiredApp, world: &'a World) -> Vec<Seen<'a>> {
     let seen = |of, members| world.observed.members.seen(&of, members).collect::<Vec<_>>();
     match &app.app.source {
-        Source::Image(_) => Vec::new(),
+        Source::Image(_) | Source::Failover(_) => Vec::new(),
         Source::Upstreams(members) => seen(MemberOf::App(app.app.name.clone()), members),
         Source::Shards(names) => {
             let shards = names.iter().filter_map(|name| world.desired.shards.get(name));

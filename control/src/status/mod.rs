@@ -2,6 +2,7 @@
 //! never stored, so that it cannot disagree with them.
 
 pub(crate) mod deployments;
+mod failover;
 mod hosts;
 mod members;
 mod zones;
@@ -25,6 +26,7 @@ use crate::{
     subject::Subject,
 };
 
+pub(crate) use failover::{failover_health, simulation};
 pub(crate) use hosts::{drift, host_status};
 pub(crate) use members::shard_status;
 pub(crate) use zones::zone_status;

@@ -11,6 +11,7 @@ use weir_config::{
 use super::{
     Kind, Store, StoreError, Verb,
     deployments::{Deployments, change, next_number, that_matter},
+    failover::check_source,
     objects::{Object, Record},
     parse_name,
     secrets::with_secrets,
@@ -69,6 +70,9 @@ impl Object for App {
     ) -> Result<(), StoreError> {
         claim_hostnames(writing, &self.name, &self.hostnames).await?;
         name_shards(writing, &self.name, &shards_of(self)).await?;
+        if let Source::Failover(policy) = &self.source {
+            check_source(writing, policy).await?;
+        }
         let Source::Image(template) = &self.source else {
             return change(writing, &self.name, &Transition::Retire).await.map(drop);
         };
@@ -124,7 +128,7 @@ impl Store {
 fn shards_of(app: &App) -> Vec<(String, &ShardName)> {
     let source = match &app.source {
         Source::Shards(shards) => &**shards,
-        Source::Image(_) | Source::Upstreams(_) => &[],
+        Source::Image(_) | Source::Upstreams(_) | Source::Failover(_) => &[],
     };
     let source = source.iter().enumerate().map(|(i, name)| (format!("/spec/shards/{i}"), name));
     let placement = app.placement.shard.iter();

@@ -47,10 +47,20 @@ pub(crate) enum Verb {
     RotateKey,
     /// What the gate keeps from being served is right.
     Confirm,
+    /// All clients of a failover policy go to one target.
+    Force,
+    /// The shares of a failover policy stay as they are.
+    Freeze,
+    /// A failover policy's law decides again.
+    Release,
+    /// A provider's caches forget some names.
+    Purge,
+    /// Somebody is told of an incident by rule.
+    Page,
 }
 
 impl Verb {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 18] = [
         Self::Put,
         Self::Deploy,
         Self::Promote,
@@ -64,6 +74,11 @@ impl Verb {
         Self::RollingUpdate,
         Self::RotateKey,
         Self::Confirm,
+        Self::Force,
+        Self::Freeze,
+        Self::Release,
+        Self::Purge,
+        Self::Page,
     ];
 
     /// Those that take many steps of their own, which [`crate::conductor`] takes: nothing but the
@@ -86,6 +101,11 @@ impl Verb {
             Self::RollingUpdate => "rolling-update",
             Self::RotateKey => "rotate-key",
             Self::Confirm => "confirm",
+            Self::Force => "force",
+            Self::Freeze => "freeze",
+            Self::Release => "release",
+            Self::Purge => "purge",
+            Self::Page => "page",
         }
     }
 

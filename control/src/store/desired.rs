@@ -6,7 +6,9 @@ use std::{
 };
 
 use sqlx::{Row, SqliteConnection};
-use weir_config::{App, AppName, Desired, Host, HostName, Shard, ShardName, ZoneName};
+use weir_config::{
+    App, AppName, Desired, FailoverName, FailoverPolicy, Host, HostName, Shard, ShardName, ZoneName,
+};
 
 use super::{
     Kind, Page, Store, StoreError,
@@ -21,6 +23,7 @@ pub(crate) enum Changed {
     Shard(ShardName),
     App(AppName),
     Zone(ZoneName),
+    FailoverPolicy(FailoverName),
 }
 
 impl Store {
@@ -34,16 +37,20 @@ impl Store {
         let revision = revision(&mut reading).await?;
         let (hosts, unreadable_hosts) = self.all_meant::<Host>(&mut reading).await?;
         let (shards, unreadable_shards) = self.all_meant::<Shard>(&mut reading).await?;
+        let (policies, unreadable_policies) =
+            self.all_meant::<FailoverPolicy>(&mut reading).await?;
         let (apps, unreadable) = self.all_meant::<App>(&mut reading).await?;
         let mut desired = Desired {
             revision,
             unreadable,
             unreadable_shards,
             unreadable_hosts,
+            unreadable_policies,
             ..Desired::default()
         };
         desired.hosts.extend(hosts);
         desired.shards.extend(shards);
+        desired.policies.extend(policies);
         desired.apps.extend(apps);
         self.all_zones(&mut reading, &mut desired).await?;
         Ok(desired)
@@ -98,8 +105,9 @@ impl Store {
                 Some(Kind::Shard) => Changed::Shard(parse_name(row)?),
                 Some(Kind::App) => Changed::App(parse_name(row)?),
                 Some(Kind::Zone) => Changed::Zone(parse_name(row)?),
+                Some(Kind::FailoverPolicy) => Changed::FailoverPolicy(parse_name(row)?),
                 // Nothing that the loop has to do with.
-                Some(Kind::Notifier) | None => continue,
+                Some(Kind::Notifier | Kind::Provider) | None => continue,
             };
             if known.insert(changed.clone()) {
                 changes.push(changed);

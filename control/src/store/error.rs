@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use weir_config::{AppName, HostPath, Problems, SecretName, ShardName};
+use weir_config::{
+    AppName, FailoverName, HostPath, Hostname, Problems, ProviderName, SecretName, ShardName,
+};
 
 use super::Kind;
 use crate::{key_file::NoKey, seal::SealError, transition::Refused};
@@ -15,9 +17,22 @@ pub enum StoreError {
     NameTaken { kind: Kind, name: String },
     #[error("{hostname} is served by the app `{app}` already; remove it there first")]
     HostnameTaken { hostname: HostPath, app: AppName },
+    /// Named by a policy, at this place of it.
+    #[error(
+        "{hostname} is steered by the failover policy `{policy}` already; remove it there first"
+    )]
+    HostnameSteered { pointer: String, hostname: Hostname, policy: FailoverName },
     /// Named by an app, at this place of it.
     #[error("there is no shard `{shard}`; apply it first")]
     NoSuchShard { pointer: String, shard: ShardName },
+    /// Named by an app.
+    #[error("there is no failover policy `{0}`; apply it first")]
+    NoSuchPolicy(FailoverName),
+    #[error(
+        "the failover policy `{0}` has Weir's own proxies as a target, and an app cannot be its \
+         own target; take `own` out there, or name another policy"
+    )]
+    OwnTarget(FailoverName),
     #[error("the shard `{shard}` is used by {}; change or delete that first", list(apps))]
     ShardInUse { shard: ShardName, apps: Vec<AppName> },
     #[error("`{0}` is a secret of this app and a variable in its `env`; remove one of them first")]
@@ -30,6 +45,18 @@ pub enum StoreError {
     NoSigningSecret,
     #[error("there are {most} notifiers already; delete one first")]
     TooManyNotifiers { most: i64 },
+    #[error("there is no provider `{provider}`; apply it first")]
+    NoSuchProvider { provider: ProviderName },
+    #[error(
+        "the provider `{provider}` carries out {}; change or delete that first",
+        these(policies)
+    )]
+    ProviderInUse { provider: ProviderName, policies: Vec<FailoverName> },
+    /// Neither written nor kept; where it is to be written.
+    #[error("nothing proves to the provider who asks: write it")]
+    NoProviderSecret { pointer: &'static str },
+    #[error("there are {most} providers already; delete one first")]
+    TooManyProviders { most: i64 },
     #[error(transparent)]
     NoKey(#[from] NoKey),
     #[error("a secret cannot be sealed or opened: {0}")]
@@ -82,11 +109,19 @@ impl StoreError {
     }
 }
 
-/// Enough names to know where to look.
 fn list(apps: &[AppName]) -> String {
+    named("app", apps)
+}
+
+fn these(policies: &[FailoverName]) -> String {
+    named("failover policy", policies)
+}
+
+/// Enough names to know where to look.
+fn named(kind: &str, all: &[impl std::fmt::Display]) -> String {
     const SHOWN: usize = 3;
-    let names: Vec<_> = apps.iter().take(SHOWN).map(|app| format!("the app `{app}`")).collect();
-    match apps.len().saturating_sub(SHOWN) {
+    let names: Vec<_> = all.iter().take(SHOWN).map(|one| format!("the {kind} `{one}`")).collect();
+    match all.len().saturating_sub(SHOWN) {
         0 => names.join(" and "),
         more => format!("{} and {more} more", names.join(", ")),
     }

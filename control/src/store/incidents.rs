@@ -4,7 +4,7 @@
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use weir_config::{NotifierEvent, Severity};
 
-use super::{Store, StoreError, outbox::enqueue};
+use super::{Store, StoreError, failover_actions, outbox::enqueue};
 use crate::{
     incidents::{Key, Rule, Trouble},
     time::unix_millis,
@@ -103,6 +103,11 @@ impl Store {
             };
             add_event(writing, &id, LOOP, action, &trouble.detail, now).await?;
             announce(writing, &id, NotifierEvent::Opened, now).await?;
+            if trouble.rule == Rule::Failover
+                && let Some(policy) = trouble.subject.strip_prefix("FailoverPolicy/")
+            {
+                failover_actions::ask(writing, &id, policy, now).await?;
+            }
             prune(writing, now).await
         })
         .await
@@ -121,6 +126,21 @@ impl Store {
                 Some(open) => resolve(writing, &open.id, LOOP, "its cause is gone", now).await,
                 None => Ok(()),
             }
+        })
+        .await
+    }
+
+    /// Adds a line to the record of the open incident; whether there is one.
+    pub(crate) async fn tell_incident(
+        &self,
+        key: (Rule, &str),
+        action: &str,
+        detail: &str,
+    ) -> Result<bool, StoreError> {
+        self.write(async |writing| {
+            let Some(open) = open_of(writing, key.0, key.1).await? else { return Ok(false) };
+            add_event(writing, &open.id, LOOP, action, detail, unix_millis()).await?;
+            Ok(true)
         })
         .await
     }

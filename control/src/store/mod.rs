@@ -1,5 +1,5 @@
-//! What must survive: apps, shards, hosts and notifiers, deployments, host names, tokens, and what happened: who
-//! asked for what, and what came of it.
+//! What must survive: the objects that operators write, deployments, host names, tokens, how far
+//! failover is, and what happened: who asked for what, and what came of it.
 //!
 //! One writer, WAL, full sync: an acknowledged write survives `kill -9` and power loss. Every write
 //! takes the next revision in the transaction that it is part of, so revisions only grow and have no
@@ -15,6 +15,9 @@ mod desired;
 mod devices;
 mod error;
 mod events;
+mod failover;
+mod failover_actions;
+mod failover_incidents;
 mod follow;
 mod hosts;
 mod idempotency;
@@ -26,6 +29,7 @@ mod objects;
 mod operations;
 mod outbox;
 mod page;
+mod providers;
 mod prune;
 mod record_path;
 mod records;
@@ -68,6 +72,8 @@ pub(crate) use desired::Changed;
 pub(crate) use devices::{Claim, DeviceRecord, Invite, NoClaim};
 pub use error::StoreError;
 pub(crate) use events::{EventFilter, NewEvent, StoredEvent};
+pub(crate) use failover::SavedFailover;
+pub(crate) use failover_actions::DueAction;
 pub(crate) use follow::Place;
 pub(crate) use idempotency::{KeptAnswer, Known, Repeatable};
 pub(crate) use incidents::{IncidentAction, IncidentEvent, IncidentQuery, IncidentRecord};
@@ -76,6 +82,7 @@ pub(crate) use objects::{Kind, Object, Record, Written};
 pub(crate) use operations::{Operation, OperationFilter, OperationState, Outcome, Target};
 pub(crate) use outbox::{Message, body};
 pub(crate) use page::Page;
+pub(crate) use providers::Provider;
 pub(crate) use records::RecordChange;
 pub(crate) use rolling_updates::{RollingUpdate, RollingUpdateSpec, UpdatedApp};
 pub(crate) use secrets::{SealedSecret, SecretRecord, WrittenSecrets};

@@ -21,12 +21,21 @@ pub enum Kind {
     Shard,
     Host,
     Zone,
+    Provider,
+    FailoverPolicy,
     Notifier,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::App, Self::Shard, Self::Host, Self::Zone, Self::Notifier];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::App,
+        Self::Shard,
+        Self::Host,
+        Self::Zone,
+        Self::Provider,
+        Self::FailoverPolicy,
+        Self::Notifier,
+    ];
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
@@ -39,6 +48,8 @@ impl Kind {
             Self::Shard => "Shard",
             Self::Host => "Host",
             Self::Zone => "Zone",
+            Self::Provider => "Provider",
+            Self::FailoverPolicy => "FailoverPolicy",
             Self::Notifier => "Notifier",
         }
     }
@@ -52,6 +63,8 @@ impl fmt::Display for Kind {
             Self::Shard => "shard",
             Self::Host => "host",
             Self::Zone => "zone",
+            Self::Provider => "provider",
+            Self::FailoverPolicy => "failover policy",
             Self::Notifier => "notifier",
         })
     }

@@ -171,8 +171,19 @@ pub(super) async fn note_done(
     change: Change,
     message: String,
 ) -> Result<Operation, StoreError> {
+    note_ended(writing, cause, change, OperationState::Succeeded, message).await
+}
+
+/// Notes an operation of which it is known what came of it.
+async fn note_ended(
+    writing: &mut SqliteConnection,
+    cause: Cause<'_>,
+    change: Change,
+    state: OperationState,
+    message: String,
+) -> Result<Operation, StoreError> {
     let operation = begin(writing, cause, change).await?;
-    let outcome = Outcome { state: OperationState::Succeeded, message, at: operation.at };
+    let outcome = Outcome { state, message, at: operation.at };
     settle(writing, operation.number, &outcome).await?;
     Ok(Operation { outcome: Some(outcome), ..operation })
 }
@@ -221,11 +232,23 @@ impl Store {
         target: Target,
         message: String,
     ) -> Result<Operation, StoreError> {
+        self.act_ended(cause, target, OperationState::Succeeded, message).await
+    }
+
+    /// Notes an action of which it is known what came of it.
+    pub(crate) async fn act_ended(
+        &self,
+        cause: Cause<'_>,
+        target: Target,
+        state: OperationState,
+        message: String,
+    ) -> Result<Operation, StoreError> {
         let change = Change::none(target);
-        let done =
-            self.write(async |writing| note_done(writing, cause, change, message).await).await?;
+        let ended = self
+            .write(async |writing| note_ended(writing, cause, change, state, message).await)
+            .await?;
         self.operations_are_new();
-        Ok(done)
+        Ok(ended)
     }
 
     pub(crate) async fn operation(&self, number: u64) -> Result<Option<Operation>, StoreError> {

@@ -105,25 +105,36 @@ pub(super) async fn enqueue(
         }
         let name: String = row.try_get("name")?;
         let body = body(event.as_str(), incident, now).to_string();
-        sqlx::query(
-            "INSERT INTO outbox (id, notifier, body, created_at, due_at, attempts)
-             VALUES ($1, $2, $3, $4, $4, 0)",
-        )
-        .bind(format!("msg_{}", crate::random::hex(16)))
-        .bind(&name)
-        .bind(body)
-        .bind(now)
-        .execute(&mut *writing)
-        .await?;
-        sqlx::query(
-            "DELETE FROM outbox WHERE notifier = $1 AND id NOT IN (SELECT id FROM outbox
-                WHERE notifier = $1 ORDER BY created_at DESC, id DESC LIMIT $2)",
-        )
-        .bind(&name)
-        .bind(MOST_QUEUED)
-        .execute(&mut *writing)
-        .await?;
+        leave(writing, &name, body, now).await?;
     }
+    Ok(())
+}
+
+/// Leaves a message for one of them.
+pub(super) async fn leave(
+    writing: &mut SqliteConnection,
+    notifier: &str,
+    body: String,
+    now: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO outbox (id, notifier, body, created_at, due_at, attempts)
+         VALUES ($1, $2, $3, $4, $4, 0)",
+    )
+    .bind(format!("msg_{}", crate::random::hex(16)))
+    .bind(notifier)
+    .bind(body)
+    .bind(now)
+    .execute(&mut *writing)
+    .await?;
+    sqlx::query(
+        "DELETE FROM outbox WHERE notifier = $1 AND id NOT IN (SELECT id FROM outbox
+            WHERE notifier = $1 ORDER BY created_at DESC, id DESC LIMIT $2)",
+    )
+    .bind(notifier)
+    .bind(MOST_QUEUED)
+    .execute(writing)
+    .await?;
     Ok(())
 }
 

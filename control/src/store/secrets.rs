@@ -207,8 +207,9 @@ impl Store {
 
     /// Tables that hold one sealed value in a row: their key, what the value is sealed as, and what
     /// it is called.
-    const SEALED: [SealedTable; 5] = [
+    const SEALED: [SealedTable; 6] = [
         ("notifiers", "name", "notifier", "Notifier"),
+        ("providers", "name", "provider", "Provider"),
         ("certificates", "name", "certificate", "Certificate"),
         ("issuers", "name", "eab", "Issuer"),
         ("acme_accounts", "issuer", "acme-account", "Account"),

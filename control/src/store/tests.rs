@@ -17,6 +17,7 @@ const DELETE: Cause<'_> = Cause { actor: "test", verb: Verb::Delete, key: None }
 const DEPLOY: Cause<'_> = Cause { actor: "test", verb: Verb::Deploy, key: None };
 
 mod devices;
+mod failover;
 mod history;
 mod writer;
 mod zones;

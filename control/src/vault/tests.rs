@@ -3,7 +3,10 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use sqlx::{Connection, Row, SqliteConnection};
-use weir_config::{AppManifest, HostName, Hostname, InstanceId, NotifierSpec, parse_documents};
+use weir_config::{
+    AppManifest, HostName, Hostname, InstanceId, NotifierSpec, ProviderName, ProviderSpec,
+    parse_documents,
+};
 use zeroize::Zeroizing;
 
 use super::*;
@@ -356,4 +359,46 @@ async fn a_value_goes_with_the_last_deployment_that_names_it() {
         bench.put_app("shop", &format!("{{image: a{n}}}")).await.unwrap();
     }
     assert_eq!(kept(&bench).await, 1, "no deployment is left that names the former one");
+}
+
+#[tokio::test]
+async fn what_is_secret_of_a_provider_is_sealed_kept_and_rotated() {
+    let mut bench = Bench::new().await;
+    let there: ProviderName = "there".parse().unwrap();
+    let spec = |text: &str| -> ProviderSpec { serde_json::from_str(text).unwrap() };
+    let put = async |bench: &Bench, spec: ProviderSpec| {
+        let cause = Cause { actor: "test", verb: Verb::Put, key: None };
+        bench.vault.put_provider(&there, spec, Precondition::None, cause).await
+    };
+    let without = || spec("{\"cloudflare\": {}}");
+    let error = put(&bench, without()).await.unwrap_err();
+    let VaultError::Store(StoreError::NoProviderSecret { pointer }) = error else {
+        panic!("{error}")
+    };
+    assert_eq!(pointer, "/spec/cloudflare/token");
+    let first = spec("{\"cloudflare\": {\"token\": \"hunter2\"}}");
+    assert!(put(&bench, first.clone()).await.unwrap().created);
+    let again = put(&bench, without()).await.unwrap();
+    assert!(again.operation.is_none(), "without a token it keeps the one it has");
+    assert_eq!(bench.vault.provider(&there).await.unwrap(), Some(first.clone()));
+
+    let other = spec("{\"cloudflare\": {\"token\": \"hunter2-too\"}}");
+    for (spec, changes) in [(first, false), (without(), false), (other.clone(), true)] {
+        assert_eq!(bench.vault.changes_provider_secret(&there, spec).await.unwrap(), changes);
+    }
+    assert!(put(&bench, other.clone()).await.unwrap().operation.is_some());
+    let url = "https://example.com/hook?key=hunter2";
+    let hook = spec(&format!("{{\"webhook\": {{\"url\": \"{url}\"}}}}"));
+    let error = put(&bench, hook).await.unwrap_err();
+    assert!(matches!(error, VaultError::Store(StoreError::NoProviderSecret { .. })), "{error}");
+
+    let rotated = bench.vault.rotate(ROTATE).await.unwrap();
+    assert_eq!((rotated.resealed, bench.key_lines().len()), (1, 1));
+    bench.reopen().await;
+    assert_eq!(bench.vault.provider(&there).await.unwrap(), Some(other));
+    let database = fs::read(bench.dir.path().join("weir.db")).unwrap();
+    let log = fs::read(bench.dir.path().join("weir.db-wal")).unwrap_or_default();
+    for kept in [database, log] {
+        assert!(!kept.windows(7).any(|bytes| bytes == b"hunter2"), "it is on disk");
+    }
 }

@@ -1,7 +1,17 @@
 //! Answers that are chosen by who asks and by what the proxy knows of health.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::UdpSocket,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
 
+use hickory_proto::op::ResponseCode;
 use weir_config::{
     Activity, AppName, AppRoute, Balance, Endpoint, EndpointId, MemberId, MemberOf, Moment,
     Networks, Pool, Reach, RecordSet, RecordType, RouteState, ShardName, Snapshot, Zone,
@@ -19,13 +29,16 @@ fn steered(policy: Policy, choices: impl IntoIterator<Item = Choice>) -> Zone {
          example. 3600 IN NS ns.example.",
     );
     let steering = Steering { policy, choices: choices.into_iter().collect() };
-    zone.set(&name("www.example"), RecordSet::steered(steering).unwrap()).unwrap();
+    if !steering.choices.is_empty() {
+        zone.set(&name("www.example"), RecordSet::steered(steering).unwrap()).unwrap();
+    }
     zone
 }
 
 fn choice(last: u8, weight: u16, health: Health) -> Choice {
     let records = RecordSet::new(RecordType::A, 30, [[192, 0, 2, last]]).unwrap();
-    Choice { records, weight, networks: Networks::default(), health }
+    let (name, networks) = (format!("c{last}").into(), Networks::default());
+    Choice { name, records: Some(records), weight, networks, health }
 }
 
 /// The last octet of each address that a client of this network is given, and for which prefix.
@@ -142,4 +155,81 @@ fn what_is_steered_is_there_again_after_a_restart() {
     let zone = steered(Policy::Weighted, choices);
     let text = serde_json::to_string(&zone).unwrap();
     assert_eq!(serde_json::from_str::<Zone>(&text).unwrap(), zone);
+}
+
+/// One target is led to by a CNAME, the other by its address.
+fn mixed(shares: [u16; 2]) -> Zone {
+    let mut zone = steered(Policy::Weighted, []);
+    let cname = RecordSet::new(RecordType::CNAME, 30, [name("a.cdn.test").wire()]).unwrap();
+    let address = RecordSet::new(RecordType::A, 30, [[192, 0, 2, 2]]).unwrap();
+    for records in [[Some(cname), None], [None, Some(address)]] {
+        let choices = records.into_iter().zip(shares).zip(["a", "b"]);
+        let choices = choices.map(|((records, weight), name)| Choice {
+            name: name.into(),
+            records,
+            weight,
+            networks: Networks::default(),
+            health: Health::Always,
+        });
+        let steering = Steering { policy: Policy::Weighted, choices: choices.collect() };
+        zone.set(&name("www.example"), RecordSet::steered(steering).unwrap()).unwrap();
+    }
+    zone
+}
+
+#[test]
+fn a_client_is_led_on_by_a_cname_or_given_addresses_and_nobody_both() {
+    let mut served = Served::start([mixed([1, 0])]);
+    let answers = |served: &Served, rtype: &str| -> Vec<RecordType> {
+        served.ask("www.example", rtype).answer.iter().map(|record| record.rtype).collect()
+    };
+    for rtype in ["A", "AAAA", "CNAME", "ANY", "TXT"] {
+        assert_eq!(answers(&served, rtype), [RecordType::CNAME], "{rtype}");
+    }
+    served.serve_only(mixed([0, 1]));
+    for (rtype, given) in
+        [("A", &[RecordType::A][..]), ("ANY", &[RecordType::A]), ("AAAA", &[]), ("CNAME", &[])]
+    {
+        assert_eq!(answers(&served, rtype), given, "{rtype}");
+    }
+    served.serve_only(mixed([0, 0]));
+    for rtype in ["A", "CNAME", "ANY"] {
+        let answer = served.ask("www.example", rtype);
+        assert!(answer.answer.is_empty(), "{rtype}: nobody has a share");
+        assert_eq!((answer.rcode, answer.authority.len()), (ResponseCode::NoError, 1), "{rtype}");
+    }
+}
+
+/// Shares go to and fro while it is asked all the time.
+#[test]
+fn no_answer_is_empty_while_somebody_has_a_share() {
+    let zones = [[1, 0], [0, 1], [1, 3], [3, 1]].map(|[first, second]| {
+        let choices = [choice(1, first, Health::Always), choice(2, second, Health::Always)];
+        steered(Policy::Weighted, choices)
+    });
+    let mut served = Served::start(zones[..1].to_vec());
+    let address = served.fast.address;
+    let is_over = AtomicBool::new(false);
+    let asked = thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.connect(address).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let asked = question(&name("www.example"), RecordType::A);
+            let (mut count, mut answer) = (0, [0; 512]);
+            while !is_over.load(Relaxed) {
+                socket.send(&asked).unwrap();
+                let length = socket.recv(&mut answer).unwrap();
+                assert_eq!(answer[6..8], [0, 1], "{:02x?}", &answer[..length]);
+                count += 1;
+            }
+            count
+        });
+        for swap in 0..10_000 {
+            served.serve_only(zones[swap % zones.len()].clone());
+        }
+        is_over.store(true, Relaxed);
+        asking.join().unwrap()
+    });
+    assert!(asked > 100, "{asked}");
 }

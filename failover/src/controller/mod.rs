@@ -116,6 +116,42 @@ impl State {
         self
     }
 
+    /// With other targets: of each, the place that it had, if it had one. What was decided of those
+    /// that stay still holds; one that is new gets clients as one that comes back does.
+    pub fn retargeted(mut self, law: &FailoverLaw, former: &[Option<usize>], now: Moment) -> Self {
+        let old = |place: &Option<usize>| self.targets.get((*place)?).cloned();
+        let kept: Vec<_> = former.iter().map(old).collect();
+        if kept.iter().all(Option::is_none) {
+            let epoch = self.steering.epoch + 1;
+            let mut anew = Self::new(law, now);
+            anew.steering.epoch = epoch;
+            return anew;
+        }
+        if let Hold::Forced { target, until } = self.hold {
+            let place = former.iter().position(|place| *place == Some(target));
+            self.hold = place.map_or(Hold::None, |target| Hold::Forced { target, until });
+        }
+        let new = Target {
+            health: Health::Unknown,
+            since: now,
+            standing: Standing::Aside,
+            quality: Quality::default(),
+        };
+        self.targets = kept.into_iter().map(|kept| kept.unwrap_or_else(|| new.clone())).collect();
+        // Whoever is left serves, even if nobody has said yet that it is well.
+        if self.targets.iter().all(|target| target.standing.is_out()) {
+            let serves = |target: &Target| target.health != Health::Down;
+            let place = self.targets.iter().position(serves).unwrap_or_default();
+            self.targets[place].standing = Standing::In;
+        }
+        let shares = match self.hold {
+            Hold::Forced { target, .. } => Shares::all_to(target, self.targets.len()),
+            _ => self.shares(law),
+        };
+        self.steering = Steering { epoch: self.steering.epoch + 1, shares, ..self.steering };
+        self
+    }
+
     pub fn steering(&self) -> &Steering {
         &self.steering
     }
@@ -173,6 +209,10 @@ impl State {
             Event::Health { target, health } => {
                 let Some(target) = self.targets.get_mut(*target) else { return };
                 if target.health != *health {
+                    // What it failed to answer while it was down says nothing of it any more.
+                    if target.health >= Health::Mending && health.is_good() {
+                        target.quality = Quality::default();
+                    }
                     (target.health, target.since) = (*health, now);
                 }
             }

@@ -94,6 +94,20 @@ fn what_is_down_is_left_at_once_and_comes_back_by_steps_behind_gates() {
 }
 
 #[test]
+fn what_it_did_not_answer_while_it_was_down_is_not_held_against_it() {
+    let mut script = primary_and_standby();
+    script.health(0, Health::Down);
+    for (target, errors) in [(0, 60), (1, 0)] {
+        let samples = Samples { count: 60, errors, p95: 20.0 };
+        script.tell(&[Event::Answers { target, source: Source::Probes, samples }]);
+    }
+    script.health(0, Health::Mending);
+    script.health(0, Health::Up);
+    script.wait(60);
+    assert_eq!(script.shares(), [500, 9500]);
+}
+
+#[test]
 fn few_requests_make_a_step_longer_and_errors_end_it() {
     let mut script = primary_and_standby();
     script.health(0, Health::Down);
@@ -284,4 +298,26 @@ fn a_restart_goes_on_from_what_was_decided() {
     assert_eq!(script.shares(), [0, ALL]);
     script.wait(60);
     assert_eq!(script.shares(), [500, 9500], "the hold-down goes on");
+}
+
+#[test]
+fn other_targets_change_nothing_for_those_that_stay() {
+    let mut script = primary_and_standby();
+    script.health(0, Health::Down);
+    // The standby stays, and a new one is preferred to it.
+    script.law = FailoverLaw::ordered(3);
+    let former = [None, Some(0), Some(1)];
+    let epoch = script.state().steering().epoch;
+    script.state = script.state.take().map(|s| s.retargeted(&script.law, &former, script.now));
+    assert_eq!((script.shares(), script.state().steering().epoch), (vec![0, 0, ALL], epoch + 1));
+    script.health(0, Health::Up);
+    script.wait(59);
+    assert_eq!(script.shares(), [0, 0, ALL], "it has to prove itself as any other");
+    script.wait(1);
+    assert_eq!(script.shares(), [500, 0, 9500]);
+
+    // The only one that was in is gone.
+    script.law = FailoverLaw::ordered(1);
+    script.state = script.state.take().map(|s| s.retargeted(&script.law, &[Some(1)], script.now));
+    assert_eq!(script.shares(), [ALL]);
 }

@@ -88,6 +88,7 @@ impl World {
         let (access_log, logging) = AccessLog::start(LogFormat::Json, Log).unwrap();
         let options = ProxyOptions {
             https_port_public: https_address.port(),
+            cdn_id: "weir-test".to_owned(),
             settings,
             access_log: Some(access_log),
             slow_request,

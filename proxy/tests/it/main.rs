@@ -12,6 +12,7 @@ mod conformance_h1;
 mod conformance_h2;
 mod connections;
 mod early_wake;
+mod failover;
 mod failures;
 mod floods;
 mod forwarding;

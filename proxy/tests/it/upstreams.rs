@@ -156,6 +156,28 @@ impl Refusing {
     }
 }
 
+/// Takes no connection and refuses none: a queue that is full and that nobody empties.
+pub(crate) struct BlackHole {
+    pub(crate) address: SocketAddr,
+    _queue: (TcpListener, Vec<TcpStream>),
+}
+
+impl BlackHole {
+    pub(crate) async fn start() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queue = Vec::new();
+        let connect =
+            || tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address));
+        while let Ok(stream) = connect().await {
+            queue.push(stream.unwrap());
+        }
+        Self { address, _queue: (listener, queue) }
+    }
+}
+
 /// Does with its n-th request, from 0, what it is told to.
 pub(crate) struct Scripted {
     pub(crate) address: SocketAddr,

@@ -4,9 +4,12 @@ mod apps;
 mod certificates;
 mod deployments;
 mod devices;
+mod edge;
+mod failover;
 mod history;
 mod hosts;
 mod incidents;
+mod providers;
 mod secrets;
 mod shards;
 mod snapshot;
@@ -14,7 +17,9 @@ mod zones;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use weir_config::{AppSpec, HostSpec, NotifierSpec, Problem, ShardSpec, ZoneSpec};
+use weir_config::{
+    AppSpec, FailoverSpec, HostSpec, NotifierSpec, Problem, ProviderSpec, ShardSpec, ZoneSpec,
+};
 
 pub(crate) use self::secrets::SecretValue;
 pub use self::{
@@ -25,14 +30,22 @@ pub use self::{
     deployments::{
         DeployRequest, DeploymentResource, PromoteRequest, RollbackRequest, RolloutPreview,
     },
-    devices::{
-        DeviceAbout, DeviceInvite, DeviceResource, DeviceState, InviteRequest, RenameRequest,
+    devices::{DeviceInvite, DeviceResource, DeviceState, InviteRequest, RenameRequest},
+    edge::{DeployToEdge, DiscoveredApp, EdgeContainer, EdgeHealth, Place},
+    failover::{
+        FailoverDecision, FailoverHealth, FailoverHold, FailoverIncident, FailoverSimulation,
+        FailoverStatus, ForceRequest, FreezeRequest, SimulateRequest, SimulatedAnswer,
+        SimulatedShare, TargetHealth, WrittenByHand,
     },
     history::{AuditRecord, EventRecord, OperationResource, StepRecord, UpdatedAppResource},
     hosts::{ConvergeRequest, DriftResource, HostStatus},
     incidents::{
         IncidentDetails, IncidentEventResource, IncidentResource, NoteRequest, NotifierPreview,
         NotifierStatus, NotifierTest,
+    },
+    providers::{
+        CarriedPolicy, CustomHostnameResource, ProviderPreview, ProviderStatus, ProviderTest,
+        PurgeRequest,
     },
     secrets::{KeyRotation, SecretResource},
     shards::{ShardDeployRequest, ShardStatus},
@@ -43,7 +56,7 @@ pub use self::{
 /// An object as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Resource<Spec, Status> {
-    /// `App`, `Shard`, `Host`, `Zone` or `Notifier`.
+    /// `App`, `Shard`, `Host`, `Zone`, `Provider`, `FailoverPolicy` or `Notifier`.
     pub kind: String,
     pub name: String,
     /// Grows by one with every change of the spec.
@@ -61,6 +74,8 @@ pub type AppResource = Resource<AppSpec, AppStatus>;
 pub type ShardResource = Resource<ShardSpec, ShardStatus>;
 pub type HostResource = Resource<HostSpec, HostStatus>;
 pub type ZoneResource = Resource<ZoneSpec, ZoneStatus>;
+pub type FailoverResource = Resource<FailoverSpec, FailoverStatus>;
+pub type ProviderResource = Resource<ProviderSpec, ProviderStatus>;
 pub type NotifierResource = Resource<NotifierSpec, NotifierStatus>;
 
 /// A server that something else keeps running: a member of a shard, or an upstream.

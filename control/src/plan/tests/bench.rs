@@ -168,7 +168,7 @@ impl Bench {
                     begin.apply(&mut deployments, self.now).unwrap();
                 }
             }
-            Source::Upstreams(_) | Source::Shards(_) => deployments.clear(),
+            _ => deployments.clear(),
         }
         let app = Arc::new(DesiredApp { app, generation, deployments });
         self.change(|change| change.apps.push((app.app.name.clone(), Some(app))));

@@ -265,6 +265,37 @@ fn a_host_that_returns_in_time_goes_on_as_if_nothing_had_happened() {
 }
 
 #[test]
+fn a_device_that_is_cut_off_is_not_replaced_however_long_and_goes_on_on_its_return() {
+    // Ten minutes, and a summer.
+    for away in [10 * 60, 90 * 24 * 3600] {
+        let mut bench = bench(&["a"]);
+        let device = |name: &str| {
+            format!(
+                "{{engine: device, labels: {{class: edge, device: {name}}}, \
+                 disconnect: {{replace: false}}}}"
+            )
+        };
+        bench.put_host("pi", &device("pi"));
+        bench.put_host("other", &device("other"));
+        bench.put("shop", "{image: a, placement: {hosts: {class: edge}}}");
+        bench.settle();
+        let host = host_of(&bench, "shop");
+        lose(&mut bench, &host);
+        // It is looked at now and then, as a silent host is.
+        for _ in 0..10 {
+            bench.pass(seconds(away / 10));
+            bench.silence(&host);
+            assert!(bench.settle().is_empty(), "nothing is done, here or elsewhere");
+        }
+        assert_eq!(bench.served_by("shop"), ["unavailable"]);
+        return_of(&mut bench, &host);
+        assert!(bench.settle().is_empty(), "neither ended nor made anew");
+        assert_eq!(host_of(&bench, "shop"), host);
+        assert_eq!(bench.served_by("shop").len(), 1);
+    }
+}
+
+#[test]
 fn a_replacement_that_is_not_ready_yet_gives_way_to_the_one_that_returns() {
     let mut bench = bench(&["a", "b"]);
     bench.put("shop", "{image: slow, instances: 2}");
@@ -316,6 +347,42 @@ fn capacity_labels_regions_and_shards_say_where() {
     };
     assert_eq!(why("more"), "no host that it may run on has room");
     assert_eq!(why("nowhere"), "no host is one of those that its `placement` asks for");
+}
+
+/// However the hosts' order has it: of apps that demand two regions, each is in both.
+#[test]
+fn an_app_that_demands_two_regions_has_them_as_soon_as_there_are_two() {
+    let mut bench = bench(&[]);
+    for (host, region) in [("eu1", "eu"), ("eu2", "eu"), ("us", "us")] {
+        bench.put_host(host, &format!("{{engine: \"unix:///e\", region: {region}}}"));
+    }
+    let apps: Vec<_> = (0..8).map(|app| format!("app{app}")).collect();
+    for app in &apps {
+        bench.put(app, "{image: a, instances: 2, placement: {regions: 2}}");
+    }
+    let in_us = |bench: &Bench, app: &str| hosts_of(bench, app).get("us").copied();
+    bench.settle();
+    apps.iter().for_each(|app| assert_eq!(in_us(&bench, app), Some(1), "{app}"));
+    assert!(bench.settle().is_empty());
+
+    lose(&mut bench, "us");
+    bench.settle();
+    bench.pass(seconds(62));
+    bench.silence("us");
+    bench.settle();
+    for app in &apps {
+        let served = bench.served_by(app);
+        assert!(served.len() == 2 && served.iter().all(|id| !id.ends_with("@us")), "{served:?}");
+    }
+
+    return_of(&mut bench, "us");
+    bench.settle();
+    bench.tell(Event::EngineAnswered("us".parse().unwrap()));
+    bench.settle();
+    for app in &apps {
+        assert_eq!((in_us(&bench, app), bench.served_by(app).len()), (Some(1), 2), "{app}");
+    }
+    assert!(bench.settle().is_empty(), "it rests");
 }
 
 #[test]

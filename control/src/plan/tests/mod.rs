@@ -1,6 +1,7 @@
 //! The plan against a small engine, in virtual time.
 
 mod bench;
+mod failover;
 mod gate;
 mod history;
 mod hosts;
@@ -12,13 +13,13 @@ mod zones;
 use std::time::Duration;
 
 use weir_config::{HostName, RouteState, SleepLevel};
-use weir_deploy::{Listing, ProviderError};
+use weir_deploy::{ContainerState, Listing, ProviderError};
 
 use self::bench::Bench;
 pub(crate) use self::bench::info;
 use crate::{
     action::{Action, StopReason},
-    event::Event,
+    event::{DesiredChange, Event},
 };
 
 const SLEEPY: &str = "{image: a, sleep: {pause_after: 60s, stop_after: 10m, min_awake: 5s}}";
@@ -223,6 +224,26 @@ fn a_restart_adopts_what_runs_and_does_nothing_to_it() {
     assert_eq!(*after.route("idle"), RouteState::Asleep(SleepLevel::Paused));
     after.wake("idle");
     assert_eq!(after.settle(), ["unpause idle-1-0"]);
+}
+
+/// Who ended the second instance is not known after that: it may have been Weir, for the sleep.
+#[test]
+fn an_app_that_was_killed_half_awake_gets_up_whole() {
+    let mut before = Bench::new();
+    before.put("shop", "{image: a, instances: 2, restart: never, sleep: {pause_after: 60s}}");
+    before.put("job", "{image: a, restart: never}");
+    before.settle();
+    let mut after = Bench::unlisted((*before.observed().served).clone());
+    after.images = before.images.clone();
+    after.engine = before.engine.clone();
+    for ended in ["shop-1-1", "job-1-0"] {
+        let ended_well = ContainerState::Exited { code: 0, out_of_memory: false };
+        after.change_container(&before.instance(ended), ended_well, None);
+    }
+    after.tell(Event::Desired(DesiredChange::whole(before.world().desired.clone())));
+    after.list();
+    assert_eq!(after.settle(), ["start shop-1-1"], "and what never sleeps stays ended");
+    assert_eq!(after.served_by("shop"), ["shop-1-0", "shop-1-1"]);
 }
 
 #[test]

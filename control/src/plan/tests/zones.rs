@@ -20,8 +20,8 @@ use crate::{
 const BASE: &str = "apps.example.com";
 
 /// A Weir that answers for `example.com`, below which its base domain is.
-struct ZoneBench {
-    bench: Bench,
+pub(super) struct ZoneBench {
+    pub(super) bench: Bench,
     zone: DesiredZone,
 }
 
@@ -38,7 +38,7 @@ fn desired(zone: &str, spec: &str) -> DesiredZone {
 }
 
 impl ZoneBench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut bench = Bench::new();
         bench.reconciler.world.observed.zones = Zones::new(&BASE.parse().unwrap(), 443);
         let zone = desired("example.com", "{addresses: [192.0.2.1, 2001:db8::1]}");
@@ -58,7 +58,7 @@ impl ZoneBench {
     }
 
     /// Writes a set; without data it is deleted.
-    fn write(&mut self, at: &str, rtype: &str, data: &[&str]) {
+    pub(super) fn write(&mut self, at: &str, rtype: &str, data: &[&str]) {
         let data = data.iter().map(|&line| line.to_owned()).collect();
         let spec = RecordSetSpec { name: at.into(), r#type: rtype.into(), ttl: None, data };
         let (owner, rtype, set) = spec.read(&self.zone.zone.name).unwrap();
@@ -69,23 +69,23 @@ impl ZoneBench {
         self.tell(touched);
     }
 
-    fn app(&mut self, app: &str, hostname: &str, more: &str) {
+    pub(super) fn app(&mut self, app: &str, hostname: &str, more: &str) {
         let spec = format!("{{upstreams: [\"10.0.0.1:80\"], hostnames: [{hostname}]{more}}}");
         self.bench.put(app, &spec);
         self.bench.settle();
     }
 
-    fn served(&self) -> &Arc<Zone> {
+    pub(super) fn served(&self) -> &Arc<Zone> {
         self.bench.observed().served.zone(self.zone.zone.name.dns()).unwrap()
     }
 
-    fn serial(&self) -> u32 {
+    pub(super) fn serial(&self) -> u32 {
         self.served().serial().unwrap()
     }
 
     /// The sets of a name, as `TYPE data, data`.
     #[track_caller]
-    fn check(&self, at: &str, expected: &[&str]) {
+    pub(super) fn check(&self, at: &str, expected: &[&str]) {
         let at = self.zone.zone.name.within(at).unwrap();
         let sets = self.served().sets_at(&at).iter().map(|set| {
             let rtype = WrittenType::Of(set.rtype());

@@ -217,7 +217,7 @@ impl SavedState {
                 pool.forget_addresses();
                 Some(Self::Serving(pool))
             }
-            shards @ Self::Shards(_) => Some(shards),
+            named @ (Self::Shards(_) | Self::Failover(_)) => Some(named),
             Self::Asleep(_) | Self::Starting | Self::Unavailable { .. } => None,
         }
     }

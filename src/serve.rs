@@ -21,7 +21,7 @@ use crate::{
     },
     logging, paths,
     tickets::TicketFile,
-    tunnels::Tunnels,
+    tunnels::{AppCalls, Tunnels},
 };
 
 /// Run the proxy and its control loop.
@@ -266,6 +266,7 @@ impl App {
             }
             None => None,
         };
+        let calls = AppCalls { proxy: proxy.calls(), data_plane: data_plane.clone() };
         let tickets = TicketFile::open(&dir, proxy.tickets())?;
         let metrics = proxy.metrics(activity.clone());
         let watchdog = Watchdog::start(settings.watchdog, data_plane.clone())?;
@@ -276,6 +277,7 @@ impl App {
             activity,
             snapshots,
             devices,
+            calls: Arc::new(calls),
             metrics,
             data_plane,
             dns,

@@ -4,73 +4,15 @@
 
 mod support;
 
-use std::{fs, process::Output, time::Instant};
+use std::{fs, time::Instant};
 
 use serde_json::{Value, json};
-use support::{Weir, device::Device, spec, unique, wait_for, websocket::WebSocket};
-
-const DEVICES: [&str; 2] = ["--devices", "0.0.0.0:0"];
-
-/// The printed line's token.
-fn invite(weir: &Weir, args: &[&str]) -> String {
-    let output = weir.cli(&[&["device", "invite"], args].concat());
-    let line = told(&output);
-    assert!(output.status.success(), "{line}");
-    let command = String::from_utf8(output.stdout).unwrap();
-    assert!(command.starts_with("weir-agent enroll --control "), "{command}");
-    command.trim().rsplit(' ').next().unwrap().to_owned()
-}
-
-fn told(output: &Output) -> String {
-    String::from_utf8([&*output.stdout, &*output.stderr].concat()).unwrap()
-}
-
-fn enrol(weir: &Weir, device: &Device) {
-    let enrolled = device.enrol(weir, &invite(weir, &[]));
-    assert!(enrolled.status.success(), "{}\n{}", told(&enrolled), weir.log());
-}
-
-async fn host_state(weir: &Weir, name: &str) -> String {
-    let (_, host) = weir.api("GET", &format!("/v1/hosts/{name}"), None).await;
-    host["status"]["state"].as_str().unwrap_or("none").to_owned()
-}
-
-async fn wait_for_host(weir: &Weir, device: &Device, state: &str) {
-    let name = &device.machine.name;
-    let what = || format!("{name} to be {state}\n{}\n{}", device.log(), weir.log());
-    let began = Instant::now();
-    while host_state(weir, name).await != state {
-        assert!(began.elapsed() < support::DEADLINE, "waited for {}", what());
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-}
-
-/// A device that is enrolled, runs and is ready. It is noticed soon when it goes.
-async fn join(weir: &Weir, device: &Device) {
-    enrol(weir, device);
-    device.run();
-    wait_for_host(weir, device, "ready").await;
-    let path = format!("/v1/hosts/{}", device.machine.name);
-    let (_, mut host) = weir.api("GET", &path, None).await;
-    host["spec"]["disconnect"] = json!({"after": "2s", "lost_after": "30s", "replace": false});
-    let body = json!({"kind": "Host", "name": device.machine.name, "spec": host["spec"]});
-    assert_eq!(weir.api("PUT", &path, Some(body)).await.0, 200);
-    wait_for_host(weir, device, "ready").await;
-}
-
-fn on(device: &Device) -> Value {
-    let mut spec =
-        spec(json!({"sleep": {"pause_after": "1h", "stop_after": "2h", "min_awake": "1s"}}));
-    spec["placement"] = json!({"hosts": {"device": device.machine.name}});
-    spec
-}
-
-/// Identities and starts of the containers on a device.
-fn incarnations(device: &Device) -> Vec<String> {
-    let ids = device.machine.running();
-    let format = "{{.Id}} {{.State.StartedAt}}";
-    ids.iter().map(|id| device.machine.docker(&["inspect", "--format", format, id])).collect()
-}
+use support::{
+    Weir,
+    device::{DEVICES, Device, host_state, incarnations, invite, join, on, told, wait_for_host},
+    spec, unique, wait_for,
+    websocket::WebSocket,
+};
 
 #[tokio::test]
 async fn an_app_on_a_device_is_served_goes_on_when_that_is_cut_off_and_is_as_it_was_on_return() {
@@ -189,6 +131,21 @@ async fn an_invitation_is_good_once_and_a_revoked_device_is_refused_at_once() {
     let shown = told(&weir.cli(&["device", "show", name]));
     assert!(shown.contains("Docker 20"), "{shown}");
 
+    let renamed = weir.cli(&["device", "rename", name, "kitchen"]);
+    assert!(renamed.status.success(), "{}", told(&renamed));
+    wait_for("it by its new name", async || {
+        (host_state(&weir, "kitchen").await == "ready").then_some(())
+    })
+    .await;
+    assert_eq!(host_state(&weir, name).await, "none", "the former name is nobody's");
+    let name = "kitchen";
+    let app = unique("renamed");
+    let mut spec = spec(json!({}));
+    spec["placement"] = json!({"hosts": {"device": name}});
+    weir.put_ready(&app, spec).await;
+    let refused = weir.cli(&["device", "rename", name, "cellar"]);
+    assert!(told(&refused).contains("drain it first"), "{}", told(&refused));
+
     let revoked = told(&weir.cli(&["device", "revoke", name]));
     assert!(revoked.contains("revoked"), "{revoked}");
     wait_for("it to be cut off", async || (host_state(&weir, name).await != "ready").then_some(()))
@@ -204,12 +161,15 @@ async fn an_invitation_is_good_once_and_a_revoked_device_is_refused_at_once() {
 
 #[tokio::test]
 async fn a_device_refuses_a_control_of_the_past_and_keeps_what_it_runs_when_its_file_is_damaged() {
-    let [device] = Device::start_all(["pi-d"]);
+    let [mut device] = Device::start_all(["pi-d"]);
     let weir = Weir::start_with(&DEVICES).await;
     weir.ready().await;
     join(&weir, &device).await;
     let app = unique("kept");
     weir.put_ready(&app, on(&device)).await;
+    device.machine.restart_engine();
+    wait_for("the app after its engine", async || device.ask("/")).await;
+    weir.wait_for_phase(&app, "ready").await;
     let before = incarnations(&device);
 
     device.kill_agent();

@@ -6,6 +6,8 @@
 mod churn;
 mod control;
 mod dns;
+mod edge;
+mod engine;
 mod failover;
 mod herd;
 mod ledger;
@@ -25,6 +27,7 @@ use anyhow::ensure;
 use clap::{Parser, ValueEnum};
 use tokio::runtime::Runtime;
 
+pub use engine::Engine;
 pub use failover::{Expected, Repeats, Scenario, Seen, live_through};
 pub use ledger::deployments::{Done, Proof, Rounds, prove};
 use peers::Kind;
@@ -47,6 +50,9 @@ struct Options {
     /// How often each month of failover is lived through
     #[arg(long, default_value_t = 1000)]
     lives: u64,
+    /// How many devices are pretended to be connected
+    #[arg(long, default_value_t = 2000)]
+    devices: usize,
     #[command(flatten)]
     ledger: ledger::Scale,
     #[command(flatten)]
@@ -78,6 +84,10 @@ enum Measurement {
     Returning,
     /// From a deployment and a rollback to the first request that meets it
     Rollout,
+    /// A device: from its invitation to the first answer, its line, and what its agent costs
+    Edge,
+    /// What two thousand devices cost at which nothing happens
+    Fleet,
     /// From a change by the API to the first request that meets it
     Commits,
     /// From a change to the first request that meets it, in the data plane alone
@@ -141,6 +151,8 @@ impl Measurement {
                 runtime.block_on(ledger::deployments::measure(report, &options.rounds))
             }
             Self::Returning => runtime.block_on(ledger::returning::measure(report)),
+            Self::Edge => runtime.block_on(edge::measure(report)),
+            Self::Fleet => runtime.block_on(edge::fleet(report, options.devices)),
             Self::Rollout => runtime.block_on(control::rollout(report)),
             Self::Commits => runtime.block_on(control::commits(report)),
             Self::Churn => {

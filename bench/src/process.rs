@@ -68,14 +68,8 @@ impl Process {
 
     /// Memory in bytes, shared pages in proportion (PSS).
     pub(crate) fn memory(&self) -> anyhow::Result<u64> {
-        let mut kilobytes = 0;
-        for pid in self.family()? {
-            let smaps = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-            let pss = smaps.lines().find_map(|line| line.strip_prefix("Pss:"));
-            let pss = pss.and_then(|pss| pss.split_whitespace().next()).context("no Pss")?;
-            kilobytes += pss.parse::<u64>()?;
-        }
-        Ok(kilobytes << 10)
+        let family = self.family()?;
+        family.into_iter().map(|pid| memory_of(pid.as_raw().cast_unsigned())).sum()
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
@@ -109,6 +103,20 @@ impl Drop for Process {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Processor time of one process.
+pub(crate) fn cpu_of(pid: u32) -> anyhow::Result<Duration> {
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid.cast_signed()))?;
+    Ok(Duration::from(clock.now()?))
+}
+
+/// Memory of one process in bytes, shared pages in proportion (PSS).
+pub(crate) fn memory_of(pid: u32) -> anyhow::Result<u64> {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let pss = smaps.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let pss = pss.and_then(|pss| pss.split_whitespace().next()).context("no Pss")?;
+    Ok(pss.parse::<u64>()? << 10)
 }
 
 /// Every process of the machine with its parent.

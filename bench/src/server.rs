@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use crate::{site::DOMAIN, weir};
@@ -28,9 +28,14 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the `weir` that was built beside this program.
     pub(crate) async fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    pub(crate) async fn start_with(args: &[&str]) -> anyhow::Result<Self> {
         let image = image()?;
         let dir = tempfile::tempdir()?;
-        let mut child = weir::spawn(&mut weir::serve(dir.path(), weir::any())?, dir.path())?;
+        let mut serve = weir::serve(dir.path(), weir::any())?;
+        let mut child = weir::spawn(serve.args(args), dir.path())?;
         let [_, https, admin] = weir::listening(dir.path(), &mut child).await?;
         let token = weir::token(dir.path())?;
         Ok(Self { child, dir, https, admin, token, image, apps: Mutex::default() })
@@ -86,6 +91,24 @@ impl Server {
             .resolve(&format!("{app}.{DOMAIN}"), self.https)
             .no_proxy();
         Ok(client.build()?)
+    }
+
+    /// The port by which devices come in, if it was started with `--devices`.
+    pub(crate) fn devices(&self) -> anyhow::Result<u16> {
+        let log = fs::read_to_string(weir::log(self.dir.path()))?;
+        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut told = events.filter(|event| event["message"] == "devices may come");
+        let address = told.find_map(|event| event["address"].as_str()?.parse::<SocketAddr>().ok());
+        Ok(address.context("devices may not come")?.port())
+    }
+
+    /// The certificate of the authority that its clients trust (PEM).
+    pub(crate) fn authority(&self) -> anyhow::Result<Vec<u8>> {
+        Ok(fs::read(weir::roots(self.dir.path()))?)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn url(&self, app: &str) -> String {

@@ -30,6 +30,9 @@ pub struct Template {
     pub ports: Vec<PortMapping>,
     pub resources: Resources,
     pub restart: RestartPolicy,
+    /// Whose private names its containers know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<AppName>,
 }
 
 impl Template {

@@ -213,11 +213,20 @@ impl Placement {
             && self.region.as_ref().is_none_or(|region| host.region.as_ref() == Some(region))
     }
 
-    /// Whether it means devices: a device is somewhere in particular, and gets nothing by chance.
     fn asks_for_devices(&self) -> bool {
-        let names = |label: &str| self.labels.contains_key(label);
-        self.shard.is_some() || names(CLASS_LABEL) || names(DEVICE_LABEL)
+        means_devices(&self.labels, self.shard.is_some())
     }
+}
+
+impl PlacementSpec {
+    pub(crate) fn asks_for_devices(&self) -> bool {
+        means_devices(&self.hosts, self.shard.is_some())
+    }
+}
+
+/// A device is somewhere in particular, and gets nothing by chance.
+fn means_devices(labels: &BTreeMap<String, String>, names_shard: bool) -> bool {
+    names_shard || labels.contains_key(CLASS_LABEL) || labels.contains_key(DEVICE_LABEL)
 }
 
 /// The label of hosts that says which kind they are: of devices it is `edge`.

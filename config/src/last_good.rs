@@ -217,7 +217,7 @@ impl SavedState {
                 pool.forget_addresses();
                 Some(Self::Serving(pool))
             }
-            named @ (Self::Shards(_) | Self::Failover(_)) => Some(named),
+            written @ (Self::Shards(_) | Self::Failover(_)) => Some(written),
             Self::Asleep(_) | Self::Starting | Self::Unavailable { .. } => None,
         }
     }

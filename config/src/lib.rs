@@ -100,10 +100,10 @@ pub use spec::{
     AnswerTtlSpec, AppManifest, AppSpec, BalanceSpec, CapacitySpec, CheckSpec, ClientAuthSpec,
     DegradedSpec, DisconnectSpec, EngineSshSpec, EngineTlsSpec, FailoverManifest, FailoverSpec,
     HashAlgorithm, HealthSpec, HostManifest, HostSpec, IncidentActionSpec, LimitsSpec, MemberSpec,
-    OutlierSpec, PlacementSpec, PlainHttp, ProbeKind, ProxyProtocol, RateSpec, ResourcesSpec,
-    RetriesSpec, RolloutSpec, SecondarySpec, ShardManifest, ShardSpec, ShiftBackSpec, SleepSpec,
-    SoaSpec, Strategy, TargetSpec, TimeoutsSpec, TsigKeySpec, TtlSpec, UpstreamProtocol,
-    UpstreamSpec, UpstreamTlsSpec, ZoneManifest, ZoneSpec,
+    OutlierSpec, PlacementSpec, PlainHttp, PrivateSpec, ProbeKind, ProxyProtocol, RateSpec,
+    ResourcesSpec, RetriesSpec, RolloutSpec, SecondarySpec, ShardManifest, ShardSpec,
+    ShiftBackSpec, SleepSpec, SoaSpec, Strategy, TargetSpec, TimeoutsSpec, TsigKeySpec, TtlSpec,
+    UpstreamProtocol, UpstreamSpec, UpstreamTlsSpec, ZoneManifest, ZoneSpec,
 };
 pub use traffic::{
     Authorities, ClientAuth, Limits, Outlier, Rate, Retries, Timeouts, TrafficPolicy, Upstream,

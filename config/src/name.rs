@@ -43,6 +43,22 @@ const MAX_LABEL: usize = 40;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct AppName(Arc<str>);
 
+/// Below it, apps on devices call others. Nobody can own it in the public DNS (ICANN has reserved
+/// `internal`).
+const PRIVATE_DOMAIN: &str = "weir.internal";
+
+impl AppName {
+    /// Where other apps reach it that it allows: `<app>.weir.internal`.
+    pub fn private_hostname(&self) -> String {
+        format!("{self}.{PRIVATE_DOMAIN}")
+    }
+
+    /// The app of a private host name; `host` is lowercase and without a port.
+    pub fn of_private_hostname(host: &str) -> Option<Self> {
+        host.strip_suffix(PRIVATE_DOMAIN)?.strip_suffix('.')?.parse().ok()
+    }
+}
+
 impl FromStr for AppName {
     type Err = String;
 

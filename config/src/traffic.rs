@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Hostname, PlainHttp, ProxyProtocol, UpstreamProtocol};
+use crate::{AppName, Hostname, PlainHttp, ProxyProtocol, UpstreamProtocol};
 
 /// What the proxy does with an app's requests. Shared by the snapshots between two changes of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct TrafficPolicy {
     pub outlier: Outlier,
     pub limits: Limits,
     pub client_auth: Option<ClientAuth>,
+    /// The apps that may call this one by its private name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<AppName>,
 }
 
 impl Default for TrafficPolicy {

@@ -252,7 +252,9 @@ impl Control {
         tasks.spawn(history::settle_operations(store.clone(), world.clone()));
         tasks.spawn(conductor::conduct(store.clone(), world.clone(), events.clone()));
         let gate = match devices {
-            Some(options) => Some(gatekeeper(&dir, &store, options, &mut tasks).await?),
+            Some(options) => {
+                Some(gatekeeper(&dir, &store, world.clone(), options, &mut tasks).await?)
+            }
             None => None,
         };
         let address = admin.local_addr().map_err(ControlError::Api)?;
@@ -339,13 +341,14 @@ impl Control {
 async fn gatekeeper(
     dir: &StateDir,
     store: &Store,
+    world: watch::Receiver<Arc<World>>,
     options: DeviceOptions,
     tasks: &mut JoinSet<()>,
 ) -> Result<Arc<Gatekeeper>, ControlError> {
-    let DeviceOptions { arrivals, connected, address } = options;
+    let DeviceOptions { arrivals, connected, calls, address } = options;
     let authority = DeviceAuthority::open(dir).map_err(GateError::from)?;
-    let gate = Gatekeeper::new(store.clone(), authority, connected, address).await?;
-    let gate = Arc::new(gate);
+    let gate = Gatekeeper::new(store.clone(), world, authority, connected, calls, address);
+    let gate = Arc::new(gate.await?);
     for arrivals in arrivals {
         tasks.spawn(devices::receive(gate.clone(), arrivals));
     }

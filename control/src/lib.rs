@@ -68,7 +68,7 @@ mod zones;
 pub use authority::AuthorityError;
 pub use certificates::certificates;
 pub use control::{Control, ControlError, Opened, Options};
-pub use devices::{DeviceOptions, GateError};
+pub use devices::{Calls, DeviceOptions, GateError};
 pub use hints::Hints;
 pub use rehearsal::rehearse;
 pub use state_dir::{StateDir, StateDirError, write_private};

@@ -10,12 +10,12 @@ mod docker;
 mod provider;
 mod transport;
 
-pub use device::{About, Agent, Begin, Device, Devices, Enrol, Enrolled, Link, serve};
+pub use device::{
+    About, Agent, Begin, Caller, Device, Devices, Enrol, Enrolled, Link, Program, serve,
+};
 pub use docker::Docker;
 pub use provider::{
     Container, ContainerEvent, ContainerSpec, ContainerState, EngineInfo, ExecOutput, Listing,
     LogLine, LogStream, Provider, ProviderError, Stats, Stream,
 };
-pub use transport::{Arrivals, Duplex, Network, Transport};
-#[cfg(feature = "tailnet")]
-pub use transport::{Tailnet, TailnetArrivals, TailnetOptions};
+pub use transport::{Arrivals, Arrived, Duplex, Network, TailnetOptions, Transport};

@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used)] // A panic is a failed test.
 
+mod bare;
+
 use std::{
     convert::Infallible,
     fs,
     future::pending,
     io::ErrorKind,
     net::SocketAddr,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -16,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
+use bare::{Bare, echo};
 use bytes::Bytes;
 use futures::{StreamExt, future::join_all, stream};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
@@ -28,7 +29,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy, duplex},
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
     net::TcpListener,
     runtime::Handle,
     sync::Notify,
@@ -36,32 +37,9 @@ use tokio::{
     time::timeout,
 };
 use weir_config::{HostName, InstanceId};
-use weir_deploy::{
-    About, Agent, Begin, Device, Devices, Docker, Link, Provider, ProviderError, serve,
-};
+use weir_deploy::{Begin, Device, Devices, Link, Provider, ProviderError, serve};
 
 const DEADLINE: Duration = Duration::from_secs(20);
-
-/// An agent whose engine is not there, and who listens to no control before the fifth.
-struct Bare(Docker);
-
-#[async_trait]
-impl Agent for Bare {
-    fn provider(&self) -> &dyn Provider {
-        &self.0
-    }
-
-    async fn begin(&self, begin: &Begin) -> Result<About, String> {
-        match begin.epoch {
-            0..5 => Err("of the past".to_owned()),
-            _ => Ok(About::default()),
-        }
-    }
-
-    fn epoch(&self) -> u64 {
-        5
-    }
-}
 
 fn name(number: usize) -> HostName {
     format!("pi-{number}").parse().unwrap()
@@ -69,8 +47,7 @@ fn name(number: usize) -> HostName {
 
 async fn begin(devices: &Devices, epoch: u64) -> std::io::Result<Link> {
     let (control, device) = duplex(64 << 10);
-    let agent = Arc::new(Bare(Docker::new(HostName::local(), Path::new("/none"), "")));
-    tokio::spawn(serve(device, agent, Arc::new(Notify::new())));
+    tokio::spawn(serve(device, Bare::agent(), Arc::new(Notify::new())));
     devices.begin(control, &Begin { epoch, now: 0 }).await
 }
 
@@ -92,21 +69,6 @@ async fn wait_until(holds: impl Fn() -> bool) {
         assert!(since.elapsed() < DEADLINE);
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-}
-
-/// Sends back what it gets.
-async fn echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut read, mut write) = stream.split();
-                copy(&mut read, &mut write).await
-            });
-        }
-    });
-    address
 }
 
 #[tokio::test]

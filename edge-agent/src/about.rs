@@ -42,6 +42,7 @@ pub(crate) async fn about(docker: &Path) -> About {
         gpus: gpus(),
         boot_id: read("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
         engine_version: engine.map(|engine| engine.version),
+        ..About::default()
     }
 }
 

@@ -12,16 +12,19 @@ use std::{
 };
 
 use async_trait::async_trait;
+use tokio::sync::Notify;
 use weir_config::{InstanceId, Secrets};
 use weir_deploy::{
-    About, Agent, Begin, Container, ContainerEvent, ContainerSpec, Docker, EngineInfo, ExecOutput,
-    Listing, LogLine, Provider, ProviderError, Stats, Stream,
+    About, Agent, Begin, Caller, Container, ContainerEvent, ContainerSpec, Docker, Duplex,
+    EngineInfo, ExecOutput, Listing, LogLine, Program, Provider, ProviderError, Stats, Stream,
 };
 
 use crate::{
     about,
     ballast::Room,
+    calls::Calls,
     identity::Identity,
+    program,
     slice::{Kept, Level, Slice},
 };
 
@@ -34,6 +37,10 @@ pub(crate) struct Keeper {
     slice: Mutex<Slice>,
     /// Whether control says what is to be done at this moment.
     is_led: AtomicBool,
+    /// What apps here ask of others.
+    pub(crate) calls: Calls,
+    /// Told when another program is to go on.
+    pub(crate) restart: Notify,
 }
 
 /// A clock that is this much ahead of what was noted is noted again: not with each connection,
@@ -44,7 +51,8 @@ impl Keeper {
     pub(crate) fn new(identity: &Identity, socket: PathBuf, dir: PathBuf) -> Self {
         let engine = Docker::new(identity.name.clone(), &socket, &identity.cluster);
         let slice = Mutex::new(Slice::load(&dir));
-        Self { engine, socket, dir, slice, is_led: AtomicBool::new(false) }
+        let (is_led, calls) = (AtomicBool::new(false), Calls::default());
+        Self { engine, socket, dir, slice, is_led, calls, restart: Notify::new() }
     }
 
     pub(crate) fn is_led(&self) -> bool {
@@ -121,11 +129,24 @@ impl Agent for Keeper {
         }
         self.note_time(begin.now);
         self.is_led.store(true, Relaxed);
-        Ok(about::about(&self.socket).await)
+        let (program, update_failed) = program::came_back(&self.dir);
+        Ok(About { program, update_failed, ..about::about(&self.socket).await })
     }
 
     fn epoch(&self) -> u64 {
         self.look(|slice| slice.epoch)
+    }
+
+    async fn take_program(&self, program: Program) -> Result<(), String> {
+        program::take(&self.dir, program).await.map_err(|error| format!("{error:#}"))
+    }
+
+    fn restart(&self) {
+        self.restart.notify_one();
+    }
+
+    async fn next_caller(&self) -> (Caller, Box<dyn Duplex>) {
+        self.calls.next().await
     }
 }
 

@@ -6,11 +6,13 @@
 
 mod about;
 mod ballast;
+mod calls;
 mod converge;
 mod enroll;
 mod files;
 mod identity;
 mod keeper;
+mod program;
 mod run;
 mod slice;
 mod tls;

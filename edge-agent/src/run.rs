@@ -9,13 +9,14 @@ use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout},
 };
+use weir_config::Span;
 use weir_deploy::{Transport, serve};
 
 use crate::{
-    State, ballast, converge,
+    State, ballast, calls, converge,
     identity::{self, Identity},
     keeper::Keeper,
-    tls,
+    program, tls,
 };
 
 /// Keep this device's apps running, and do what control says.
@@ -26,6 +27,13 @@ pub(crate) struct Run {
     /// What lets this device into the tailnet, if it was never there (a Tailscale auth key)
     #[arg(long, env = "WEIR_AGENT_AUTH_KEY", value_name = "KEY", hide_env_values = true)]
     auth_key: Option<String>,
+    /// Where apps here call others, at the address of their bridge; below 1024 it takes privileges
+    #[arg(long, env = "WEIR_AGENT_CALLS_PORT", value_name = "PORT", default_value_t = 80)]
+    calls_port: u16,
+    /// How long a newer program, sent by Weir, may take to come back to it
+    #[arg(long, env = "WEIR_AGENT_TRIAL", value_name = "SPAN", default_value = "60s",
+        value_parser = Span::parse)]
+    trial: Span,
     #[command(flatten)]
     state: State,
 }
@@ -54,11 +62,15 @@ const GOOD: Duration = Duration::from_secs(10);
 
 impl Run {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        program::give_way(&self.state.state_dir, self.trial.0)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(self.live())
+        match runtime.block_on(self.live())? {
+            Next::Stop => Ok(()),
+            Next::Restart => Err(program::restart().into()),
+        }
     }
 
-    async fn live(self) -> anyhow::Result<()> {
+    async fn live(self) -> anyhow::Result<Next> {
         let dir = self.state.state_dir;
         let identity = Identity::load(&dir)?;
         let key_file = identity::key_file(&dir);
@@ -69,17 +81,26 @@ impl Run {
         tracing::info!(name = %identity.name, control = identity.control, "this device is up");
         tokio::spawn(converge::keep(keeper.clone()));
         tokio::spawn(keep_ballast(dir.clone()));
+        tokio::spawn(calls::receive(keeper.clone(), self.calls_port));
         let lead = async {
             // What is to run here runs before there is any way to control.
             let transport = open(&identity, &dir, self.auth_key).await;
-            be_led(&identity, &key, transport, keeper).await
+            be_led(&identity, &key, transport, keeper.clone()).await
         };
         tokio::select! {
-            () = lead => Ok(()),
-            _ = stop.recv() => Ok(()),
-            _ = tokio::signal::ctrl_c() => Ok(()),
+            () = lead => Ok(Next::Stop),
+            () = keeper.restart.notified() => Ok(Next::Restart),
+            _ = stop.recv() => Ok(Next::Stop),
+            _ = tokio::signal::ctrl_c() => Ok(Next::Stop),
         }
     }
+}
+
+/// Why the agent does not go on as it is.
+enum Next {
+    Stop,
+    /// There is a newer program.
+    Restart,
 }
 
 /// Makes the way to control ready, for as long as it takes.

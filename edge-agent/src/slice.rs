@@ -50,6 +50,11 @@ impl Kept {
         Self { spec: spec.clone(), secrets, level: Level::Made }
     }
 
+    /// Whether it calls other apps.
+    pub(crate) fn calls_others(&self) -> bool {
+        !self.spec.template.calls.is_empty()
+    }
+
     /// The secrets that its container is made with.
     pub(crate) fn secrets(&self) -> Result<Secrets, String> {
         let secret = |(name, value): (&SecretName, &String)| {

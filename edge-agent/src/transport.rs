@@ -3,7 +3,7 @@
 use std::{fmt, io, path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use weir_deploy::{Network, Transport};
+use weir_deploy::{Network, TailnetOptions, Transport};
 
 /// Chosen when the device is enrolled, and kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,21 +28,14 @@ impl Way {
     ) -> io::Result<Arc<dyn Transport>> {
         match self {
             Self::Network => Ok(Arc::new(Network)),
-            #[cfg(feature = "tailnet")]
             Self::Tailnet { hostname, control_url } => {
-                let options = weir_deploy::TailnetOptions {
+                let options = TailnetOptions {
                     hostname: hostname.clone(),
                     auth_key,
                     control_url: control_url.clone(),
                     key_file: dir.join("tailnet.json"),
                 };
-                Ok(Arc::new(weir_deploy::Tailnet::join(&options).await?))
-            }
-            #[cfg(not(feature = "tailnet"))]
-            Self::Tailnet { .. } => {
-                let _ = (dir, auth_key);
-                let why = "this agent was built without a Tailscale of its own; run tailscaled";
-                Err(io::Error::new(io::ErrorKind::Unsupported, why))
+                options.transport().await
             }
         }
     }

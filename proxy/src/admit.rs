@@ -1,9 +1,9 @@
 //! Finding a request's endpoint in what is served.
 
-use std::{cell::Cell, sync::Arc};
+use std::{borrow::Cow, cell::Cell, sync::Arc};
 
 use pingora::proxy::Session;
-use weir_config::{Admission, AppRoute, Backends, Decision, Moment, RouteState};
+use weir_config::{Admission, AppName, AppRoute, Backends, Decision, Moment, RouteState};
 
 use crate::{
     asked::Asked,
@@ -45,6 +45,10 @@ impl Gateway {
     /// Pins the served snapshot, and returns once the request has an endpoint in it.
     pub(crate) async fn admit(&self, session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
         let host = host_of(session.req_header()).ok_or(Refusal::BadHost)?;
+        let host = match ctx.caller {
+            Some(_) => Cow::Owned(self.public_name(&host)?),
+            None => host,
+        };
         if self.is_misdirected(session, &host) {
             return Err(Refusal::Misdirected.into());
         }
@@ -63,6 +67,16 @@ impl Gateway {
                 self.hold(&asked, session, ctx).await
             }
         }
+    }
+
+    /// The host name by which what an app asks for by a private one is served.
+    fn public_name(&self, host: &str) -> Result<String, Refusal> {
+        let snapshot = self.snapshots.current();
+        let app = AppName::of_private_hostname(host);
+        let route = app.and_then(|app| snapshot.app(&app));
+        let public = route.and_then(|route| route.hostnames.first());
+        let public = public.ok_or_else(|| Refusal::UnknownHost(host.into()))?;
+        Ok(public.host.to_string())
     }
 
     /// What becomes of a request by what is served at this moment.
@@ -128,6 +142,10 @@ impl Gateway {
                 true => Err(Refusal::Misdirected),
                 false => Ok(()),
             };
+            // Of the route that it has come to: a path may be another app's.
+            if ctx.caller.as_ref().is_some_and(|app| !route.policy.allow.contains(app)) {
+                welcome = Err(Refusal::NotAllowed);
+            }
             if !std::mem::replace(&mut checked, true) {
                 welcome = welcome
                     .and_then(|()| self.refuse_loop(&route, asked))

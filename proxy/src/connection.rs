@@ -11,7 +11,7 @@ use std::{
 
 use pingora::{http::ResponseHeader, protocols::raw_connect::ProxyDigest, proxy::Session};
 use tokio::time::Instant;
-use weir_config::{ClientAuth, Networks};
+use weir_config::{AppName, ClientAuth, Networks};
 
 use crate::{listen::Open, tls::ClientCertificate};
 
@@ -23,6 +23,8 @@ pub(crate) struct Connection {
     /// Where the client reached us.
     pub(crate) local: SocketAddr,
     pub(crate) tls: Option<Tls>,
+    /// The app that calls, by a private name; `None` of everybody else.
+    pub(crate) caller: Option<AppName>,
     trusted_proxies: Networks,
     client_is_trusted: bool,
     /// Counted until the last of all who know this connection is gone.
@@ -94,6 +96,7 @@ impl Connection {
             client,
             local,
             tls,
+            caller: None,
             client_is_trusted: trusted_proxies.contain(client.ip()),
             trusted_proxies,
             open,
@@ -104,6 +107,13 @@ impl Connection {
             cancelled: AtomicU64::new(0),
             unread: AtomicU16::new(0),
         }
+    }
+
+    /// One that an app made, by the connection of its device.
+    pub(crate) fn by_app(caller: AppName, from: SocketAddr, open: Open) -> Self {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let nobody = Networks::default();
+        Self { caller: Some(caller), ..Self::new(from, nowhere, None, nobody, open) }
     }
 
     /// The client's address. An IPv4 client of an IPv6 listener is told as what it is.

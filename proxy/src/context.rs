@@ -7,7 +7,7 @@ use std::{
 };
 
 use weir_config::{
-    AppRoute, ClientAuth, Endpoint, EndpointId, EndpointLease, Lease, SleepLevel, Standing,
+    AppName, AppRoute, ClientAuth, Endpoint, EndpointId, EndpointLease, Lease, SleepLevel, Standing,
 };
 
 use crate::{forwarded::Client, pages::Refusal, timeline::Timeline, upstream::Gate};
@@ -18,6 +18,8 @@ pub(crate) struct Context {
     pub(crate) timeline: Timeline,
     pub(crate) request_id: RequestId,
     pub(crate) client: Client,
+    /// The app that asks, by a private name; `None` of everybody else.
+    pub(crate) caller: Option<AppName>,
     /// The snapshot that the request is pinned to.
     pub(crate) generation: u64,
     /// What the client was asked to prove in the handshake.
@@ -74,6 +76,7 @@ impl Context {
             timeline: Timeline::begin(),
             request_id: RequestId(rand::random()),
             client: Client::default(),
+            caller: None,
             generation: 0,
             client_auth: None,
             route: None,

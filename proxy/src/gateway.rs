@@ -81,12 +81,12 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        if !ctx.client.https
-            && let Some(answer) = self.challenge(session)
-        {
+        ctx.caller = connection::of(session).and_then(|connection| connection.caller.clone());
+        let is_plain = !ctx.client.https && ctx.caller.is_none();
+        if is_plain && let Some(answer) = self.challenge(session) {
             return pages::plain(session, answer).await.map(|()| true);
         }
-        if !ctx.client.https && !self.serves_plainly(session) {
+        if is_plain && !self.serves_plainly(session) {
             return self.redirect(session, ctx).await.map(|()| true);
         }
         match self.admit(session, ctx).await {

@@ -34,7 +34,7 @@ mod tls;
 mod upstream;
 
 pub use access_log::{AccessLog, AccessLogGuard};
-pub use listen::{Phase, Proxy, ProxyError, ProxyOptions};
+pub use listen::{Phase, PrivateCalls, Proxy, ProxyError, ProxyOptions};
 pub use metrics::ProxyMetrics;
 pub use tls::{TicketKeys, TicketKeysError, Tickets};
 pub use upstream::{Dial, NoDevices, Tunnel};

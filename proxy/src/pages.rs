@@ -18,6 +18,8 @@ pub(crate) enum Refusal {
     Loop,
     RequestTimeout,
     UnknownHost(Box<str>),
+    /// The app does not take calls by the one that makes this one.
+    NotAllowed,
     Unavailable {
         /// For the operator; no stranger is told.
         reason: String,
@@ -60,6 +62,7 @@ impl Refusal {
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UnknownHost(_) => StatusCode::NOT_FOUND,
+            Self::NotAllowed => StatusCode::FORBIDDEN,
             Self::RateLimited { .. } | Self::ClientRateLimited { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }
@@ -86,6 +89,7 @@ impl Refusal {
             Self::Loop => "loop",
             Self::RequestTimeout => "request_timeout",
             Self::UnknownHost(_) => "unknown_host",
+            Self::NotAllowed => "not_allowed",
             Self::Unavailable { .. } => "unavailable",
             Self::QueueFull => "queue_full",
             Self::StillWaking => "still_waking",
@@ -120,6 +124,9 @@ impl Refusal {
             Self::RequestTimeout => "The request did not arrive in time.",
             Self::UnknownHost(host) => {
                 return Cow::Owned(format!("No app is served at {host}. Is the name right?"));
+            }
+            Self::NotAllowed => {
+                "The app that is called does not allow this one to call it (`private: {allow: …}`)."
             }
             Self::Unavailable { .. } => {
                 "This app cannot be served at the moment. Try again in a few seconds. If it stays \

@@ -1,13 +1,22 @@
 //! `weir device`: machines that are hosts by the connection that they make.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use reqwest::Method;
+use sha2::{Digest, Sha256};
+use tokio::time::sleep;
 use weir_config::Span;
 use weir_control::api::wire::{
-    DeviceAbout, DeviceInvite, DeviceResource, DeviceState, InviteRequest, List, RenameRequest,
+    DeviceInvite, DeviceResource, DeviceState, InviteRequest, List, RenameRequest,
 };
+use weir_deploy::About;
 
 use super::{
     change::counted,
@@ -29,9 +38,10 @@ Examples:
   weir device ls
   weir device show pi-7
   weir device rename pi-7 kitchen
+  weir device update pi-7 --file ./weir-agent
   weir device revoke pi-7
 
-Exit codes: 0 done, 2 the server refuses or is not there.")]
+Exit codes: 0 done, 3 a device went back to its former program, 4 it is not back yet, 2 the server refuses or is not there.")]
 pub(crate) struct Device {
     #[command(subcommand)]
     verb: Verb,
@@ -61,6 +71,7 @@ enum Verb {
         name: String,
         to: String,
     },
+    Update(Update),
     /// Take its identity from one: it is cut off at once, and never let in again
     Revoke {
         name: String,
@@ -86,6 +97,72 @@ struct Invite {
     control: Option<String>,
 }
 
+/// Send one a newer program of its agent
+///
+/// Which has a minute to come back to Weir: if it does not, the device goes back to the former one.
+/// What runs there is not touched.
+#[derive(Debug, Args)]
+struct Update {
+    name: String,
+    /// The program, for the device's architecture
+    #[arg(long, required_unless_present = "url", conflicts_with = "url")]
+    file: Option<PathBuf>,
+    /// Where it is fetched from, by this command
+    #[arg(long, requires = "sha256")]
+    url: Option<String>,
+    /// What its digest has to be, in hex
+    #[arg(long)]
+    sha256: Option<String>,
+}
+
+/// The device has a minute, and Docker may take its time to answer.
+const UPDATE_LIMIT: Duration = Duration::from_secs(90);
+/// For some ten megabytes over a slow line.
+const UPLOAD_LIMIT: Duration = Duration::from_mins(10);
+const POLL: Duration = Duration::from_millis(250);
+
+impl Update {
+    async fn run(self, client: &Client) -> anyhow::Result<Outcome> {
+        let Self { name, file, url, sha256 } = self;
+        let program = match (file, url) {
+            (Some(file), _) => {
+                fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?
+            }
+            (None, Some(url)) => {
+                let fetched = reqwest::get(&url).await?.error_for_status()?;
+                fetched.bytes().await?.to_vec()
+            }
+            // Refused by the command line.
+            (None, None) => bail!("say which program: --file or --url"),
+        };
+        let found: String = Sha256::digest(&program).iter().map(|b| format!("{b:02x}")).collect();
+        if sha256.is_some_and(|sha256| !sha256.eq_ignore_ascii_case(&found)) {
+            bail!("this is another program: its SHA-256 is {found}");
+        }
+        let path = ["devices", &name, "actions", "update"];
+        let request =
+            client.request(Method::POST, &path, &[("sha256", &found)]).timeout(UPLOAD_LIMIT);
+        client.json::<DeviceResource>(request.body(program)).await?;
+        say_aside(format_args!("sent; waiting for it to come back"))?;
+        let began = Instant::now();
+        while began.elapsed() < UPDATE_LIMIT {
+            let device: DeviceResource = client.get(&["devices", &name]).await?;
+            let About { program, update_failed, agent_version, .. } = device.about;
+            if program.as_ref() == Some(&found) {
+                say(format_args!("Device/{name}  runs weir-agent {agent_version} ({found})"))?;
+                return Ok(Outcome::Done);
+            }
+            if let Some(why) = update_failed.filter(|why| why.contains(&found)) {
+                say(format_args!("Device/{name}  went back to its former program: {why}"))?;
+                return Ok(Outcome::Failed);
+            }
+            sleep(POLL).await;
+        }
+        say(format_args!("Device/{name}  has not come back yet; see: weir device show {name}"))?;
+        Ok(Outcome::TimedOut)
+    }
+}
+
 fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -109,6 +186,7 @@ impl Device {
                 client.json::<DeviceResource>(request.json(&asked)).await?;
                 say(format_args!("Device/{name}  is {to} from now on"))?;
             }
+            Verb::Update(update) => return update.run(&client).await,
             Verb::Revoke { name } => {
                 let path = ["devices", &name, "actions", "revoke"];
                 let request = client.request(Method::POST, &path, &[]);
@@ -171,7 +249,7 @@ fn show(device: &DeviceResource, output: Output) -> anyhow::Result<()> {
         return Ok(say(serde_json::to_string_pretty(device)?)?);
     }
     let DeviceResource { name, state, instances, labels, about, .. } = device;
-    let DeviceAbout { os, kernel, arch, cpus, memory, disk, disk_free, .. } = about;
+    let About { os, kernel, arch, cpus, memory, disk, disk_free, .. } = about;
     let state = word(*state);
     say(format_args!("Device/{name}  {state}, {}", counted(*instances as usize, "instance")))?;
     say(format_args!("    enrolled {}, seen {}", device.enrolled_at, device.seen_at))?;
@@ -186,7 +264,16 @@ fn show(device: &DeviceResource, output: Output) -> anyhow::Result<()> {
     }
     let engine = about.engine_version.as_deref().unwrap_or("none that answered");
     say(format_args!("    Docker {engine}, weir-agent {}", about.agent_version))?;
+    if let Some(program) = &about.program {
+        say(format_args!("    updated to {program}"))?;
+    }
+    if let Some(why) = &about.update_failed {
+        say(format_args!("    not updated: {why}"))?;
+    }
     say(format_args!("    labels: {}", written(labels)))?;
+    if let Some(node) = &device.tailnet_node {
+        say(format_args!("    only by the tailnet node {node}"))?;
+    }
     Ok(say(format_args!("    key: {}", device.fingerprint))?)
 }
 

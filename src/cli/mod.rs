@@ -13,6 +13,7 @@ mod deploy;
 mod deployment_log;
 mod deployments;
 mod device;
+mod discover;
 mod domain;
 mod events;
 mod explain;
@@ -69,6 +70,7 @@ pub(crate) enum Command {
     Host(host::Host),
     Shard(host::Shard),
     Device(device::Device),
+    Discover(discover::Discover),
     Domain(domain::Domain),
     Zone(zone::Zone),
     #[command(visible_alias = "records")]
@@ -122,6 +124,7 @@ impl Command {
             Self::Host(command) => command.run().await,
             Self::Shard(command) => command.run().await,
             Self::Device(command) => command.run().await,
+            Self::Discover(command) => command.run().await,
             Self::Domain(command) => command.run().await,
             Self::Zone(command) => command.run().await,
             Self::Record(command) => command.run().await,

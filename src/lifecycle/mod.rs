@@ -34,8 +34,8 @@ use tokio::{
     time::sleep,
 };
 use weir_config::{Activity, Host, Settings, Snapshots};
-use weir_control::{Control, ControlError, DeviceOptions, Opened, Options, StateDir};
-use weir_deploy::{Arrivals, Device, Devices, Docker, Provider};
+use weir_control::{Calls, Control, ControlError, DeviceOptions, Opened, Options, StateDir};
+use weir_deploy::{Arrivals, Device, Devices, Docker, Provider, TailnetOptions};
 use weir_dns::StubResolver;
 use weir_proxy::ProxyMetrics;
 
@@ -56,6 +56,8 @@ pub(crate) struct Process {
     pub(crate) snapshots: Snapshots,
     /// Those that are connected, for control and the data plane alike.
     pub(crate) devices: Devices,
+    /// What apps on them ask of other apps.
+    pub(crate) calls: Arc<dyn Calls>,
     pub(crate) metrics: ProxyMetrics,
     pub(crate) data_plane: DataPlane,
     /// `None` if it answers nowhere.
@@ -242,7 +244,8 @@ impl Process {
         let mut arrivals: Vec<Box<dyn Arrivals>> = Vec::new();
         arrivals.extend(tailnet(&self.settings, local.port())?);
         arrivals.push(Box::new(listener));
-        Ok(Some(DeviceOptions { arrivals, connected: self.devices.clone(), address }))
+        let (connected, calls) = (self.devices.clone(), self.calls.clone());
+        Ok(Some(DeviceOptions { arrivals, connected, calls, address }))
     }
 
     /// Takes back what a successor did not keep. Traffic does not depend on it, so this is tried
@@ -308,7 +311,6 @@ impl Process {
 }
 
 /// The tailnet that devices come by, if the settings name one.
-#[cfg(feature = "tailnet")]
 fn tailnet(settings: &Settings, port: u16) -> anyhow::Result<Option<Box<dyn Arrivals>>> {
     let Some(spec) = &settings.tailnet else { return Ok(None) };
     let auth_key = match &spec.auth_key_file {
@@ -318,24 +320,13 @@ fn tailnet(settings: &Settings, port: u16) -> anyhow::Result<Option<Box<dyn Arri
         }
         None => None,
     };
-    let options = weir_deploy::TailnetOptions {
+    let options = TailnetOptions {
         hostname: spec.hostname.clone(),
         auth_key,
         control_url: spec.url.clone(),
         key_file: settings.state_dir.join("tailnet.json"),
     };
-    Ok(Some(Box::new(weir_deploy::TailnetArrivals::new(options, port))))
-}
-
-#[cfg(not(feature = "tailnet"))]
-fn tailnet(settings: &Settings, _port: u16) -> anyhow::Result<Option<Box<dyn Arrivals>>> {
-    match settings.tailnet {
-        None => Ok(None),
-        Some(_) => bail!(
-            "this program was built without a Tailscale of its own (the feature `tailnet`); run \
-             tailscaled, and leave `tailnet` out of the settings"
-        ),
-    }
+    Ok(Some(options.arrivals(port).context("`tailnet` in the settings")?))
 }
 
 /// The control loop, and the rotation of the ticket keys, while they run.

@@ -6,11 +6,13 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     sync::{Mutex, OnceLock},
+    time::{Duration, Instant},
 };
 
+use serde_json::{Value, json};
 use weir_test_host::{Host, Reach};
 
-use super::{Weir, image};
+use super::{DEADLINE, Weir, image, spec};
 
 /// When it is dropped, nothing of it is left.
 pub struct Device {
@@ -18,6 +20,8 @@ pub struct Device {
     agent: Mutex<Option<Child>>,
     pub machine: Host,
     state: tempfile::TempDir,
+    /// Set for its agent.
+    env: Vec<(&'static str, String)>,
 }
 
 impl Device {
@@ -29,6 +33,7 @@ impl Device {
             agent: Mutex::default(),
             machine,
             state: tempfile::tempdir().unwrap(),
+            env: Vec::new(),
         })
     }
 
@@ -47,6 +52,29 @@ impl Device {
         assert!(self.agent.lock().unwrap().replace(agent).is_none(), "it runs already");
     }
 
+    /// Whether its agent has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        let mut agent = self.agent.lock().unwrap();
+        let ended = agent.as_mut().is_some_and(|agent| agent.try_wait().unwrap().is_some());
+        if ended {
+            *agent = None;
+        }
+        ended
+    }
+
+    /// Sets a variable of the environment for its agent, from its next start on.
+    pub fn set(&mut self, name: &'static str, value: &str) {
+        self.env.push((name, value.to_owned()));
+    }
+
+    /// Puts what its agent keeps on a file system of its own, of so many bytes.
+    pub fn keep_on_small_disk(&self, bytes: u64) {
+        let size = format!("size={bytes}");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(self.state.path());
+        assert!(mount.status().unwrap().success());
+    }
+
     /// Ends its agent as a power cut would.
     pub fn kill_agent(&self) {
         let agent = self.agent.lock().unwrap().take();
@@ -61,6 +89,7 @@ impl Device {
         command.args(args);
         command.env("WEIR_AGENT_STATE_DIR", self.state.path());
         command.env("WEIR_AGENT_DOCKER", self.machine.socket_file());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -106,11 +135,14 @@ impl Drop for Device {
             let _ = agent.kill();
             let _ = agent.wait();
         }
+        // There is none, unless its disk was small.
+        let mut umount = Command::new("umount");
+        let _ = umount.arg("--quiet").arg(self.state.path()).stderr(Stdio::null()).status();
     }
 }
 
 /// The agent, built once.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM
         .get_or_init(|| {
@@ -123,4 +155,67 @@ fn program() -> PathBuf {
             PathBuf::from(env!("CARGO_BIN_EXE_weir")).with_file_name("weir-agent")
         })
         .clone()
+}
+
+pub const DEVICES: [&str; 2] = ["--devices", "0.0.0.0:0"];
+
+/// The printed line's token.
+pub fn invite(weir: &Weir, args: &[&str]) -> String {
+    let output = weir.cli(&[&["device", "invite"], args].concat());
+    let line = told(&output);
+    assert!(output.status.success(), "{line}");
+    let command = String::from_utf8(output.stdout).unwrap();
+    assert!(command.starts_with("weir-agent enroll --control "), "{command}");
+    command.trim().rsplit(' ').next().unwrap().to_owned()
+}
+
+pub fn told(output: &Output) -> String {
+    String::from_utf8([&*output.stdout, &*output.stderr].concat()).unwrap()
+}
+
+pub fn enrol(weir: &Weir, device: &Device) {
+    let enrolled = device.enrol(weir, &invite(weir, &[]));
+    assert!(enrolled.status.success(), "{}\n{}", told(&enrolled), weir.log());
+}
+
+pub async fn host_state(weir: &Weir, name: &str) -> String {
+    let (_, host) = weir.api("GET", &format!("/v1/hosts/{name}"), None).await;
+    host["status"]["state"].as_str().unwrap_or("none").to_owned()
+}
+
+pub async fn wait_for_host(weir: &Weir, device: &Device, state: &str) {
+    let name = &device.machine.name;
+    let what = || format!("{name} to be {state}\n{}\n{}", device.log(), weir.log());
+    let began = Instant::now();
+    while host_state(weir, name).await != state {
+        assert!(began.elapsed() < DEADLINE, "waited for {}", what());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A device that is enrolled, runs and is ready. It is noticed soon when it goes.
+pub async fn join(weir: &Weir, device: &Device) {
+    enrol(weir, device);
+    device.run();
+    wait_for_host(weir, device, "ready").await;
+    let path = format!("/v1/hosts/{}", device.machine.name);
+    let (_, mut host) = weir.api("GET", &path, None).await;
+    host["spec"]["disconnect"] = json!({"after": "2s", "lost_after": "30s", "replace": false});
+    let body = json!({"kind": "Host", "name": device.machine.name, "spec": host["spec"]});
+    assert_eq!(weir.api("PUT", &path, Some(body)).await.0, 200);
+    wait_for_host(weir, device, "ready").await;
+}
+
+pub fn on(device: &Device) -> Value {
+    let mut spec =
+        spec(json!({"sleep": {"pause_after": "1h", "stop_after": "2h", "min_awake": "1s"}}));
+    spec["placement"] = json!({"hosts": {"device": device.machine.name}});
+    spec
+}
+
+/// Identities and starts of the containers on a device.
+pub fn incarnations(device: &Device) -> Vec<String> {
+    let ids = device.machine.running();
+    let format = "{{.Id}} {{.State.StartedAt}}";
+    ids.iter().map(|id| device.machine.docker(&["inspect", "--format", format, id])).collect()
 }

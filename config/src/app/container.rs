@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::parse_each;
-use crate::{AppSpec, Memory, Problem, Problems, Template};
+use super::{app_names, parse_each};
+use crate::{AppName, AppSpec, Memory, Problem, Problems, Template};
 
 /// Limits on one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -94,6 +94,7 @@ pub(super) fn template(image: &str, spec: &AppSpec, problems: &mut Problems) -> 
         ports,
         resources: resources(spec, problems),
         restart: spec.restart,
+        calls: calls(spec, problems),
     }
 }
 
@@ -106,11 +107,24 @@ pub(super) fn none(spec: &AppSpec, problems: &mut Problems) {
         ("ports", !spec.ports.is_empty()),
         ("resources", spec.resources != Default::default()),
         ("placement", spec.placement != Default::default()),
+        ("private/calls", !spec.private.calls.is_empty()),
     ];
     for (field, _) in written.into_iter().filter(|(_, is_written)| *is_written) {
         let message = format!("`{field}` belongs to an app with an `image`; remove it");
         problems.push(Problem::new(format!("/spec/{field}"), "conflict", message));
     }
+}
+
+/// The apps that are called by their private names.
+fn calls(spec: &AppSpec, problems: &mut Problems) -> Vec<AppName> {
+    let pointer = "/spec/private/calls";
+    let calls = app_names(pointer, &spec.private.calls, problems);
+    if !calls.is_empty() && !spec.placement.asks_for_devices() {
+        let message = "apps on devices call others by private names: place this one on devices, \
+                       as `placement: {hosts: {class: edge}}`, or call them by their URLs";
+        problems.push(Problem::new(pointer, "conflict", message));
+    }
+    calls
 }
 
 fn resources(spec: &AppSpec, problems: &mut Problems) -> Resources {

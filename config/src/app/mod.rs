@@ -84,6 +84,8 @@ pub struct SleepPolicy {
 const MAX_INSTANCES: u16 = 16;
 /// The most shards that one app's load is shared by.
 const MAX_SHARDS: usize = 100;
+/// The most apps that one names for private calls, in each direction.
+const MAX_APPS: usize = 100;
 /// The most host names of one app.
 const MAX_HOSTNAMES: usize = 100;
 /// A shorter interval would be a load test.
@@ -306,6 +308,19 @@ fn sleep(spec: &AppSpec, problems: &mut Problems) -> Option<SleepPolicy> {
         wake_timeout: written.wake_timeout.0,
         queue: written.queue,
     })
+}
+
+/// Other apps, by name.
+pub(crate) fn app_names(
+    pointer: &str,
+    written: &[String],
+    problems: &mut Problems,
+) -> Vec<AppName> {
+    if written.len() > MAX_APPS {
+        let message = format!("at most {MAX_APPS} apps");
+        problems.push(Problem::new(pointer, "too_many", message));
+    }
+    parse_each(pointer, "bad_name", written, str::parse, problems)
 }
 
 /// Reads each element of a list, and tells of those that cannot be read.

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
+use super::app_names;
 use crate::{
     AppSpec, Authorities, Balance, BalanceSpec, ClientAuth, HashKey, Limits, LimitsSpec, Memory,
     Outlier, OutlierSpec, Problem, Problems, Rate, RateSpec, Retries, RetriesSpec, Timeouts,
@@ -27,6 +28,7 @@ pub(super) fn policy(spec: &AppSpec, problems: &mut Problems) -> TrafficPolicy {
         outlier: outlier(&spec.outlier, problems),
         limits: limits(&spec.limits, problems),
         client_auth,
+        allow: app_names("/spec/private/allow", &spec.private.allow, problems),
     }
 }
 

@@ -26,8 +26,8 @@ pub use self::{
     shard::{MemberSpec, ShardManifest, ShardSpec},
     traffic::{
         BalanceSpec, ClientAuthSpec, HashAlgorithm, LimitsSpec, OutlierSpec, PlainHttp,
-        ProxyProtocol, RateSpec, RetriesSpec, TimeoutsSpec, UpstreamProtocol, UpstreamSpec,
-        UpstreamTlsSpec,
+        PrivateSpec, ProxyProtocol, RateSpec, RetriesSpec, TimeoutsSpec, UpstreamProtocol,
+        UpstreamSpec, UpstreamTlsSpec,
     },
     zone::{SecondarySpec, SoaSpec, TsigKeySpec, TtlSpec, ZoneManifest, ZoneSpec},
 };
@@ -101,6 +101,8 @@ pub struct AppSpec {
     /// Asks clients for certificates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_auth: Option<ClientAuthSpec>,
+    /// Calls between apps by private names.
+    pub private: PrivateSpec,
     pub rollout: RolloutSpec,
 }
 
@@ -131,6 +133,7 @@ impl Default for AppSpec {
             outlier: OutlierSpec::default(),
             limits: LimitsSpec::default(),
             client_auth: None,
+            private: PrivateSpec::default(),
             rollout: RolloutSpec::default(),
         }
     }

@@ -219,3 +219,15 @@ pub struct ClientAuthSpec {
     #[serde(default)]
     pub optional: bool,
 }
+
+/// How apps call each other by private names, over the connections of devices.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PrivateSpec {
+    /// The apps that may call this one, as `http://NAME.weir.internal/`. Nobody else may.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+    /// The apps that this one calls, from a device: their private names are known in its containers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<String>,
+}

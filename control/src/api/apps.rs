@@ -108,7 +108,10 @@ pub(crate) async fn delete(call: Call) -> Answer {
     responses((status = 202, body = AppResource), (status = 409, body = ProblemDetails)))]
 pub(crate) async fn sleep(call: Call) -> Answer {
     let request: SleepRequest = call.request()?;
-    let level = request.level.unwrap_or(SleepLevel::Paused);
+    put_to_sleep(call, request.level.unwrap_or(SleepLevel::Paused)).await
+}
+
+pub(super) async fn put_to_sleep(call: Call, level: SleepLevel) -> Answer {
     let record = call.state.store.read::<App>(&call.name::<App>()?).await?;
     let name = record.name.clone();
     if record.spec.image.is_none() {

@@ -4,23 +4,28 @@
 use std::time::Duration;
 
 use axum::{
-    Json,
+    Extension, Json,
+    body::Bytes,
     extract::{Path, State},
+    http::StatusCode,
 };
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use weir_config::{Host, HostName, HostSpec, Problem, Problems, Span, decode};
 
 use super::{
     ApiState,
     call::{Call, parse_name},
     problem::ApiProblem,
+    query::Params,
     wire::{
-        DeviceAbout, DeviceInvite, DeviceResource, DeviceState, InviteRequest, List,
-        ProblemDetails, RenameRequest,
+        DeviceInvite, DeviceResource, DeviceState, InviteRequest, List, ProblemDetails,
+        RenameRequest,
     },
 };
 use crate::{
     devices::Gatekeeper,
-    store::{DeviceRecord, Invite},
+    store::{DeviceRecord, Invite, Token},
     time::{rfc3339, unix_millis},
 };
 
@@ -133,6 +138,44 @@ pub(crate) async fn rename(
     Ok(Json(shown(state, stored(state, &to).await?)))
 }
 
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpdateQuery {
+    /// The digest of the program, in hex.
+    sha256: String,
+}
+
+/// Sends a device a newer program of its agent, which is the body. The agent starts anew as that,
+/// and as the former one again if it does not come back within a minute; which of them it is says
+/// `about.program`. What runs on the device is not touched.
+#[utoipa::path(post, path = "/v1/devices/{name}/actions/update", params(UpdateQuery),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 202, body = DeviceResource), (status = 404, body = ProblemDetails),
+        (status = 409, body = ProblemDetails), (status = 422, body = ProblemDetails)))]
+pub(crate) async fn update(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+    Extension(token): Extension<Token>,
+    Params(query): Params<UpdateQuery>,
+    program: Bytes,
+) -> Result<(StatusCode, Json<DeviceResource>), ApiProblem> {
+    let name: HostName = parse_name(&name)?;
+    let device = stored(&state, &name).await?;
+    let digest: String = Sha256::digest(&program).iter().map(|b| format!("{b:02x}")).collect();
+    if digest != query.sha256.to_ascii_lowercase() {
+        let why = format!("what was sent is another program: its SHA-256 is {digest}");
+        return Err(Problems(vec![Problem::new("/sha256", "mismatch", why)]).into());
+    }
+    let away = || ApiProblem::conflict("not_connected", format!("`{name}` is not connected"));
+    let link = gate(&state)?.connected.link(&name).ok_or_else(away)?;
+    tracing::info!(actor = token.id, device = %name, digest, "gets a newer program");
+    match link.update(&digest, program).await {
+        Ok(Ok(())) => Ok((StatusCode::ACCEPTED, Json(shown(&state, device)))),
+        Ok(Err(why)) => Err(ApiProblem::conflict("refused", format!("the device refuses: {why}"))),
+        Err(error) => Err(ApiProblem::unavailable(&format!("the connection broke: {error}"))),
+    }
+}
+
 fn gate(state: &ApiState) -> Result<&Gatekeeper, ApiProblem> {
     state.devices.as_deref().ok_or_else(|| {
         let why = "no devices are let in; start Weir with --devices ADDRESS:PORT";
@@ -140,7 +183,7 @@ fn gate(state: &ApiState) -> Result<&Gatekeeper, ApiProblem> {
     })
 }
 
-async fn stored(state: &ApiState, name: &HostName) -> Result<DeviceRecord, ApiProblem> {
+pub(super) async fn stored(state: &ApiState, name: &HostName) -> Result<DeviceRecord, ApiProblem> {
     state.store.device(name).await?.ok_or_else(|| no_device(name))
 }
 
@@ -148,8 +191,8 @@ fn no_device(name: &str) -> ApiProblem {
     ApiProblem::not_found(&format!("there is no device `{name}`"))
 }
 
-fn shown(state: &ApiState, device: DeviceRecord) -> DeviceResource {
-    let DeviceRecord { name, fingerprint, about, enrolled_at, seen_at, revoked_at } = device;
+pub(super) fn shown(state: &ApiState, device: DeviceRecord) -> DeviceResource {
+    let DeviceRecord { name, fingerprint, about, enrolled_at, seen_at, revoked_at, node } = device;
     let is_connected =
         state.devices.as_ref().is_some_and(|gate| gate.connected.is_connected(&name));
     let world = state.world();
@@ -164,21 +207,9 @@ fn shown(state: &ApiState, device: DeviceRecord) -> DeviceResource {
         instances: world.observed.instances.keys().filter(|id| id.host == name).count() as u64,
         name: name.to_string(),
         fingerprint,
+        tailnet_node: node,
         labels: labels.unwrap_or_default(),
-        about: DeviceAbout {
-            agent_version: about.agent_version,
-            hostname: about.hostname,
-            arch: about.arch,
-            os: about.os,
-            kernel: about.kernel,
-            cpus: about.cpus,
-            memory: about.memory,
-            disk: about.disk,
-            disk_free: about.disk_free,
-            temperature: about.temperature,
-            gpus: about.gpus,
-            engine_version: about.engine_version,
-        },
+        about,
         enrolled_at: rfc3339(enrolled_at),
         seen_at: rfc3339(seen_at),
         revoked_at: revoked_at.map(rfc3339),

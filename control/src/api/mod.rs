@@ -7,7 +7,9 @@ mod certificates;
 mod deployment_logs;
 mod deployments;
 mod devices;
+mod discovery;
 mod domains;
+mod edge;
 mod events;
 mod explain;
 mod failover;
@@ -67,6 +69,9 @@ use problem::ApiProblem;
 const MAX_BODY: usize = 1 << 20;
 /// A zone of a million names, as text.
 const MAX_ZONE_FILE: usize = 256 << 20;
+
+/// An agent's program.
+const MAX_PROGRAM: usize = 256 << 20;
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -135,6 +140,17 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/devices/actions/invite", post(devices::invite))
         .route("/v1/devices/{name}/actions/revoke", post(devices::revoke))
         .route("/v1/devices/{name}/actions/rename", post(devices::rename))
+        .route(
+            "/v1/devices/{name}/actions/update",
+            post(devices::update).layer(DefaultBodyLimit::max(MAX_PROGRAM)),
+        )
+        .route("/v1/discovery", get(discovery::list))
+        .route("/v1/discovery/{name}", get(discovery::read))
+        .route("/v1/edge/deploy_to_edge", post(edge::deploy_to_edge))
+        .route("/v1/edge/get_address/{name}", get(edge::get_address))
+        .route("/v1/edge/stop_container/{name}", post(edge::stop_container))
+        .route("/v1/edge/delete_container/{name}", post(edge::delete_container))
+        .route("/v1/edge/health_check/{name}", get(edge::health_check))
         .route("/v1/hosts/actions/converge", post(hosts::converge))
         .route("/v1/shards/{name}/actions/converge", post(hosts::converge_shard))
         .route("/v1/shards/{name}/actions/deploy", post(shards::deploy))

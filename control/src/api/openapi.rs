@@ -4,9 +4,9 @@ use axum::Json;
 use utoipa::OpenApi;
 
 use super::{
-    apps, certificates, deployment_logs, deployments, devices, domains, events, explain, failover,
-    hosts, incidents, instances, issuers, logs, notifiers, operations, providers, records, secrets,
-    shards, snapshot, watches, wire, zones,
+    apps, certificates, deployment_logs, deployments, devices, discovery, domains, edge, events,
+    explain, failover, hosts, incidents, instances, issuers, logs, notifiers, operations,
+    providers, records, secrets, shards, snapshot, watches, wire, zones,
 };
 
 #[derive(OpenApi)]
@@ -65,6 +65,14 @@ use super::{
         devices::invite,
         devices::revoke,
         devices::rename,
+        devices::update,
+        discovery::list,
+        discovery::read,
+        edge::deploy_to_edge,
+        edge::get_address,
+        edge::stop_container,
+        edge::delete_container,
+        edge::health_check,
         explain::explain,
         incidents::list,
         incidents::read,

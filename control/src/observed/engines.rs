@@ -74,10 +74,9 @@ impl Observed {
     /// Leaves out of what a host lists what only it says is ours.
     pub(super) fn leave_out_strays(&self, listing: &mut Listing, desired: &Desired) {
         let is_stray = |container: &Container| self.is_stray(&container.instance, desired);
-        let (strays, ours) =
-            std::mem::take(&mut listing.containers).into_iter().partition(is_stray);
+        let listed = std::mem::take(&mut listing.containers);
+        let (strays, ours): (Vec<_>, _) = listed.into_iter().partition(is_stray);
         listing.containers = ours;
-        let strays: Vec<Container> = strays;
         if let Some(first) = strays.first() {
             let (count, first) = (strays.len(), &first.instance);
             tracing::warn!(count, %first, "a device lists what may not run there: left out");

@@ -27,6 +27,8 @@ pub(crate) struct DeviceRecord {
     /// When it connected last.
     pub(crate) seen_at: i64,
     pub(crate) revoked_at: Option<i64>,
+    /// The node of a tailnet by which alone it comes.
+    pub(crate) node: Option<String>,
 }
 
 /// Who may become a device.
@@ -47,6 +49,8 @@ pub(crate) struct Claim<'a> {
     /// The name it would like, if the invitation says none.
     pub(crate) wish: Result<HostName, String>,
     pub(crate) about: &'a About,
+    /// The node of a tailnet that it comes from.
+    pub(crate) node: Option<&'a str>,
 }
 
 /// Why an invitation is not good.
@@ -68,7 +72,7 @@ pub(crate) enum NoClaim {
     Enrolled(HostName),
 }
 
-const SELECT: &str = "SELECT name, fingerprint, about, enrolled_at, seen_at, revoked_at
+const SELECT: &str = "SELECT name, fingerprint, about, enrolled_at, seen_at, revoked_at, node
     FROM devices";
 
 impl DeviceRecord {
@@ -80,6 +84,7 @@ impl DeviceRecord {
             enrolled_at: row.try_get("enrolled_at")?,
             seen_at: row.try_get("seen_at")?,
             revoked_at: row.try_get("revoked_at")?,
+            node: row.try_get("node")?,
         })
     }
 }
@@ -162,16 +167,17 @@ impl Store {
                 },
             };
             sqlx::query(
-                "INSERT INTO devices (name, fingerprint, about, enrolled_at, seen_at)
-                 VALUES ($1, $2, $3, $4, $4)
+                "INSERT INTO devices (name, fingerprint, about, enrolled_at, seen_at, node)
+                 VALUES ($1, $2, $3, $4, $4, $5)
                  ON CONFLICT (name) DO UPDATE SET fingerprint = excluded.fingerprint,
                    about = excluded.about, enrolled_at = excluded.enrolled_at,
-                   seen_at = excluded.seen_at, revoked_at = NULL",
+                   seen_at = excluded.seen_at, node = excluded.node, revoked_at = NULL",
             )
             .bind(&*name)
             .bind(claim.fingerprint)
             .bind(to_json(claim.about)?)
             .bind(unix_millis())
+            .bind(claim.node)
             .execute(&mut *writing)
             .await?;
             sqlx::query("UPDATE device_invites SET claimed_by = $1 WHERE hash = $2")

@@ -84,7 +84,8 @@ impl Devices {
         }
     }
 
-    pub(super) fn link(&self, device: &HostName) -> Option<Link> {
+    /// The connection of a device, if it has one.
+    pub fn link(&self, device: &HostName) -> Option<Link> {
         self.links.load().get(device).cloned()
     }
 

@@ -1,4 +1,4 @@
-//! A connection to an app, which has one of the places that there are for such.
+//! A connection to or of an app, which has one of the places that there are for such.
 
 use std::{
     io,

@@ -20,10 +20,12 @@ use tokio::{
 };
 
 use super::{
-    BEAT, BEAT_LIMIT, CONNECTION_WINDOW, DIALS, STREAM_WINDOW,
+    BEAT, BEAT_LIMIT, CALLERS, CONNECTION_WINDOW, DIALS, STREAM_WINDOW,
     cut::Cut,
     dialled::Dialled,
-    wire::{About, BEGIN, Begin, CALL, Call, LEAVE},
+    wire::{
+        About, BEGIN, Begin, CALL, CALLER, Call, Caller, DIGEST, LEAVE, OUTGOING, PROGRAM, RESTART,
+    },
 };
 use crate::{
     provider::{ProviderError, Stream},
@@ -34,6 +36,8 @@ use crate::{
 const BEGIN_LIMIT: Duration = Duration::from_secs(20);
 /// Who does not take note in this time is not waited for.
 const LEAVE_LIMIT: Duration = Duration::from_millis(500);
+/// For some ten megabytes over a slow line.
+const UPDATE_LIMIT: Duration = Duration::from_mins(10);
 /// The longest line of a stream, and the longest answer to a call.
 const MAX_ANSWER: usize = 16 << 20;
 /// More than any device has to say of itself. It is kept, and a device may have been stolen.
@@ -48,6 +52,8 @@ pub struct Link {
     close: Arc<watch::Sender<bool>>,
     /// Places for connections to apps.
     dials: Arc<Semaphore>,
+    /// Those of apps on the device.
+    callers: Arc<Semaphore>,
 }
 
 impl Link {
@@ -76,7 +82,8 @@ impl Link {
         runtime.spawn(connection);
         let (about, close) = (Arc::default(), Arc::new(close));
         let dials = Arc::new(Semaphore::new(DIALS as usize));
-        let mut link = Self { sender, about, close, dials };
+        let callers = Arc::new(Semaphore::new(CALLERS as usize));
+        let mut link = Self { sender, about, close, dials, callers };
         let answer = async { read(link.post(BEGIN, begin).await?, MAX_ABOUT).await };
         let begun: Result<About, String> = timeout(BEGIN_LIMIT, answer).await??;
         link.about = Arc::new(begun.map_err(io::Error::other)?);
@@ -102,6 +109,27 @@ impl Link {
     /// does not hear it, it will notice that this one has ended.
     pub(super) async fn send_away(&self) {
         let _ = timeout(LEAVE_LIMIT, self.post(LEAVE, &())).await;
+    }
+
+    /// Sends the agent a newer program of itself, and has it start anew as that.
+    ///
+    /// # Errors
+    /// The connection broke; inside, why the device does not take it.
+    pub async fn update(&self, sha256: &str, program: Bytes) -> io::Result<Result<(), String>> {
+        let request =
+            Request::builder().method(Method::POST).uri(format!("http://device{PROGRAM}"));
+        let request = request.header(DIGEST, sha256).body(Full::from(program));
+        let sent = self.send(request.map_err(io::Error::other)?);
+        let answer = timeout(UPDATE_LIMIT, sent).await??;
+        let taken = match answer.status() {
+            StatusCode::OK => read(answer, MAX_ABOUT).await?,
+            _ => Err(text(answer).await?),
+        };
+        if taken.is_ok() {
+            // It has gone before it could answer.
+            let _ = timeout(LEAVE_LIMIT, self.post(RESTART, &())).await;
+        }
+        Ok(taken)
     }
 
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
@@ -145,14 +173,33 @@ impl Link {
         let place = self.dials.clone().try_acquire_owned().map_err(|_| {
             io::Error::other(format!("the device carries {DIALS} connections to apps already"))
         })?;
-        let request = Request::connect(address.to_string()).body(Full::default());
-        let answer = self.send(request.map_err(io::Error::other)?).await?;
-        if answer.status() != StatusCode::OK {
-            let why = text(answer).await?;
-            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, why));
-        }
+        let answer = self.connect(&address.to_string()).await?;
         let upgraded = hyper::upgrade::on(answer).await.map_err(io::Error::other)?;
         Ok(Box::new(Dialled { stream: TokioIo::new(upgraded), _place: place }))
+    }
+
+    /// Waits for the next app on the device that calls another one, and carries what it says. To
+    /// be asked several times at once, as often as calls are to be taken that come together. When
+    /// all places for such are taken, the next one waits on the device.
+    ///
+    /// # Errors
+    /// The connection has ended, or the agent knows of no such calls.
+    pub async fn next_caller(&self) -> io::Result<(Caller, Box<dyn Duplex>)> {
+        let place = self.callers.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let answer = self.connect(OUTGOING).await?;
+        let caller = answer.headers().get(CALLER).map_or(&b""[..], |value| value.as_bytes());
+        let caller = serde_json::from_slice(caller)?;
+        let upgraded = hyper::upgrade::on(answer).await.map_err(io::Error::other)?;
+        Ok((caller, Box::new(Dialled { stream: TokioIo::new(upgraded), _place: place })))
+    }
+
+    async fn connect(&self, to: &str) -> io::Result<Response<Incoming>> {
+        let request = Request::connect(to).body(Full::default());
+        let answer = self.send(request.map_err(io::Error::other)?).await?;
+        match answer.status() {
+            StatusCode::OK => Ok(answer),
+            _ => Err(io::Error::new(io::ErrorKind::ConnectionRefused, text(answer).await?)),
+        }
     }
 
     async fn post(&self, path: &str, body: &impl Serialize) -> io::Result<Response<Incoming>> {

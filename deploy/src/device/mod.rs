@@ -19,8 +19,8 @@ mod wire;
 pub use devices::Devices;
 pub use link::Link;
 pub use remote::Device;
-pub use serve::{Agent, serve};
-pub use wire::{About, Begin, Enrol, Enrolled};
+pub use serve::{Agent, Program, serve};
+pub use wire::{About, Begin, Caller, Enrol, Enrolled};
 
 use std::time::Duration;
 
@@ -33,7 +33,9 @@ const BEAT_LIMIT: Duration = Duration::from_secs(5);
 /// clients hold, control is heard.
 const DIALS: u32 = 512;
 const CALLS: u32 = 128;
-const STREAMS: u32 = DIALS + CALLS;
+/// Connections that apps on one device have to others at a time.
+const CALLERS: u32 = 128;
+const STREAMS: u32 = DIALS + CALLERS + CALLS;
 /// What may be under way on one stream before who receives it has taken it, in bytes: 128 KiB
 /// carries 1.3 MB/s over a path of 100 ms.
 const STREAM_WINDOW: u32 = 128 << 10;

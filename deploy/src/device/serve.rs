@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    io,
+    fmt, io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -12,11 +12,12 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Frame, Incoming},
+    header::{HeaderName, HeaderValue},
     server::conn::http2::Builder,
     service::service_fn,
 };
@@ -28,7 +29,10 @@ use zeroize::Zeroizing;
 
 use super::{
     BEAT, BEAT_LIMIT, CONNECTION_WINDOW, STREAM_WINDOW, STREAMS,
-    wire::{About, BEGIN, Begin, CALL, Call, LEAVE, MAX_CALL},
+    wire::{
+        About, BEGIN, Begin, CALL, CALLER, Call, Caller, DIGEST, LEAVE, MAX_CALL, OUTGOING,
+        PROGRAM, RESTART,
+    },
 };
 use crate::{
     provider::{Provider, ProviderError, Stream},
@@ -49,6 +53,37 @@ pub trait Agent: Send + Sync + 'static {
 
     /// The highest epoch that has begun.
     fn epoch(&self) -> u64;
+
+    /// Keeps a newer program of the agent, to become it at the next start.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    async fn take_program(&self, program: Program) -> Result<(), String> {
+        drop(program);
+        Err("this agent is not updated by control".to_owned())
+    }
+
+    /// Starts anew.
+    fn restart(&self) {}
+
+    /// Waits for the next app here that calls another one. It is given up at any time, and then
+    /// nobody's call may be lost.
+    async fn next_caller(&self) -> (Caller, Box<dyn Duplex>) {
+        std::future::pending().await
+    }
+}
+
+/// A program of the agent on its way.
+pub struct Program {
+    /// What it is to be, in hex.
+    pub sha256: String,
+    pub bytes: BoxStream<'static, io::Result<Bytes>>,
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program").field("sha256", &self.sha256).finish_non_exhaustive()
+    }
 }
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -102,17 +137,26 @@ impl Session {
         if epoch == 0 {
             return bad_request();
         }
-        // Who decides no longer carries requests still.
-        if request.method() == Method::CONNECT {
-            return connect(request).await;
+        let to = request.uri().authority().filter(|_| request.method() == Method::CONNECT);
+        if let Some(to) = to.map(|to| to.as_str().to_owned())
+            && to != OUTGOING
+        {
+            // Who decides no longer carries requests still.
+            return connect(request, &to).await;
         }
         if epoch < self.agent.epoch() {
             let why = "this device listens to another control by now";
             return refusal(StatusCode::CONFLICT, why);
         }
         match *request.method() {
+            Method::CONNECT => self.call_out(request).await,
             Method::POST if request.uri().path() == LEAVE => {
                 self.left.notify_one();
+                json(&())
+            }
+            Method::POST if request.uri().path() == PROGRAM => self.take_program(request).await,
+            Method::POST if request.uri().path() == RESTART => {
+                self.agent.restart();
                 json(&())
             }
             Method::POST if request.uri().path() == CALL => match read::<Call>(request).await {
@@ -121,6 +165,24 @@ impl Session {
             },
             _ => bad_request(),
         }
+    }
+
+    async fn take_program(&self, request: Request<Incoming>) -> Answer {
+        let digest = request.headers().get(DIGEST).and_then(|value| value.to_str().ok());
+        let Some(sha256) = digest.map(str::to_owned) else { return bad_request() };
+        let bytes = request.into_body().into_data_stream().map_err(io::Error::other).boxed();
+        json(&self.agent.take_program(Program { sha256, bytes }).await)
+    }
+
+    /// Connects a stream to the next app here that calls another one.
+    async fn call_out(&self, request: Request<Incoming>) -> Answer {
+        let (caller, stream) = self.agent.next_caller().await;
+        let mut answer = join(request, stream);
+        // Names and addresses: what a header can say.
+        let caller =
+            serde_json::to_vec(&caller).ok().and_then(|json| HeaderValue::from_bytes(&json).ok());
+        answer.headers_mut().extend(caller.map(|caller| (HeaderName::from_static(CALLER), caller)));
+        answer
     }
 
     async fn call(&self, call: Call) -> Answer {
@@ -156,13 +218,16 @@ impl Session {
 }
 
 /// Connects a stream to an address here.
-async fn connect(mut request: Request<Incoming>) -> Answer {
-    let address = request.uri().authority().and_then(|to| to.as_str().parse::<SocketAddr>().ok());
-    let Some(address) = address else { return bad_request() };
-    let mut app = match crate::transport::connect(address).await {
-        Ok(app) => app,
-        Err(error) => return refusal(StatusCode::BAD_GATEWAY, &error.to_string()),
-    };
+async fn connect(request: Request<Incoming>, to: &str) -> Answer {
+    let Ok(address) = to.parse::<SocketAddr>() else { return bad_request() };
+    match crate::transport::connect(address).await {
+        Ok(app) => join(request, app),
+        Err(error) => refusal(StatusCode::BAD_GATEWAY, &error.to_string()),
+    }
+}
+
+/// Answers by what comes from a connection, which gets what is asked.
+fn join(mut request: Request<Incoming>, mut app: impl Duplex + 'static) -> Answer {
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };

@@ -1,8 +1,9 @@
 //! The words themselves.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use weir_config::{InstanceId, SecretName, Secrets};
 
 use crate::provider::ContainerSpec;
@@ -13,6 +14,25 @@ pub(super) const MAX_CALL: usize = 8 << 20;
 pub(super) const BEGIN: &str = "/begin";
 pub(super) const CALL: &str = "/call";
 pub(super) const LEAVE: &str = "/leave";
+
+/// Where control asks to be connected to the next app there that calls another one (`CONNECT`), and
+/// the header of the answer that says which it is.
+pub(super) const OUTGOING: &str = "apps.weir.internal:80";
+pub(super) const CALLER: &str = "weir-caller";
+
+/// Where a newer program of the agent goes, and the header with its digest; and where the agent is
+/// told to become it.
+pub(super) const PROGRAM: &str = "/program";
+pub(super) const DIGEST: &str = "weir-sha256";
+pub(super) const RESTART: &str = "/restart";
+
+/// An app on a device that calls another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    pub instance: InstanceId,
+    /// Its address there.
+    pub from: SocketAddr,
+}
 
 /// What a new device sends to become one, at `/enrol`.
 #[derive(Serialize, Deserialize)]
@@ -57,8 +77,8 @@ pub struct Begin {
     pub now: i64,
 }
 
-/// What a device says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// What a device says of itself when it connects.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct About {
     pub agent_version: String,
@@ -73,11 +93,20 @@ pub struct About {
     pub disk: u64,
     pub disk_free: u64,
     /// Of the hottest part, in degrees Celsius, if it can be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
     pub gpus: Vec<String>,
     /// Another one after each start of the machine.
     pub boot_id: String,
+    /// Of the Docker Engine, if it answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub engine_version: Option<String>,
+    /// The digest (SHA-256, in hex) of the agent's program, if it came from control.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+    /// What came of the last one from there, if it did not stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update_failed: Option<String>,
 }
 
 /// One call of a [`Provider`](crate::Provider).

@@ -12,7 +12,7 @@ use bollard::{
     query_parameters::{CreateContainerOptions, CreateImageOptions},
 };
 use futures::TryStreamExt;
-use weir_config::{InstanceId, PortMapping, RestartPolicy, Secrets, Template, Volume};
+use weir_config::{AppName, InstanceId, PortMapping, RestartPolicy, Secrets, Template, Volume};
 
 use super::{
     CALL, Docker,
@@ -202,6 +202,9 @@ fn host_config(template: &Template, image: &ImageInspect) -> HostConfig {
         restart_policy: Some(restart(template.restart)),
         log_config: Some(log_config()),
         init: Some(wants_init(template, image)),
+        // At the bridge's own address an agent takes their calls.
+        extra_hosts: (!template.calls.is_empty())
+            .then(|| template.calls.iter().map(private_name).collect()),
         ..HostConfig::default()
     }
 }
@@ -217,6 +220,10 @@ fn wants_init(template: &Template, image: &ImageInspect) -> bool {
     let first = entrypoint.or_else(|| template.command.first()).or(cmd);
     let program = first.map_or("", |path| path.rsplit('/').next().unwrap_or(path));
     !(program.ends_with("init") || matches!(program, "tini" | "systemd" | "s6-svscan"))
+}
+
+fn private_name(app: &AppName) -> String {
+    format!("{}:host-gateway", app.private_hostname())
 }
 
 fn bind(volume: &Volume) -> String {

@@ -73,6 +73,19 @@ impl Docker {
         self.call("inspect an image", CALL, request).await.is_ok()
     }
 
+    /// The address that this machine has in the network of its containers.
+    ///
+    /// # Errors
+    /// The engine does not answer, or has no such network.
+    pub async fn bridge(&self) -> Result<IpAddr, ProviderError> {
+        let request = async |client: bollard::Docker| client.inspect_network("bridge", None).await;
+        let network = self.call("inspect a network", CALL, request).await?;
+        let configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+        let address = configs.into_iter().find_map(|config| config.gateway?.parse().ok());
+        let missing = "the engine has no network `bridge` with an address of this machine";
+        address.ok_or_else(|| ProviderError::Refused(missing.to_owned()))
+    }
+
     /// Makes one request, or a few that belong together, within a limit.
     async fn call<T, F>(
         &self,

@@ -4,39 +4,26 @@
 //! find a direct way, and nobody has audited it. What goes through here is TLS of our own, so it
 //! is trusted with nothing but to carry bytes. Where `tailscaled` runs, that is the better way.
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tailscale::{Config, Device, netstack::TcpListener};
 use tokio::{sync::OnceCell, time::timeout};
 
-use super::{Arrivals, Duplex, Transport};
+use super::{Arrivals, Arrived, Duplex, TailnetOptions, Transport};
 
 /// To be let in takes a few questions to a server that may be far away.
 const JOIN: Duration = Duration::from_secs(60);
 /// Beyond what TCP needs there are the handshake of the tunnel and the way through a relay.
 const CONNECT: Duration = Duration::from_secs(15);
 
-/// How to get into a tailnet.
-#[derive(Clone)]
-pub struct TailnetOptions {
-    /// The name to have there.
-    pub hostname: String,
-    /// What lets in a device that is not known there yet.
-    pub auth_key: Option<String>,
-    /// The server that runs the tailnet; `None` for Tailscale's own.
-    pub control_url: Option<String>,
-    /// Where the keys of this device are kept: with them it stays the same one.
-    pub key_file: PathBuf,
-}
-
 /// A place in a tailnet. Cheap to clone; it is left when the last one is dropped.
 #[derive(Clone)]
-pub struct Tailnet(Arc<Device>);
+pub(super) struct Tailnet(Arc<Device>);
 
 /// Takes connections from a tailnet, which is joined when the first one is waited for: whoever
 /// serves other ways as well does not wait for this one.
-pub struct TailnetArrivals {
+pub(super) struct TailnetArrivals {
     options: TailnetOptions,
     port: u16,
     joined: OnceCell<(Tailnet, TcpListener)>,
@@ -47,7 +34,7 @@ impl Tailnet {
     ///
     /// # Errors
     /// It does not let us in, or cannot be reached in time.
-    pub async fn join(options: &TailnetOptions) -> io::Result<Self> {
+    pub(super) async fn join(options: &TailnetOptions) -> io::Result<Self> {
         let key_state = tailscale::config::load_key_file(&options.key_file, Default::default());
         let key_state = key_state.await.map_err(other)?;
         private(&options.key_file).await?;
@@ -98,7 +85,7 @@ impl Transport for Tailnet {
 
 impl TailnetArrivals {
     /// At a port of the address that we will have there.
-    pub fn new(options: TailnetOptions, port: u16) -> Self {
+    pub(super) fn new(options: TailnetOptions, port: u16) -> Self {
         Self { options, port, joined: OnceCell::new() }
     }
 
@@ -113,11 +100,14 @@ impl TailnetArrivals {
 
 #[async_trait]
 impl Arrivals for TailnetArrivals {
-    async fn accept(&self) -> io::Result<(Box<dyn Duplex>, SocketAddr)> {
-        let (_, listener) = self.joined.get_or_try_init(|| self.join()).await?;
+    async fn accept(&self) -> io::Result<Arrived> {
+        let (tailnet, listener) = self.joined.get_or_try_init(|| self.join()).await?;
         let stream = listener.accept().await.map_err(other)?;
         let from = stream.remote_addr();
-        Ok((Box::new(stream), from))
+        // An address is a node's own: its tunnel is keyed by that node's key.
+        let peer = tailnet.0.peer_by_tailnet_ip(from.ip()).await.map_err(other)?;
+        let peer = peer.ok_or_else(|| other(format_args!("nobody has the address {from}")))?;
+        Ok(Arrived { stream: Box::new(stream), from, node: Some(peer.stable_id.0) })
     }
 }
 
@@ -140,16 +130,5 @@ impl fmt::Debug for Tailnet {
 impl fmt::Debug for TailnetArrivals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TailnetArrivals").field("options", &self.options).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for TailnetOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { hostname, control_url, key_file, .. } = self;
-        f.debug_struct("TailnetOptions")
-            .field("hostname", hostname)
-            .field("control_url", control_url)
-            .field("key_file", key_file)
-            .finish_non_exhaustive()
     }
 }

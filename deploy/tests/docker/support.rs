@@ -80,6 +80,7 @@ impl World {
             ports: Vec::new(),
             resources: Resources { millicpus: None, memory: None, pids: 64 },
             restart: RestartPolicy::Never,
+            calls: Vec::new(),
         }
     }
 

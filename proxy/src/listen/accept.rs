@@ -16,7 +16,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
 };
-use weir_config::ProxySettings;
+use weir_config::{AppName, ProxySettings};
 
 use super::{
     connections::{Connections, Dropped, Open, Port},
@@ -29,6 +29,7 @@ use crate::{
     connection::{Connection, Tls},
     gateway::Gateway,
     tls::{Accepted, Acceptor},
+    upstream::Tunnel,
 };
 
 /// What all connections have in common.
@@ -84,9 +85,28 @@ impl Server {
 
     /// Carries one connection from its first byte to its last.
     async fn serve(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, port: Port, open: Open) {
-        let Some((transport, connection)) = self.establish(tcp, peer, port, open).await else {
+        if let Some((transport, connection)) = self.establish(tcp, peer, port, open).await {
+            self.carry(transport, connection).await;
+        }
+    }
+
+    /// Carries what an app on a device asks of others, from the first byte to the last.
+    pub(super) async fn serve_app(
+        self: Arc<Self>,
+        stream: Tunnel,
+        from: SocketAddr,
+        caller: AppName,
+    ) {
+        if *self.stopping.borrow() {
             return;
-        };
+        }
+        if let Some(open) = self.connections.admit(Port::Private) {
+            let connection = Connection::by_app(caller, from, open);
+            self.carry(Transport::Tunnel(stream), connection).await;
+        }
+    }
+
+    async fn carry(&self, transport: Transport, connection: Connection) {
         let connection = Arc::new(connection);
         let stream = match ClientStream::new(transport, connection.clone(), &self.settings) {
             Ok(stream) => stream,

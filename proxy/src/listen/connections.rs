@@ -17,16 +17,17 @@ pub(crate) struct Connections {
     max: usize,
     max_per_client: usize,
     all: AtomicUsize,
-    ports: [PortCounters; 2],
+    ports: [PortCounters; Port::ALL.len()],
     dropped: [AtomicU64; Dropped::ALL.len()],
     clients: Clients,
 }
 
-/// One of the two listeners.
+/// By which way a connection came: one of the two listeners, or from an app on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Port {
     Http,
     Https,
+    Private,
 }
 
 /// Why a connection was closed before its time.
@@ -126,12 +127,13 @@ impl Drop for Open {
 }
 
 impl Port {
-    pub(crate) const ALL: [Self; 2] = [Self::Http, Self::Https];
+    pub(crate) const ALL: [Self; 3] = [Self::Http, Self::Https, Self::Private];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Https => "https",
+            Self::Private => "private",
         }
     }
 }

@@ -26,7 +26,7 @@ use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
-use weir_config::{Activity, Observe, ProxySettings, Snapshots};
+use weir_config::{Activity, AppName, Observe, ProxySettings, Snapshots};
 
 use self::accept::Server;
 pub(crate) use self::connections::{Connections, Dropped, Open, Port};
@@ -36,8 +36,26 @@ use crate::{
     metrics::{ProxyMetrics, Unrouted},
     retry::MAX_TRIES,
     tls::{Acceptor, Certificates, EarlyWake, TicketKeys, TicketKeysError, Tickets},
-    upstream::{Dial, Roots},
+    upstream::{Dial, Roots, Tunnel},
 };
+
+/// Carries what apps on devices ask of other apps. Cheap to clone.
+#[derive(Clone)]
+pub struct PrivateCalls(Arc<Server>);
+
+impl PrivateCalls {
+    /// Carries the requests on a connection that an app made, until it ends. `from` is the
+    /// address that the app has on its device.
+    pub async fn carry(self, stream: Tunnel, from: SocketAddr, caller: AppName) {
+        self.0.serve_app(stream, from, caller).await;
+    }
+}
+
+impl fmt::Debug for PrivateCalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateCalls")
+    }
+}
 
 /// The data plane, ready to serve.
 pub struct Proxy {
@@ -46,7 +64,7 @@ pub struct Proxy {
     early_wake: Arc<EarlyWake>,
     unrouted: Arc<Unrouted>,
     access_log: Option<AccessLog>,
-    server: Server,
+    server: Arc<Server>,
     closing: watch::Sender<bool>,
     stopping: watch::Sender<bool>,
     http: Listening,
@@ -137,7 +155,7 @@ impl Proxy {
             access_log: access_log.clone(),
             slow_request,
         };
-        let server = Server {
+        let server = Arc::new(Server {
             proxy: Arc::new(http_proxy(gateway, &settings)),
             acceptor,
             connections: Arc::new(Connections::new(
@@ -148,7 +166,7 @@ impl Proxy {
             access_log: access_log.clone(),
             closing: closes,
             stopping: stops,
-        };
+        });
         let (http, https) = (Listening::new(http)?, Listening::new(https)?);
         Ok(Self {
             snapshots,
@@ -162,6 +180,11 @@ impl Proxy {
             http,
             https,
         })
+    }
+
+    /// Carries what apps on devices ask of other apps.
+    pub fn calls(&self) -> PrivateCalls {
+        PrivateCalls(self.server.clone())
     }
 
     /// What clients come back with, sealed with keys that nobody else has until they are replaced.
@@ -198,7 +221,7 @@ impl Proxy {
 }
 
 async fn serve(
-    server: Server,
+    server: Arc<Server>,
     http: Listening,
     https: Listening,
     mut phase: watch::Receiver<Phase>,
@@ -207,7 +230,6 @@ async fn serve(
 ) {
     let lame_duck = server.settings.lame_duck;
     let connections = server.connections.clone();
-    let server = Arc::new(server);
     let accepting = [(Port::Http, http), (Port::Https, https)].map(|(port, listening)| {
         let accept = server.clone().accept(listening.listener, port, server.stopping.clone());
         tokio::spawn(accept)

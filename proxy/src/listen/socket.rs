@@ -51,22 +51,30 @@ impl From<TcpStream> for Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // Without a runtime, everything ends.
-        if let (Some(tcp), Some(connection), Ok(runtime)) =
-            (self.tcp.take(), self.lingers_for.take(), Handle::try_current())
-        {
-            runtime.spawn(async move {
-                let _ = timeout(LINGER, discard(tcp)).await;
-                drop(connection);
-            });
+        if let (Some(tcp), Some(connection)) = (self.tcp.take(), self.lingers_for.take()) {
+            close_kindly(tcp, connection);
         }
     }
 }
 
-async fn discard(mut tcp: TcpStream) -> io::Result<()> {
-    tcp.shutdown().await?;
+/// Closes our end of a stream, and the rest when the other side has closed its own or time is up.
+pub(super) fn close_kindly(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    connection: Arc<Connection>,
+) {
+    // Without a runtime, everything ends.
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(async move {
+            let _ = timeout(LINGER, discard(stream)).await;
+            drop(connection);
+        });
+    }
+}
+
+async fn discard(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    stream.shutdown().await?;
     let mut bytes = [0; 4096];
-    while tcp.read(&mut bytes).await? > 0 {}
+    while stream.read(&mut bytes).await? > 0 {}
     Ok(())
 }
 

@@ -8,7 +8,6 @@
 
 use std::{
     io::{self, IoSlice},
-    os::fd::AsRawFd,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -98,7 +97,7 @@ impl ClientStream {
         connection: Arc<Connection>,
         settings: &ProxySettings,
     ) -> pingora::Result<Self> {
-        let socket = SocketDigest::from_raw_fd(transport.socket().as_raw_fd());
+        let socket = SocketDigest::from_raw_fd(transport.fd());
         // Set once, so that nobody asks the kernel. It cannot be set already.
         let _ = socket.peer_addr.set(Some(connection.client.into()));
         let _ = socket.local_addr.set(Some(connection.local.into()));
@@ -341,9 +340,7 @@ impl AsyncWrite for ClientStream {
 
 impl Drop for ClientStream {
     fn drop(&mut self) {
-        if !self.connection.is_silent() {
-            self.transport.socket_mut().linger(self.connection.clone());
-        }
+        self.transport.linger(&self.connection, !self.connection.is_silent());
     }
 }
 
@@ -424,6 +421,6 @@ impl GetTimingDigest for ClientStream {
 
 impl UniqueID for ClientStream {
     fn id(&self) -> UniqueIDType {
-        self.transport.socket().as_raw_fd()
+        self.transport.fd()
     }
 }

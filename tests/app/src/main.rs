@@ -14,6 +14,7 @@
 //! | `/crash?code=N` | none: the process exits with code N |
 //! | `/stdout?text=T` | T is printed on standard output |
 //! | `/stdout?env=NAME` | as is the variable NAME |
+//! | `/fetch?url=U` | what `GET U` (plain HTTP) is answered, head and body |
 //! | `/N` | N, a number |
 //!
 //! Environment: `PORT` (8080), `NAME`, `VERSION`, `FAIL_HEALTH=1` (unhealthy from the start),
@@ -151,7 +152,23 @@ fn respond(request: &Request, body_len: u64) -> Response {
             println!("{}", variable.or_else(|| request.query("text")).unwrap_or_default());
             Response::ok("printed\n".to_owned())
         }
+        "/fetch" => fetch(&request.query("url").unwrap_or_default()),
         path => Response { status: "404 Not Found", body: format!("no such path: {path}\n") },
+    }
+}
+
+/// Asks another app.
+fn fetch(url: &str) -> Response {
+    let (host, path) = url.trim_start_matches("http://").split_once('/').unwrap_or((url, ""));
+    let asked = || {
+        let mut stream = TcpStream::connect((host, 80))?;
+        let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
+        io::read_to_string(stream)
+    };
+    match asked() {
+        Ok(answer) => Response::ok(answer),
+        Err(error) => Response { status: "502 Bad Gateway", body: format!("{host}: {error}\n") },
     }
 }
 

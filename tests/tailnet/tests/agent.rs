@@ -3,47 +3,27 @@
 
 #![allow(clippy::unwrap_used)] // A panic is a failed test.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+#[path = "../../../deploy/tests/bare/mod.rs"]
+mod bare;
 
-use async_trait::async_trait;
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bare::{Bare, echo};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy},
-    net::TcpListener,
+    io::{AsyncReadExt, AsyncWriteExt},
     runtime::Handle,
     sync::Notify,
     time::timeout,
 };
 use weir_config::HostName;
 use weir_deploy::{
-    About, Agent, Arrivals, Begin, Device, Devices, Docker, Provider, ProviderError, Tailnet,
-    TailnetArrivals, TailnetOptions, Transport, serve,
+    Arrived, Begin, Device, Devices, Provider, ProviderError, TailnetOptions, serve,
 };
-use weir_test_tailnet::Tailnet as TestTailnet;
+use weir_test_tailnet::Tailnet;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// An agent whose engine is not there.
-struct Bare(Docker);
-
-#[async_trait]
-impl Agent for Bare {
-    fn provider(&self) -> &dyn Provider {
-        &self.0
-    }
-
-    async fn begin(&self, begin: &Begin) -> Result<About, String> {
-        match begin.epoch {
-            1 => Err("of the past".to_owned()),
-            _ => Ok(About { hostname: "pi".to_owned(), ..About::default() }),
-        }
-    }
-
-    fn epoch(&self) -> u64 {
-        2
-    }
-}
-
-fn options(tailnet: &TestTailnet, dir: &Path, name: &str) -> TailnetOptions {
+fn options(tailnet: &Tailnet, dir: &Path, name: &str) -> TailnetOptions {
     TailnetOptions {
         hostname: name.to_owned(),
         auth_key: Some(tailnet.auth_key().to_owned()),
@@ -52,31 +32,16 @@ fn options(tailnet: &TestTailnet, dir: &Path, name: &str) -> TailnetOptions {
     }
 }
 
-async fn echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(async move {
-                let (mut read, mut write) = stream.split();
-                copy(&mut read, &mut write).await
-            });
-        }
-    });
-    address
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_is_asked_and_its_apps_are_reached_through_a_tailnet() {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let dir = tempfile::tempdir().unwrap();
-    let tailnet = TestTailnet::start().await.unwrap();
+    let tailnet = Tailnet::start().await.unwrap();
     let passed = timeout(DEADLINE, async {
-        let arrivals = TailnetArrivals::new(options(&tailnet, dir.path(), "control"), 8601);
-        let pi = Tailnet::join(&options(&tailnet, dir.path(), "pi")).await.unwrap();
+        let arrivals = options(&tailnet, dir.path(), "control").arrivals(8601).unwrap();
+        let pi = options(&tailnet, dir.path(), "pi").transport().await.unwrap();
         tokio::spawn(async move {
-            let agent = Arc::new(Bare(Docker::new(HostName::local(), Path::new("/none"), "")));
+            let agent = Bare::agent();
             loop {
                 // It may not see the other one at once.
                 match pi.connect("control:8601").await {
@@ -88,14 +53,15 @@ async fn a_device_is_asked_and_its_apps_are_reached_through_a_tailnet() {
             }
         });
         let devices = Devices::new(Handle::current());
-        let (past, _) = arrivals.accept().await.unwrap();
-        let refused = devices.begin(past, &Begin { epoch: 1, now: 0 }).await;
+        let past = arrivals.accept().await.unwrap().stream;
+        let refused = devices.begin(past, &Begin { epoch: 4, now: 0 }).await;
         assert!(refused.unwrap_err().to_string().contains("of the past"));
 
-        let (stream, from) = arrivals.accept().await.unwrap();
+        let Arrived { stream, from, node } = arrivals.accept().await.unwrap();
         assert!(from.ip().to_string().starts_with("100.64.0."), "{from}");
-        let link = devices.begin(stream, &Begin { epoch: 2, now: 0 }).await.unwrap();
-        assert_eq!(link.about().hostname, "pi");
+        assert!(node.is_some(), "the tailnet has proved who it is");
+        let link = devices.begin(stream, &Begin { epoch: 5, now: 0 }).await.unwrap();
+        assert_eq!(link.about().hostname, "bare");
         let name: HostName = "pi".parse().unwrap();
         tokio::spawn({
             let (devices, name) = (devices.clone(), name.clone());
@@ -119,8 +85,7 @@ async fn a_device_is_asked_and_its_apps_are_reached_through_a_tailnet() {
         assert!(device.dial("127.0.0.1:1".parse().unwrap()).await.is_err(), "nobody listens");
 
         devices.disconnect(&name);
-        let (_, from) = arrivals.accept().await.unwrap();
-        assert!(from.ip().is_ipv4(), "it comes again");
+        assert_eq!(arrivals.accept().await.unwrap().node, node, "it comes again");
     });
     passed.await.unwrap();
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use weir_config::Span;
+use weir_deploy::About;
 
 /// A machine that is a host by the connection that it makes. What runs there, and how it is placed
 /// on, is said by the host of the same name.
@@ -16,10 +17,14 @@ pub struct DeviceResource {
     pub state: DeviceState,
     /// Of its key: SHA-256 of the public key info.
     pub fingerprint: String,
+    /// The node of the tailnet by which alone it comes, if it was enrolled by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tailnet_node: Option<String>,
     /// Of its host.
     pub labels: BTreeMap<String, String>,
     pub instances: u64,
-    pub about: DeviceAbout,
+    /// What it said of itself when it connected last.
+    pub about: About,
     /// RFC 3339, as are the others.
     pub enrolled_at: String,
     /// When its connection began last, or ended.
@@ -35,29 +40,6 @@ pub enum DeviceState {
     Away,
     /// It is never let in again.
     Revoked,
-}
-
-/// What a device said of itself when it connected last.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct DeviceAbout {
-    pub agent_version: String,
-    pub hostname: String,
-    pub arch: String,
-    pub os: String,
-    pub kernel: String,
-    pub cpus: u64,
-    /// Bytes.
-    pub memory: u64,
-    /// Bytes of the file system that containers are kept on: in all, and free.
-    pub disk: u64,
-    pub disk_free: u64,
-    /// Of the hottest part, in degrees Celsius.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub temperature: Option<f64>,
-    pub gpus: Vec<String>,
-    /// Of the Docker Engine, if it answered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub engine_version: Option<String>,
 }
 
 /// Who may become a device.

@@ -4,6 +4,7 @@ mod apps;
 mod certificates;
 mod deployments;
 mod devices;
+mod edge;
 mod failover;
 mod history;
 mod hosts;
@@ -29,9 +30,8 @@ pub use self::{
     deployments::{
         DeployRequest, DeploymentResource, PromoteRequest, RollbackRequest, RolloutPreview,
     },
-    devices::{
-        DeviceAbout, DeviceInvite, DeviceResource, DeviceState, InviteRequest, RenameRequest,
-    },
+    devices::{DeviceInvite, DeviceResource, DeviceState, InviteRequest, RenameRequest},
+    edge::{DeployToEdge, DiscoveredApp, EdgeContainer, EdgeHealth, Place},
     failover::{
         FailoverDecision, FailoverHealth, FailoverHold, FailoverIncident, FailoverSimulation,
         FailoverStatus, ForceRequest, FreezeRequest, SimulateRequest, SimulatedAnswer,

@@ -265,6 +265,37 @@ fn a_host_that_returns_in_time_goes_on_as_if_nothing_had_happened() {
 }
 
 #[test]
+fn a_device_that_is_cut_off_is_not_replaced_however_long_and_goes_on_on_its_return() {
+    // Ten minutes, and a summer.
+    for away in [10 * 60, 90 * 24 * 3600] {
+        let mut bench = bench(&["a"]);
+        let device = |name: &str| {
+            format!(
+                "{{engine: device, labels: {{class: edge, device: {name}}}, \
+                 disconnect: {{replace: false}}}}"
+            )
+        };
+        bench.put_host("pi", &device("pi"));
+        bench.put_host("other", &device("other"));
+        bench.put("shop", "{image: a, placement: {hosts: {class: edge}}}");
+        bench.settle();
+        let host = host_of(&bench, "shop");
+        lose(&mut bench, &host);
+        // It is looked at now and then, as a silent host is.
+        for _ in 0..10 {
+            bench.pass(seconds(away / 10));
+            bench.silence(&host);
+            assert!(bench.settle().is_empty(), "nothing is done, here or elsewhere");
+        }
+        assert_eq!(bench.served_by("shop"), ["unavailable"]);
+        return_of(&mut bench, &host);
+        assert!(bench.settle().is_empty(), "neither ended nor made anew");
+        assert_eq!(host_of(&bench, "shop"), host);
+        assert_eq!(bench.served_by("shop").len(), 1);
+    }
+}
+
+#[test]
 fn a_replacement_that_is_not_ready_yet_gives_way_to_the_one_that_returns() {
     let mut bench = bench(&["a", "b"]);
     bench.put("shop", "{image: slow, instances: 2}");

@@ -235,7 +235,7 @@ async fn what_is_served_is_carried_however_often_the_provider_fails() {
     api.fail_next(429, Some("1"));
     let _task = AbortOnDropHandle::new(tokio::spawn(carry(vault, seen, told)));
     let limit = Duration::from_secs(60);
-    let shop = "shop".parse().unwrap();
+    let shop: weir_config::FailoverName = "shop".parse().unwrap();
     let mut failures = Vec::new();
     for (epoch, shares, expected) in
         [(1, [1, 0], &["CNAME shop.cdn.example 60"][..]), (2, [1, 9], &REGION)]

@@ -25,7 +25,7 @@ impl Bench {
     /// Who a key becomes by an invitation, or why it does not.
     async fn claim(&self, hash: &str, key: &str, wish: &str) -> Result<String, NoClaim> {
         let about = About::default();
-        let claim = Claim { hash, fingerprint: key, wish: wish.parse(), about: &about };
+        let claim = Claim { hash, fingerprint: key, wish: wish.parse(), about: &about, node: None };
         let claimed = self.store.claim(claim).await.expect("the database takes it");
         claimed.map(|(name, _)| name.to_string())
     }
@@ -36,7 +36,7 @@ impl Bench {
     }
 
     async fn put_host(&self, name: &str) {
-        let text = format!("kind: Host\nname: {name}\nspec: {{engine: device, draining: true}}");
+        let text = format!("kind: Host\nname: {name}\nspec: {{engine: device, cordoned: true, draining: true}}");
         let (manifest, host) =
             Host::read(parse_documents(&text).unwrap()[0].value.clone()).unwrap();
         self.store.put(&manifest.spec, &host, Precondition::None, PUT).await.unwrap();

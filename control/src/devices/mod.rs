@@ -1,6 +1,7 @@
 //! Where devices come in: new ones with an invitation, known ones with the certificate that they
 //! got for it.
 
+mod calls;
 #[cfg(test)]
 mod tests;
 
@@ -37,10 +38,12 @@ use tokio_rustls::TlsAcceptor;
 use weir_config::{
     CLASS_LABEL, DEVICE_LABEL, DisconnectSpec, Host, HostManifest, HostName, HostSpec,
 };
-use weir_deploy::{About, Arrivals, Begin, Devices, Duplex, Enrol, Enrolled};
+use weir_deploy::{About, Arrivals, Arrived, Begin, Devices, Duplex, Enrol, Enrolled};
 
+pub use self::calls::Calls;
 use crate::{
     authority::{AuthorityError, DeviceAuthority},
+    reconciler::World,
     store::{Cause, Claim, DeviceRecord, Invite, NoClaim, Precondition, Store, StoreError, Verb},
     time::unix_millis,
     token,
@@ -64,6 +67,8 @@ const CERTIFICATE_FOR: Duration = Duration::from_hours(24 * 30);
 pub struct DeviceOptions {
     pub arrivals: Vec<Box<dyn Arrivals>>,
     pub connected: Devices,
+    /// Carries what apps on devices ask of other apps.
+    pub calls: Arc<dyn Calls>,
     /// `HOST:PORT` that devices are told to connect to.
     pub address: Option<String>,
 }
@@ -71,6 +76,8 @@ pub struct DeviceOptions {
 /// Lets devices in.
 pub(crate) struct Gatekeeper {
     store: Store,
+    world: watch::Receiver<Arc<World>>,
+    calls: Arc<dyn Calls>,
     authority: DeviceAuthority,
     pub(crate) connected: Devices,
     /// The hash of the authority that an invitation tells of.
@@ -96,7 +103,7 @@ pub enum GateError {
 pub(crate) async fn receive(gate: Arc<Gatekeeper>, arrivals: Box<dyn Arrivals>) {
     let mut inside = JoinSet::new();
     loop {
-        let (stream, from) = match arrivals.accept().await {
+        let arrived = match arrivals.accept().await {
             Ok(arrived) => arrived,
             Err(error) => {
                 tracing::warn!(%error, "a device could not be accepted");
@@ -108,7 +115,8 @@ pub(crate) async fn receive(gate: Arc<Gatekeeper>, arrivals: Box<dyn Arrivals>) 
         while inside.try_join_next().is_some() {}
         let gate = gate.clone();
         inside.spawn(async move {
-            if let Err(error) = gate.take_in(stream, from).await {
+            let from = arrived.from;
+            if let Err(error) = gate.take_in(arrived).await {
                 tracing::debug!(%from, %error, "not taken in");
             }
         });
@@ -118,8 +126,10 @@ pub(crate) async fn receive(gate: Arc<Gatekeeper>, arrivals: Box<dyn Arrivals>) 
 impl Gatekeeper {
     pub(crate) async fn new(
         store: Store,
+        world: watch::Receiver<Arc<World>>,
         authority: DeviceAuthority,
         connected: Devices,
+        calls: Arc<dyn Calls>,
         address: Option<String>,
     ) -> Result<Self, GateError> {
         let epoch = store.next_epoch().await?;
@@ -129,6 +139,8 @@ impl Gatekeeper {
         let authority_hash = Sha256::digest(&der).iter().map(|b| format!("{b:02x}")).collect();
         Ok(Self {
             store,
+            world,
+            calls,
             authority,
             connected,
             authority_hash,
@@ -154,11 +166,8 @@ impl Gatekeeper {
         Ok(revoked)
     }
 
-    async fn take_in(
-        self: &Arc<Self>,
-        stream: Box<dyn Duplex>,
-        from: SocketAddr,
-    ) -> io::Result<()> {
+    async fn take_in(self: &Arc<Self>, arrived: Arrived) -> io::Result<()> {
+        let Arrived { stream, from, node } = arrived;
         let Ok(stranger) = self.strangers.clone().try_acquire_owned() else {
             return Err(io::Error::other("too many at once"));
         };
@@ -166,19 +175,30 @@ impl Gatekeeper {
         let stream = timeout(STRANGER_LIMIT, acceptor.accept(stream)).await??;
         let shown = stream.get_ref().1.peer_certificates();
         let Some(shown) = shown.and_then(|chain| chain.first()) else {
-            return timeout(STRANGER_LIMIT, self.enrol(stream, from)).await?;
+            return timeout(STRANGER_LIMIT, self.enrol(stream, from, node)).await?;
         };
         let fingerprint = DeviceAuthority::fingerprint_of(shown).unwrap_or_default();
         drop(stranger);
-        self.attend(stream, &fingerprint).await
+        self.attend(stream, &fingerprint, node).await
     }
 
     /// Attends to a device until it goes, or its identity is taken from it.
-    async fn attend(&self, stream: impl Duplex + 'static, fingerprint: &str) -> io::Result<()> {
+    async fn attend(
+        &self,
+        stream: impl Duplex + 'static,
+        fingerprint: &str,
+        node: Option<String>,
+    ) -> io::Result<()> {
         let Ok(_place) = self.devices.clone().try_acquire_owned() else {
             return Err(io::Error::other("too many devices"));
         };
-        let name = self.known(fingerprint).await?.name;
+        let DeviceRecord { name, node: bound, .. } = self.known(fingerprint).await?;
+        // Whoever has its key and is not on its node is somebody else.
+        if bound.is_some() && bound != node {
+            tracing::warn!(device = %name, node, "refused: it is bound to another tailnet node");
+            let why = "the device is bound to another node of the tailnet";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
         let begin = Begin { epoch: self.epoch, now: unix_millis() };
         let link = self.connected.begin(stream, &begin).await?;
         tracing::info!(device = %name, "connected");
@@ -187,6 +207,7 @@ impl Gatekeeper {
         let ended = tokio::select! {
             biased;
             () = &mut attended => Ok(()),
+            never = self.take_calls(&name, &link) => match never {},
             // Once it can be disconnected by its name: who was revoked before that is seen here.
             gone = self.is_another_by_now(fingerprint, &name) => {
                 link.close();
@@ -233,9 +254,11 @@ impl Gatekeeper {
         self: &Arc<Self>,
         stream: impl Duplex + 'static,
         from: SocketAddr,
+        node: Option<String>,
     ) -> io::Result<()> {
+        let node = node.as_deref();
         let service = service_fn(|request: Request<Incoming>| async move {
-            let (status, body) = match self.enrolled(request).await {
+            let (status, body) = match self.enrolled(request, node).await {
                 Ok(enrolled) => {
                     tracing::info!(device = enrolled.name, %from, "enrolled");
                     (StatusCode::OK, serde_json::to_vec(&enrolled).unwrap_or_default())
@@ -254,7 +277,11 @@ impl Gatekeeper {
         http.serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other)
     }
 
-    async fn enrolled(&self, request: Request<Incoming>) -> Result<Enrolled, (StatusCode, String)> {
+    async fn enrolled(
+        &self,
+        request: Request<Incoming>,
+        node: Option<&str>,
+    ) -> Result<Enrolled, (StatusCode, String)> {
         if (request.method(), request.uri().path()) != (&Method::POST, "/enrol") {
             return Err((StatusCode::NOT_FOUND, "here devices are enrolled only".to_owned()));
         }
@@ -269,6 +296,7 @@ impl Gatekeeper {
             fingerprint: &fingerprint,
             wish: enrol.name.to_ascii_lowercase().parse(),
             about: &enrol.about,
+            node,
         };
         let internal = |error: &dyn fmt::Display| {
             (StatusCode::SERVICE_UNAVAILABLE, format!("try again: {error}"))

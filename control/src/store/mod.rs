@@ -13,6 +13,7 @@ mod deployment_logs;
 mod deployments;
 mod desired;
 mod devices;
+mod domains;
 mod error;
 mod events;
 mod failover;
@@ -24,6 +25,7 @@ mod idempotency;
 #[cfg(test)]
 mod incident_tests;
 mod incidents;
+mod issuers;
 mod notifiers;
 mod objects;
 mod operations;
@@ -63,7 +65,6 @@ use weir_config::Hostname;
 
 use self::writer::Writer;
 
-pub(crate) use acme::IssuerRecord;
 pub(crate) use cause::{Cause, Precondition, Verb};
 pub(crate) use certificates::{NewCertificate, StoredCertificate};
 pub(crate) use deployment_logs::{DeploymentId, KnownLog, LogEntry, Note};
@@ -77,6 +78,7 @@ pub(crate) use failover_actions::DueAction;
 pub(crate) use follow::Place;
 pub(crate) use idempotency::{KeptAnswer, Known, Repeatable};
 pub(crate) use incidents::{IncidentAction, IncidentEvent, IncidentQuery, IncidentRecord};
+pub(crate) use issuers::Issuer;
 pub(crate) use notifiers::{Notifier, SealedNotifier};
 pub(crate) use objects::{Kind, Object, Record, Written};
 pub(crate) use operations::{Operation, OperationFilter, OperationState, Outcome, Target};

@@ -234,18 +234,7 @@ async fn serials_only_grow() {
     assert!(bench.store.zone(&zone_name(), None).await.unwrap().is_none());
     bench.put_zone(SPEC).await;
     let anew = bench.zone().await;
-    assert_eq!(anew.serials.first, next.first, "a zone that is made anew goes on");
+    assert!(anew.serials.first > next.last, "any of those before may have been served");
+    assert!(anew.serials.last >= anew.serials.first + 1000, "there are as many as ever");
     assert_eq!(sets(&anew), [""; 0], "without its former records");
-}
-
-#[tokio::test]
-async fn a_zone_that_is_made_again_goes_on_after_the_serials_that_it_had() {
-    let bench = Bench::new().await;
-    bench.put_zone(SPEC).await;
-    let former = bench.zone().await.serials;
-    bench.store.delete::<HostedZone>(&zone_name(), Precondition::None, DELETE).await.unwrap();
-    bench.put_zone(SPEC).await;
-    let latter = bench.zone().await.serials;
-    assert!(latter.first > former.last, "{latter:?} after {former:?}");
-    assert!(latter.last > latter.first + 1000, "there are as many as ever");
 }

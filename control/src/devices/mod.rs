@@ -30,7 +30,7 @@ use rustls::{
 };
 use sha2::{Digest, Sha256};
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };

@@ -1,4 +1,4 @@
-# demo   the main job, end to end; `make demo ONCE=1` ends by itself
+# demo   the main job, end to end; `make demo ONCE=1` ends by itself, ACME=pebble shows more
 # test   every test, with what it needs installed
 # check  formatting, lints, licences
 # bench  the numbers, as tables and as JSON; `make bench ARGS="proxy --runs 3"` some of them

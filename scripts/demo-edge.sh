@@ -62,7 +62,7 @@ run_app_on_device() {
         }}')
     device_api=http://127.0.0.1:$admin/v1/apps/$DEVICE_APP
     device_url=$(origin https "$DEVICE_APP.$BASE" "$https")/
-    device_user=(--cacert "$STATE/ca.pem" --resolve "$DEVICE_APP.$BASE:$https:127.0.0.1")
+    device_user=(--cacert "$roots" --resolve "$DEVICE_APP.$BASE:$https:127.0.0.1")
     curl_api -X PUT -H 'Content-Type: application/json' -d "$spec" "$device_api?wait=60s"
     [[ $status == 20[01] ]] || fail "the app was not accepted: $body"
     request curl "${device_user[@]}" "$device_url"

@@ -5,7 +5,7 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use tokio::runtime::Handle;
 use weir_config::Snapshots;
 use weir_dns::{DnsMetrics, Options, Rate, Server};
@@ -33,11 +33,30 @@ impl DnsSockets {
         Ok(Self { tcp, udp })
     }
 
-    /// What was inherited, if it is enough to be reached.
-    pub(crate) fn inherited(tcp: Option<TcpListener>, udp: Vec<UdpSocket>) -> Option<Self> {
-        let tcp = tcp?;
-        tcp.set_nonblocking(true).ok()?;
-        (!udp.is_empty()).then_some(Self { tcp, udp })
+    /// What was inherited, if it was. Of fewer sockets for UDP than there are threads, as from
+    /// systemd, some have several of them.
+    ///
+    /// # Errors
+    /// There is one for UDP and none for TCP, or the other way round: nobody could use that.
+    pub(crate) fn inherited(
+        tcp: Option<TcpListener>,
+        mut udp: Vec<UdpSocket>,
+        threads: usize,
+    ) -> anyhow::Result<Option<Self>> {
+        let tcp = match (tcp, udp.len()) {
+            (None, 0) => return Ok(None),
+            (Some(tcp), 1..) => tcp,
+            (tcp, _) => bail!(
+                "of the two inherited sockets `dns`, the one for {} is missing: DNS needs both \
+                 ListenStream= and ListenDatagram= in its .socket",
+                if tcp.is_some() { "UDP" } else { "TCP" }
+            ),
+        };
+        tcp.set_nonblocking(true)?;
+        for i in udp.len()..threads {
+            udp.push(udp[i % udp.len()].try_clone()?);
+        }
+        Ok(Some(Self { tcp, udp }))
     }
 
     pub(crate) fn address(&self) -> std::io::Result<SocketAddr> {

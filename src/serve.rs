@@ -68,6 +68,9 @@ pub(crate) struct ServeArgs {
     /// A name server to ask about the domains of apps [default: whom this machine asks]
     #[arg(long, env = "WEIR_RESOLVER", value_name = "ADDRESS:PORT")]
     resolver: Option<String>,
+    /// Whether apps get domains only by a TXT record of their owner: true or false [default: false]
+    #[arg(long, env = "WEIR_VERIFY_DOMAINS", value_name = "BOOL")]
+    verify_domains: Option<bool>,
     /// Threads that carry requests [default: one for each core]
     #[arg(long, env = "WEIR_THREADS", value_name = "N")]
     threads: Option<usize>,
@@ -151,6 +154,7 @@ impl ServeArgs {
             devices_address: self.devices_address,
             tailnet: None,
             resolver: self.resolver,
+            verify_domains: self.verify_domains,
             references: None,
             threads: self.threads,
             log_format: self.log_format,

@@ -14,55 +14,16 @@ use std::{
     time::Duration,
 };
 
-use reqwest::Certificate;
 use serde_json::{Value, json};
 use support::{
     BASE, Weir,
     faulty_ca::{Fault, FaultyCa},
-    pebble::{Pebble, every_name_is_here, name_server},
+    issued::{certificate, client, dns_of, put_issuer, spec, url, valid},
+    pebble::{Pebble, every_name_is_here},
     unique,
     upstream::Upstream,
     wait_for,
 };
-
-/// What an app of `host` is served by, without a container.
-fn spec(host: &str, upstream: &Upstream) -> Value {
-    json!({"upstreams": [upstream.address.to_string()], "hostnames": [host]})
-}
-
-async fn put_issuer(weir: &Weir, name: &str, issuer: Value) {
-    let (status, said) = weir.api("PUT", &format!("/v1/issuers/{name}"), Some(issuer)).await;
-    assert_eq!(status, 201, "{said:#}");
-}
-
-async fn certificate(weir: &Weir, host: &str) -> Value {
-    weir.api("GET", &format!("/v1/certificates/{host}"), None).await.1
-}
-
-/// Waits until there is a valid one.
-async fn valid(weir: &Weir, host: &str) -> Value {
-    wait_for("the certificate", async || {
-        let shown = certificate(weir, host).await;
-        (shown["state"] == "valid" && shown["source"] == "acme").then_some(shown)
-    })
-    .await
-}
-
-/// A client that trusts this authority only.
-fn client(weir: &Weir, root: &str, host: &str) -> reqwest::Client {
-    reqwest::Client::builder()
-        .tls_certs_only([Certificate::from_pem(root.as_bytes()).unwrap()])
-        .resolve(host, weir.https)
-        .no_proxy()
-        .pool_max_idle_per_host(0)
-        .tls_info(true)
-        .build()
-        .unwrap()
-}
-
-fn url(weir: &Weir, host: &str) -> String {
-    format!("https://{host}:{}/", weir.https.port())
-}
 
 /// The certificate that a client is shown.
 async fn seen_at(weir: &Weir, root: &str, host: &str) -> Vec<u8> {
@@ -79,7 +40,7 @@ const NEW_ORDER: &str = "/order-plz";
 #[tokio::test]
 async fn a_custom_domain_gets_a_certificate_renews_it_and_keeps_it_over_a_crash() {
     let mut weir = Weir::start().await;
-    let pebble = Pebble::start(weir.http.port(), every_name_is_here(), &[]).await;
+    let pebble = Pebble::start(&weir, every_name_is_here(), &[]).await;
     let upstream = Upstream::start().await;
     let (app, host) = (unique("shop"), format!("{}.example.test", unique("www")));
     weir.put_ready(&app, spec(&host, &upstream)).await;
@@ -121,6 +82,20 @@ async fn a_custom_domain_gets_a_certificate_renews_it_and_keeps_it_over_a_crash(
     wait_for("the new one", async || (seen_at(&weir, &root, &host).await != former).then_some(()))
         .await;
 
+    let (_, audit) = weir.api("GET", "/v1/audit", None).await;
+    let rows = audit["items"].as_array().unwrap();
+    let rows = rows
+        .iter()
+        .filter(|row| ["Issuer", "Certificate"].map(Some).contains(&row["kind"].as_str()));
+    let rows: Vec<_> = rows.map(|row| [&row["verb"], &row["name"], &row["actor"]]).collect();
+    let expected = [
+        [&json!("issue"), &json!(host), &json!("weir")],
+        [&json!("renew"), &json!(host), &json!("admin")],
+        [&json!("issue"), &json!(host), &json!("weir")],
+        [&json!("put"), &json!("pebble"), &json!("admin")],
+    ];
+    assert_eq!(rows, expected, "{audit:#}");
+
     // What is on disk is of no use to a thief of the database.
     for file in fs::read_dir(weir.state.join("certificates")).unwrap() {
         let text = fs::read_to_string(file.unwrap().path()).unwrap();
@@ -138,7 +113,7 @@ async fn a_custom_domain_gets_a_certificate_renews_it_and_keeps_it_over_a_crash(
 async fn nonces_that_are_refused_cost_nothing_but_time() {
     let weir = Weir::start().await;
     let settings = [("PEBBLE_WFE_NONCEREJECT", "40")];
-    let pebble = Pebble::start(weir.http.port(), every_name_is_here(), &settings).await;
+    let pebble = Pebble::start(&weir, every_name_is_here(), &settings).await;
     let upstream = Upstream::start().await;
     put_issuer(&weir, "pebble", pebble.issuer("pebble")).await;
     let hosts: Vec<_> = (0..5).map(|_| format!("{}.example.test", unique("www"))).collect();
@@ -151,6 +126,24 @@ async fn nonces_that_are_refused_cost_nothing_but_time() {
     assert_eq!((pebble.count(ORDERED), pebble.count(ISSUED)), (5, 5), "{}", pebble.log());
 }
 
+#[tokio::test]
+async fn an_authority_that_has_forgotten_us_is_told_of_us_again() {
+    let weir = Weir::start().await;
+    let mut pebble = Pebble::start(&weir, every_name_is_here(), &[]).await;
+    let (upstream, host) = (Upstream::start().await, format!("{}.example.test", unique("www")));
+    weir.put_ready(&unique("shop"), spec(&host, &upstream)).await;
+    put_issuer(&weir, "pebble", pebble.issuer("pebble")).await;
+    let first = valid(&weir, &host).await;
+    pebble.restart().await;
+    assert!(weir.cli(&["cert", "renew", &host]).status.success());
+    let second = wait_for("the renewal", async || {
+        let shown = certificate(&weir, &host).await;
+        (pebble.count(ISSUED) == 1 && shown["not_after"] != first["not_after"]).then_some(shown)
+    })
+    .await;
+    assert_eq!((&second["state"], &second["failures"]), (&json!("valid"), &json!(0)), "{second:#}");
+}
+
 /// Dies at one moment of an order, and is started again.
 async fn crash_at(point: &str) {
     let mut weir = Weir::start_set_up(|command, _| {
@@ -160,7 +153,7 @@ async fn crash_at(point: &str) {
     let upstream = Upstream::start().await;
     let (app, host) = (unique("shop"), format!("{}.example.test", unique("www")));
     weir.put(&app, spec(&host, &upstream)).await;
-    let pebble = Pebble::start(weir.http.port(), every_name_is_here(), &[]).await;
+    let pebble = Pebble::start(&weir, every_name_is_here(), &[]).await;
     put_issuer(&weir, "pebble", pebble.issuer("pebble")).await;
     weir.end().await;
     let port = weir.http.port().to_string();
@@ -213,7 +206,7 @@ fn seconds_until(told: &Value) -> i64 {
 #[tokio::test]
 async fn what_an_authority_asks_for_when_it_fails_is_kept_to() {
     let weir = Weir::start().await;
-    let pebble = Pebble::start(weir.http.port(), every_name_is_here(), &[]).await;
+    let pebble = Pebble::start(&weir, every_name_is_here(), &[]).await;
     let upstream = Upstream::start().await;
     let limited = Fault::problem(NEW_ORDER, 429, "rateLimited", "too many of these");
     let page = "<html><head><title>Down</title></head><body>for <i>maintenance</i></body></html>";
@@ -265,7 +258,7 @@ async fn what_an_authority_asks_for_when_it_fails_is_kept_to() {
 #[tokio::test]
 async fn the_second_authority_is_asked_when_the_first_one_fails() {
     let weir = Weir::start().await;
-    let pebble = Pebble::start(weir.http.port(), every_name_is_here(), &[]).await;
+    let pebble = Pebble::start(&weir, every_name_is_here(), &[]).await;
     let upstream = Upstream::start().await;
     let ca = FaultyCa::before(&pebble).await;
     ca.fail(Fault::page(NEW_ORDER, 503, "down").times(100));
@@ -282,7 +275,7 @@ async fn the_second_authority_is_asked_when_the_first_one_fails() {
 #[tokio::test]
 async fn an_authority_that_is_slow_is_waited_for_and_its_window_is_kept_to() {
     let weir = Weir::start().await;
-    let pebble = Pebble::start(weir.http.port(), every_name_is_here(), &[]).await;
+    let pebble = Pebble::start(&weir, every_name_is_here(), &[]).await;
     let upstream = Upstream::start().await;
     let ca = FaultyCa::before(&pebble).await;
     let now = jiff::Timestamp::now();
@@ -311,49 +304,6 @@ async fn an_authority_that_is_slow_is_waited_for_and_its_window_is_kept_to() {
     })
     .await;
     assert!((3000..=3600).contains(&renewed), "{renewed}");
-}
-
-#[tokio::test]
-async fn a_domain_says_which_records_it_needs_and_becomes_ready_by_itself() {
-    let (is_written, suffix) = (Arc::new(AtomicBool::new(false)), format!(".{BASE}"));
-    let dns = name_server({
-        let is_written = is_written.clone();
-        move |name| name.ends_with(&suffix) || is_written.load(Relaxed)
-    });
-    let weir = Weir::start_with(&["--resolver", &dns.to_string()]).await;
-    let pebble = Pebble::start(weir.http.port(), dns, &[]).await;
-    put_issuer(&weir, "pebble", pebble.issuer("pebble")).await;
-    let upstream = Upstream::start().await;
-    let (app, host) = (unique("shop"), format!("{}.example.test", unique("www")));
-    weir.put_ready(&app, spec(&host, &upstream)).await;
-    let checked = weir.cli(&["domain", "check", &host, "-o", "json"]);
-    assert_eq!(checked.status.code(), Some(3), "{checked:?}");
-    let shown: Value = serde_json::from_slice(&checked.stdout).unwrap();
-    assert_eq!(shown["state"], "missing", "{shown:#}");
-    let groups = [
-        json!([format!("{host}. CNAME {app}.{BASE}.")]),
-        json!([format!("{host}. A 127.0.0.1")]),
-        json!([format!("{host}. ALIAS {app}.{BASE}.")]),
-    ];
-    assert_eq!(shown["needed"], json!(groups));
-    // What is below the base domain needs nothing.
-    let (_, all) = weir.api("GET", "/v1/domains", None).await;
-    assert_eq!(all["items"].as_array().unwrap().len(), 1, "{all:#}");
-    let (status, _) = weir.api("GET", &format!("/v1/domains/{app}.{BASE}"), None).await;
-    assert_eq!(status, 404);
-    wait_for("a try in vain", async || {
-        (certificate(&weir, &host).await["state"] == "failed").then_some(())
-    })
-    .await;
-
-    is_written.store(true, Relaxed);
-    wait_for("the domain", async || {
-        let (_, shown) = weir.api("GET", &format!("/v1/domains/{host}"), None).await;
-        (shown["state"] == "ready" && shown["seen"] == json!([format!("{host}. A 127.0.0.1")]))
-            .then_some(())
-    })
-    .await;
-    valid(&weir, &host).await;
 }
 
 #[tokio::test]
@@ -391,13 +341,61 @@ async fn a_certificate_of_one_s_own_is_checked_and_shown_until_it_is_deleted() {
 }
 
 #[tokio::test]
+async fn over_tls_a_domain_and_the_name_that_leads_to_it_are_proven() {
+    let weir = Weir::start().await;
+    let pebble = Pebble::start(&weir, every_name_is_here(), &[]).await;
+    let mut issuer = pebble.issuer("pebble");
+    issuer["spec"]["challenge"] = json!("tls-alpn-01");
+    put_issuer(&weir, "pebble", issuer).await;
+    let (upstream, apex) = (Upstream::start().await, format!("{}.test", unique("example")));
+    let host = format!("www.{apex}");
+    let mut spec = spec(&host, &upstream);
+    spec["redirects"] = json!({ apex.clone(): host });
+    weir.put_ready(&unique("shop"), spec).await;
+    for name in [&host, &apex] {
+        assert_eq!(valid(&weir, name).await["proof"], "tls-alpn-01");
+    }
+    let root = pebble.root().await;
+    let asked = client(&weir, &root, &apex).get(format!("{}a?b=c", url(&weir, &apex)));
+    let answer = asked.send().await.unwrap();
+    assert_eq!(answer.status(), 308);
+    assert_eq!(answer.headers()["location"], *format!("{}a?b=c", url(&weir, &host)));
+    let answer = client(&weir, &root, &host).get(url(&weir, &host)).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn an_issuer_is_applied_as_any_other_object() {
+    let weir = Weir::start().await;
+    let file = weir.dir.path().join("issuer.yaml");
+    let text = "{kind: Issuer, name: le, spec: {directory: 'https://ca.test/dir', \
+                terms_agreed: true, eab: {key_id: '1', key: aHVudGVyMg}}}";
+    fs::write(&file, text).unwrap();
+    let apply = || {
+        let applied = weir.cli(&["apply", "-f", file.to_str().unwrap()]);
+        assert!(applied.status.success(), "{applied:?}");
+        String::from_utf8(applied.stdout).unwrap()
+    };
+    assert!(apply().contains("+ Issuer/le  create  orders from https://ca.test/dir"));
+    assert!(apply().contains("= Issuer/le  unchanged"));
+    fs::write(&file, text.replace("aHVudGVyMg", "aHVudGVyMw")).unwrap();
+    assert!(apply().contains("~ Issuer/le  eab.key changed"));
+    // Written without its key, it keeps the one it has.
+    fs::write(&file, text.replace(", key: aHVudGVyMg", "").replace("/dir", "/other")).unwrap();
+    let told = apply();
+    assert!(
+        told.contains("~ Issuer/le  directory https://ca.test/dir → https://ca.test/other"),
+        "{told}"
+    );
+    let (_, shown) = weir.api("GET", "/v1/issuers/le", None).await;
+    assert_eq!(shown["spec"]["eab"], json!({"key_id": "1"}), "{shown:#}");
+}
+
+#[tokio::test]
 async fn with_a_zone_of_ours_a_wildcard_covers_every_app_and_only_our_account_may_issue() {
     let weir = Weir::start_with(&["--dns", "127.0.0.1:0"]).await;
-    let line = weir.log();
-    let line = line.lines().find(|line| line.contains("\"dns listens\"")).unwrap();
-    let event: Value = serde_json::from_str(line).unwrap();
-    let dns = event["address"].as_str().unwrap().parse().unwrap();
-    let pebble = Pebble::start(weir.http.port(), dns, &[]).await;
+    let dns = dns_of(&weir);
+    let pebble = Pebble::start(&weir, dns, &[]).await;
     let zone = json!({"kind": "Zone", "name": BASE, "spec": {"addresses": ["127.0.0.1"]}});
     let (status, said) = weir.api("PUT", &format!("/v1/zones/{BASE}"), Some(zone)).await;
     assert_eq!(status, 201, "{said:#}");

@@ -115,10 +115,12 @@ impl Run {
             // It wakes the app.
             answers.push(self.get().await);
         }
-        // If it dies before it has noted that it serves again, it sleeps on until somebody asks.
-        self.ask(Method::POST, &at("/actions/wake?wait=5s"), &none, is_ready).await;
+        // If it dies before it has noted that it serves again, it sleeps on until somebody asks:
+        // that may be at each of these.
+        let wake = at("/actions/wake?wait=5s");
+        self.ask(Method::POST, &wake, &none, is_ready).await;
         let containers = self.settled(2).await;
-        let mut app = self.ask(Method::GET, &at("?wait=5s"), &none, is_ready).await;
+        let mut app = self.ask(Method::POST, &wake, &none, is_ready).await;
         // Nor does it matter how many steps a deployment took that could be skipped: each is a
         // revision of the store.
         for field in ["created_at", "updated_at", "url", "revision"] {
@@ -158,6 +160,8 @@ impl Run {
             assert!(began.elapsed() < DEADLINE, "{found:?}\n{}", self.weir.log());
             if self.weir.ended().is_some() {
                 self.restart().await;
+                let wake = format!("/v1/apps/{}/actions/wake", self.app);
+                self.try_ask(Method::POST, &wake, &json!({})).await;
             }
             tokio::time::sleep(PAUSE).await;
         }

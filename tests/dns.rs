@@ -7,11 +7,12 @@ mod support;
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
+use command_fds::{CommandFdExt, FdMapping};
 use serde_json::{Value, json};
 use support::{BASE, Weir, unique, upstream::Upstream, wait_for};
 
@@ -212,6 +213,52 @@ async fn the_api_changes_all_sets_of_a_request_or_none() {
     let late = put("192.0.2.11").header("If-Match", &etag).send().await.unwrap();
     assert_eq!(late.status(), 412);
     assert_eq!(ask(dns, "n005.example.com", "A", &[]), "A 192.0.2.10");
+
+    // The same for many: as they were when they were listed.
+    let listed = weir.request("GET", path).send().await.unwrap();
+    let etag = listed.headers()["etag"].clone();
+    let patch = |etag: &reqwest::header::HeaderValue, data: &str| {
+        let sets = json!([{"name": "n005", "type": "A", "data": [data]}]);
+        weir.request("PATCH", path).header("If-Match", etag).json(&sets).send()
+    };
+    let changed = patch(&etag, "192.0.2.12").await.unwrap();
+    assert_eq!(changed.status(), 200);
+    assert_eq!(patch(&etag, "192.0.2.13").await.unwrap().status(), 412);
+    let next = changed.headers()["etag"].clone();
+    assert_eq!(patch(&next, "192.0.2.14").await.unwrap().status(), 200);
+    assert_eq!(ask(dns, "n005.example.com", "A", &[]), "A 192.0.2.14");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn systemd_hands_over_the_sockets_for_dns() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dns = tcp.local_addr().unwrap();
+    let udp = UdpSocket::bind(dns).unwrap();
+    let weir = Weir::start_set_up(|command, _| {
+        command.args(["--docker", "/nonexistent/docker.sock", "--dns", "127.0.0.1:53"]);
+        command.env("LISTEN_FDS", "2").env("LISTEN_FDNAMES", "dns:dns");
+        let mapping = |parent_fd, child_fd| FdMapping { parent_fd, child_fd };
+        command.fd_mappings(vec![mapping(tcp.into(), 3), mapping(udp.into(), 4)]).unwrap();
+    })
+    .await;
+    assert_eq!(address(&weir), dns);
+    cli(&weir, &["zone", "create", "example.com", "--address", "192.0.2.1"]);
+    for upgraded in [false, true] {
+        if upgraded {
+            weir.upgrade();
+        }
+        for more in [&[][..], &["+tcp"]] {
+            assert_eq!(ask(dns, "ns1.example.com", "A", more), "A 192.0.2.1", "{upgraded}");
+        }
+    }
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = support::command(dir.path(), &[]);
+    command.args(["--dns", "127.0.0.1:0"]).env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "dns");
+    let alone = TcpListener::bind("127.0.0.1:0").unwrap();
+    command.fd_mappings(vec![FdMapping { parent_fd: alone.into(), child_fd: 3 }]).unwrap();
+    let refused = command.stderr(Stdio::piped()).output().unwrap();
+    assert!(text(&refused).contains("the one for UDP is missing"), "{}", text(&refused));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -197,8 +197,8 @@ impl Operator {
         })
         .await;
         let (status, text) = weir.get(&self.app, "/").await;
-        let version = format!("version {},", self.live);
-        assert!(status == 200 && text.contains(&version), "{self:?}: {status} {text}");
+        let is_live = text.contains(&format!("version {},", self.live));
+        assert!(status == 200 && is_live, "{self:?}: {status} {text}\n{}", weir.log());
     }
 }
 

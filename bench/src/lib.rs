@@ -3,6 +3,7 @@
 //!
 //! Prints tables and writes `target/bench.json`.
 
+mod certificates;
 mod churn;
 mod control;
 mod dns;
@@ -56,6 +57,8 @@ struct Options {
     #[command(flatten)]
     ledger: ledger::Scale,
     #[command(flatten)]
+    certificates: certificates::CertificateScale,
+    #[command(flatten)]
     rounds: Rounds,
     #[command(flatten)]
     repeats: Repeats,
@@ -94,6 +97,8 @@ enum Measurement {
     Churn,
     /// From a change of a zone to the answers that show it
     DnsChange,
+    /// From nothing to a certificate, and very many of them
+    Certificates,
     /// Processor time for a request
     Proxy,
     /// Memory for names and connections
@@ -155,6 +160,7 @@ impl Measurement {
             Self::Fleet => runtime.block_on(edge::fleet(report, options.devices)),
             Self::Rollout => runtime.block_on(control::rollout(report)),
             Self::Commits => runtime.block_on(control::commits(report)),
+            Self::Certificates => runtime.block_on(certificates::measure(report, options)),
             Self::Churn => {
                 churn::weir(report)?;
                 runtime.block_on(churn::peers(report, options))

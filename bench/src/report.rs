@@ -118,6 +118,11 @@ impl Table {
         }
     }
 
+    pub(crate) fn median(&self, row: &str, column: &str) -> Option<f64> {
+        let (_, cells) = self.rows.iter().find(|(name, _)| name == row)?;
+        cells.get(column)?.median()
+    }
+
     /// Medians with the best of each row marked, and below them from where to where they went.
     fn print(&self) {
         print!("\n{:<46}", format!("{}, {}", self.name, self.unit));

@@ -10,8 +10,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    App, AppName, DesiredZone, FailoverName, FailoverPolicy, Host, HostName, Moment, PortMapping,
-    Resources, RestartPolicy, SecretName, Shard, ShardName, Source, Volume, ZoneName,
+    App, AppName, DesiredZone, FailoverName, FailoverPolicy, Host, HostName, HostPath, Moment,
+    PortMapping, Resources, RestartPolicy, SecretName, Shard, ShardName, Source, Volume, ZoneName,
 };
 
 /// The part of an app that a container is made from. Two equal templates make equal containers; a
@@ -221,6 +221,8 @@ pub struct Ending {
 #[derive(Clone, Debug, PartialEq)]
 pub struct DesiredApp {
     pub app: App,
+    /// Host names that it is not served at, because their owner has yet to say that it may have them.
+    pub unverified: Vec<HostPath>,
     /// Grows by one with every change of the spec.
     pub generation: u64,
     /// The newest one, the one on its way, the live one and those that are kept for a rollback; the

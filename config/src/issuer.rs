@@ -36,6 +36,10 @@ pub struct IssuerSpec {
     /// zones that Weir serves allow their accounts to issue and nobody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caa: Option<String>,
+    /// How the authority is shown that a name is ours. Left out, by DNS where it is in a zone of Weir's,
+    /// else over HTTP. A wildcard is proven by DNS always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<AcmeChallenge>,
     /// What ties the account to one that you have with the authority (external account binding).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eab: Option<EabSpec>,
@@ -47,6 +51,30 @@ pub struct IssuerSpec {
     pub rank: u16,
 }
 
+/// How an authority is shown that a name is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum AcmeChallenge {
+    /// It asks for a file on port 80 (RFC 8555, 8.3).
+    #[serde(rename = "http-01")]
+    Http,
+    /// It asks for a certificate on port 443 (RFC 8737).
+    #[serde(rename = "tls-alpn-01")]
+    Tls,
+    /// It asks for a TXT record (RFC 8555, 8.4): in a zone of Weir's, or where a CNAME leads to one.
+    #[serde(rename = "dns-01")]
+    Dns,
+}
+
+impl AcmeChallenge {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http-01",
+            Self::Tls => "tls-alpn-01",
+            Self::Dns => "dns-01",
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EabSpec {
@@ -55,6 +83,15 @@ pub struct EabSpec {
     /// what it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+}
+
+impl IssuerSpec {
+    /// Without the key of the external account.
+    #[must_use]
+    pub fn shown(&self) -> Self {
+        let eab = self.eab.as_ref().map(|eab| EabSpec { key_id: eab.key_id.clone(), key: None });
+        Self { eab, ..self.clone() }
+    }
 }
 
 impl std::fmt::Debug for IssuerSpec {

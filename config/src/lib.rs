@@ -14,6 +14,7 @@ mod decode;
 mod deployment;
 pub mod dns;
 mod document;
+pub mod exposition;
 mod failover;
 mod hash;
 mod host;
@@ -74,7 +75,7 @@ pub use hosted_zone::{
     SoaTimes, Ttls, WrittenSet, ZoneKey, ZoneName, ZoneSecondary, tsig_secret,
 };
 pub use instance::{EndpointId, InstanceId, MemberId, MemberOf, Reach, SleepLevel};
-pub use issuer::{EabSpec, IssuerManifest, IssuerSpec};
+pub use issuer::{AcmeChallenge, EabSpec, IssuerManifest, IssuerSpec};
 pub use last_good::LastGood;
 pub use manifest::Manifest;
 pub use name::{

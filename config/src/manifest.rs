@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::{
     App, AppManifest, FailoverManifest, FailoverPolicy, Host, HostManifest, HostedZone, Hostname,
-    NotifierManifest, NotifierName, Problem, Problems, ProviderManifest, ProviderName, Shard,
-    ShardManifest, ZoneManifest,
+    IssuerManifest, IssuerName, NotifierManifest, NotifierName, Problem, Problems,
+    ProviderManifest, ProviderName, Shard, ShardManifest, ZoneManifest,
 };
 
 /// What one document of a file says, as it is written and as it is meant.
@@ -15,13 +15,15 @@ pub enum Manifest {
     Shard(Box<(ShardManifest, Shard)>),
     Host(Box<(HostManifest, Host)>),
     Zone(Box<(ZoneManifest, HostedZone)>),
+    Issuer(Box<(IssuerManifest, IssuerName)>),
     FailoverPolicy(Box<(FailoverManifest, FailoverPolicy)>),
     Provider(Box<(ProviderManifest, ProviderName)>),
     Notifier(Box<(NotifierManifest, NotifierName)>),
 }
 
 /// The kinds of documents there are.
-const KINDS: [&str; 7] = ["App", "Shard", "Host", "Zone", "Provider", "FailoverPolicy", "Notifier"];
+const KINDS: [&str; 8] =
+    ["App", "Shard", "Host", "Zone", "Provider", "FailoverPolicy", "Issuer", "Notifier"];
 
 impl Manifest {
     /// Reads a document by its kind and checks it.
@@ -33,6 +35,7 @@ impl Manifest {
             Some("Shard") => Shard::read(value).map(|read| Self::Shard(Box::new(read))),
             Some("Host") => Host::read(value).map(|read| Self::Host(Box::new(read))),
             Some("Zone") => HostedZone::read(value).map(|read| Self::Zone(Box::new(read))),
+            Some("Issuer") => IssuerManifest::read(value).map(|read| Self::Issuer(Box::new(read))),
             Some("FailoverPolicy") => {
                 FailoverPolicy::read(value).map(|read| Self::FailoverPolicy(Box::new(read)))
             }
@@ -57,6 +60,7 @@ impl Manifest {
             Self::Shard(shard) => &shard.0.name,
             Self::Host(host) => &host.0.name,
             Self::Zone(zone) => &zone.0.name,
+            Self::Issuer(issuer) => &issuer.0.name,
             Self::FailoverPolicy(policy) => &policy.0.name,
             Self::Provider(provider) => &provider.0.name,
             Self::Notifier(notifier) => &notifier.0.name,

@@ -257,8 +257,14 @@ impl Hostname {
         Self(format!("*.{self}").into())
     }
 
+    /// Whether it is `above` or ends with it.
+    pub fn is_at_or_below(&self, above: &Self) -> bool {
+        let rest = self.0.strip_suffix(&*above.0);
+        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    }
+
     /// Of a wildcard, the name that it is below.
-    pub(crate) fn above_wildcard(&self) -> Option<Self> {
+    pub fn above_wildcard(&self) -> Option<Self> {
         Some(Self(self.0.strip_prefix("*.")?.into()))
     }
 }

@@ -183,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    fn spec(spec: Value) -> Result<ProviderSpec, Vec<String>> {
+    fn spec(spec: &Value) -> Result<ProviderSpec, Vec<String>> {
         let value = json!({"kind": "Provider", "name": "there", "spec": spec});
         let pointers = |problems: Problems| problems.0.into_iter().map(|p| p.pointer).collect();
         ProviderManifest::read(value).map(|(manifest, _)| manifest.spec).map_err(pointers)
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn it_is_one_of_two_and_every_problem_has_its_place() {
-        assert!(spec(json!({"cloudflare": {"token": "abc"}})).is_ok());
+        assert!(spec(&json!({"cloudflare": {"token": "abc"}})).is_ok());
         for (wrong, at) in [
             (json!({}), "/spec"),
             (json!({"cloudflare": {}, "webhook": {"url": "https://a.example"}}), "/spec"),
@@ -202,7 +202,7 @@ mod tests {
                 "/spec/webhook/secret",
             ),
         ] {
-            assert_eq!(spec(wrong).unwrap_err(), [at]);
+            assert_eq!(spec(&wrong).unwrap_err(), [at]);
         }
     }
 
@@ -211,8 +211,8 @@ mod tests {
         let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         let url = "https://a.example/hook?key=k";
         let full = [
-            spec(json!({"cloudflare": {"token": "abc"}})).unwrap(),
-            spec(json!({"webhook": {"url": url, "secret": secret}})).unwrap(),
+            spec(&json!({"cloudflare": {"token": "abc"}})).unwrap(),
+            spec(&json!({"webhook": {"url": url, "secret": secret}})).unwrap(),
         ];
         for full in &full {
             let shown = full.shown();

@@ -22,6 +22,7 @@ pub struct SettingsSpec {
     pub devices_address: Option<String>,
     pub tailnet: Option<TailnetSpec>,
     pub resolver: Option<String>,
+    pub verify_domains: Option<bool>,
     pub references: Option<Vec<String>>,
     pub threads: Option<usize>,
     pub log_format: Option<LogFormat>,
@@ -84,6 +85,8 @@ pub struct Settings {
     pub tailnet: Option<TailnetSpec>,
     /// Who is asked what the DNS says of domains; `None` for whom this machine asks.
     pub resolver: Option<SocketAddr>,
+    /// Whether the owner of a domain must say so by a TXT record before an app is served at it.
+    pub verify_domains: bool,
     /// Servers that have nothing to do with any target of failover. While most of them cannot be
     /// connected to, it is this machine that is cut off, and it says nothing of targets.
     pub references: Vec<SocketAddr>,
@@ -133,6 +136,7 @@ impl SettingsSpec {
             devices_address: self.devices_address.or(weaker.devices_address),
             tailnet: self.tailnet.or(weaker.tailnet),
             resolver: self.resolver.or(weaker.resolver),
+            verify_domains: self.verify_domains.or(weaker.verify_domains),
             references: self.references.or(weaker.references),
             threads: self.threads.or(weaker.threads),
             log_format: self.log_format.or(weaker.log_format),
@@ -216,6 +220,7 @@ impl SettingsSpec {
             devices_address: self.devices_address,
             tailnet: self.tailnet,
             resolver,
+            verify_domains: self.verify_domains.unwrap_or(false),
             references,
             threads,
             log_format: self.log_format.unwrap_or_default(),

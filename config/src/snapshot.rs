@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use imbl::ordmap::DiffItem;
 
 use crate::{
-    AppActivity, AppName, Backends, Certificates, ClientAuth, DnsName, FailoverName, HostPath,
-    Hostname, Pool, ShardName, SleepLevel, SleepPolicy, Steered, TrafficPolicy, Zone,
+    AppActivity, AppName, Backends, Certificate, Certificates, ClientAuth, DnsName, FailoverName,
+    HostPath, Hostname, Pool, ShardName, SleepLevel, SleepPolicy, Steered, TrafficPolicy, Zone,
     dns::{NameMap, suffixes},
     hash::stable_hash,
     host_table::HostTable,
@@ -24,6 +24,8 @@ pub struct Snapshot {
     /// What a certificate authority is answered over HTTP (RFC 8555 section 8.3): by token, the key
     /// authorization.
     pub http_challenges: imbl::OrdMap<Arc<str>, Arc<str>>,
+    /// What one is shown that asks for `acme-tls/1` (RFC 8737), by host name.
+    pub tls_challenges: imbl::OrdMap<Hostname, Arc<Certificate>>,
     zones: NameMap<Arc<Zone>>,
     apps: imbl::OrdMap<AppName, Arc<AppRoute>>,
     shards: imbl::OrdMap<ShardName, Arc<Pool>>,

@@ -1,6 +1,7 @@
 //! How requests for an app are treated on their way, as it is meant.
 
 use std::{
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
@@ -14,6 +15,9 @@ use crate::{AppName, Hostname, PlainHttp, ProxyProtocol, UpstreamProtocol};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrafficPolicy {
     pub plain_http: PlainHttp,
+    /// Which of its host names lead to which other.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub redirects: BTreeMap<Hostname, Hostname>,
     pub upstream: Upstream,
     pub timeouts: Timeouts,
     pub retries: Retries,

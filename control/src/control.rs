@@ -77,6 +77,8 @@ pub struct Options {
     pub https: Option<SocketAddr>,
     /// Asks the DNS for the domains of apps, and for where ALIAS records lead.
     pub resolver: Box<dyn Resolver>,
+    /// Whether the owner of a domain must say so before an app is served at it.
+    pub verify_domains: bool,
     /// Servers that have nothing to do with any target of failover: where most of them are not to
     /// be reached, it is this machine that is cut off.
     pub references: Vec<SocketAddr>,
@@ -146,6 +148,7 @@ impl Control {
         let has_traffic = self.snapshots.current().apps().next().is_some();
         options.metrics.register(self.hints.metric()).map_err(ControlError::Metrics)?;
         let store = open_store(&options.dir, &options.base_domain, has_traffic).await?;
+        store.verify_domains(options.verify_domains).await?;
         token::ensure_admin(&options.dir, &store).await?;
         let vault = Vault::open(options.dir.key_file(), store.clone()).await?;
         let desired = vault.desired().await?;
@@ -174,6 +177,7 @@ impl Control {
             https_port,
             https,
             resolver,
+            verify_domains: _,
             references,
             well,
             devices,
@@ -273,6 +277,7 @@ impl Control {
             base_domain: base_domain.clone(),
             events: events.clone(),
             metrics: certificates,
+            asker: Asker(resolver.clone()),
             accounts: tokio::sync::Mutex::default(),
         };
         tasks.spawn(Keeper::new(around, local.clone()).keep(world.clone(), commands));
@@ -281,8 +286,8 @@ impl Control {
         let (domain_checks, checks) = mpsc::channel(KEEPER_QUEUE);
         let (told, domains) = watch::channel(Domains::new());
         let (asker, base) = (Asker(resolver), base_domain.clone());
-        let followed = world.clone();
-        tasks.spawn(domains::watch(asker, base, followed, checks, told, keeper.clone()));
+        let watcher = domains::Watcher::new(asker, base, store.clone(), keeper.clone());
+        tasks.spawn(watcher.watch(world.clone(), checks, told));
 
         let state = ApiState {
             store: store.clone(),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
-use weir_config::{App, Desired, DesiredZone, FailoverPolicy, Host, Shard, ZoneName};
+use weir_config::{Desired, DesiredZone, FailoverPolicy, Host, Shard, ZoneName};
 
 use crate::{
     event::{DesiredChange, Event},
@@ -70,7 +70,7 @@ async fn change_since(
     let mut change = DesiredChange { revision, ..DesiredChange::default() };
     for changed in changes {
         match changed {
-            Changed::App(name) => match readable(store.meant::<App>(&name).await)? {
+            Changed::App(name) => match readable(store.meant_app(&name).await)? {
                 Some(app) => change.apps.push((name, app.map(Arc::new))),
                 None => _ = change.unreadable.insert(name),
             },

@@ -113,6 +113,7 @@ impl Observed {
         let certificates = CertificateState {
             served: served.certificates.clone(),
             http_challenges: served.http_challenges.clone(),
+            tls_challenges: served.tls_challenges.clone(),
             ..CertificateState::default()
         };
         let (zones, policies, left) = (Zones::default(), imbl::OrdMap::new(), Vec::new());

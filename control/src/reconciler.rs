@@ -171,10 +171,10 @@ impl Reconciler {
         }
         for (name, zone) in change.zones {
             desired.unreadable_zones.remove(&name);
-            let (zone, touched) = zone.unzip();
-            self.agenda.touch_zones(observed.zones.zone_changed(&name, touched));
+            let change = zone.as_ref().map(|(zone, touched)| (&zone.zone, touched));
+            self.agenda.touch_zones(observed.zones.zone_changed(&name, change));
             match zone {
-                Some(zone) => _ = desired.zones.insert(name, zone),
+                Some((zone, _)) => _ = desired.zones.insert(name, zone),
                 None => _ = desired.zones.remove(&name),
             }
         }

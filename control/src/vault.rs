@@ -4,6 +4,7 @@
 //! Without the key traffic and everything that runs go on, and only what needs a value waits. The
 //! key file is read anew when a key is missed, so that one that is put back needs no restart.
 
+mod issuers;
 mod notifiers;
 mod providers;
 #[cfg(test)]

@@ -9,8 +9,8 @@ use std::{
 
 use imbl::{OrdMap, OrdSet};
 use weir_config::{
-    App, DesiredZone, DnsName, FailoverName, Hostname, PlainHttp, RecordSet, RecordType, ZoneName,
-    dns::suffixes,
+    App, DesiredZone, DnsName, FailoverName, HostedZone, Hostname, PlainHttp, RecordSet,
+    RecordType, ZoneName, dns::suffixes,
 };
 
 use crate::store::Touched;
@@ -19,6 +19,8 @@ use crate::store::Touched;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Zones {
     zones: imbl::HashMap<DnsName, ZoneSeen>,
+    /// Their names, so that those below another one are found without looking at all.
+    in_order: OrdSet<DnsName>,
     /// The names that lead to apps, whichever zone they are in.
     bound: OrdMap<DnsName, Bound>,
     /// The names that failover policies steer.
@@ -87,6 +89,28 @@ impl Zones {
         suffixes(name.wire()).find_map(|suffix| self.zones.get(suffix)).map(|zone| &zone.name)
     }
 
+    /// The zones right below this one.
+    pub(crate) fn zones_below<'a>(
+        &'a self,
+        zone: &'a ZoneName,
+    ) -> impl Iterator<Item = &'a ZoneName> + 'a {
+        let names = self.in_order.range(zone.dns().clone()..);
+        let below = names.take_while(|name| name.is_at_or_below(zone.dns()));
+        let zones = below.filter_map(|name| self.zones.get(name)).map(|below| &below.name);
+        zones.filter(move |below| self.zone_above(below) == Some(zone))
+    }
+
+    /// The zone right below this one that a name of this one is in, if it is in one.
+    pub(crate) fn below(&self, zone: &ZoneName, name: &DnsName) -> Option<&ZoneName> {
+        let longer = |suffix: &&[u8]| suffix.len() > zone.dns().wire().len();
+        let below = suffixes(name.wire()).take_while(longer).filter_map(|s| self.zones.get(s));
+        below.last().map(|below| &below.name)
+    }
+
+    fn zone_above(&self, zone: &ZoneName) -> Option<&ZoneName> {
+        self.zone_of(&zone.dns().parent()?)
+    }
+
     pub(crate) fn dirty(&self, zone: &ZoneName) -> Option<&Dirty> {
         self.zones.get(zone.dns()).map(|zone| &zone.dirty)
     }
@@ -153,28 +177,33 @@ impl Zones {
     pub(crate) fn zone_changed(
         &mut self,
         name: &ZoneName,
-        touched: Option<Touched>,
+        change: Option<(&HostedZone, &Touched)>,
     ) -> Option<ZoneName> {
-        let Some(touched) = touched else {
+        let Some((meant, touched)) = change else {
             self.zones.remove(name.dns());
-            return self.zone_above(name);
+            self.in_order.remove(name.dns());
+            return self.touch_above(name);
         };
         if let Some(zone) = self.zones.get_mut(name.dns()) {
             zone.is_taking_serials = false;
-            zone.dirty.add(touched);
-            return None;
+            zone.dirty.add(touched.clone());
+            let is_way = match touched {
+                Touched::Names(names) => names.iter().any(|name| meant.nameservers.contains(name)),
+                Touched::Everything => true,
+            };
+            return is_way.then(|| self.touch_above(name)).flatten();
         }
         let (name, dirty) = (name.clone(), Dirty::Everything);
-        let above = self.zone_above(&name);
+        self.in_order.insert(name.dns().clone());
         let zone = ZoneSeen { name: name.clone(), dirty, is_taking_serials: false };
         self.zones.insert(name.dns().clone(), zone);
-        above
+        self.touch_above(&name)
     }
 
-    /// The zone whose names those of another one are while it is not there; all of it is to be
-    /// looked at.
-    fn zone_above(&mut self, name: &ZoneName) -> Option<ZoneName> {
-        let above = self.zone_of(name.dns())?.clone();
+    /// Has all of the zone above looked at, which leads to this one and has its names while it is
+    /// not there.
+    fn touch_above(&mut self, name: &ZoneName) -> Option<ZoneName> {
+        let above = self.zone_above(name)?.clone();
         self.zones.get_mut(above.dns())?.dirty = Dirty::Everything;
         Some(above)
     }

@@ -30,7 +30,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     runtime::Handle,
     sync::Notify,
     task::JoinHandle,
@@ -170,8 +170,10 @@ async fn any_number_of_clients_that_do_not_read_hold_up_no_call() {
 async fn any_number_of_connections_to_apps_leaves_room_for_calls() {
     let devices = Devices::new(Handle::current());
     connect(&devices, &name(1)).await;
-    // Takes connections, up to its backlog, and does nothing with them.
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Has connections, up to its backlog, and does nothing with them.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(4096).unwrap();
     let address = listener.local_addr().unwrap();
     let mut open = Vec::new();
     let refused = loop {

@@ -214,8 +214,10 @@ impl<'w, S: Sink> Walk<'w, S> {
         }
         let target = NameBuf::join(&name.wire()[..at], dname.first())?;
         self.sink.put_alias(self.owner(name, 0), dname.ttl(), target.wire());
-        let is_asked_for = matches!(self.rtype, RecordType::CNAME | RecordType::ANY);
-        Some(if is_asked_for { Next::Done } else { Next::Alias(target) })
+        Some(match self.rtype {
+            RecordType::CNAME => Next::Done,
+            _ => Next::Alias(target),
+        })
     }
 
     fn referral(&mut self, name: &NameBuf, at: usize, ns: &RecordSet, kind: Kind) -> Verdict {

@@ -1,18 +1,18 @@
 //! Metrics, rendered when they are asked for out of the counters of the sockets.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use prometheus::{
     core::{Collector, Desc},
-    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+    proto::{Metric, MetricFamily, MetricType},
 };
-use weir_config::Snapshots;
+use weir_config::{
+    Snapshots,
+    exposition::{Family, counter, describe, family, gauge},
+};
 
 use crate::{
     counters::{Counters, Reading},
@@ -31,9 +31,6 @@ pub struct DnsMetrics {
     transfers: Arc<TransferCounters>,
     descriptions: Vec<Desc>,
 }
-
-/// A metric's name, help, labels and type.
-type Family = (&'static str, &'static str, &'static [&'static str], MetricType);
 
 const RESPONSES: Family = (
     "weir_dns_responses_total",
@@ -92,13 +89,7 @@ impl DnsMetrics {
         connections: Arc<Connections>,
         transfers: Arc<TransferCounters>,
     ) -> Self {
-        let describe = |(name, help, labels, _): Family| {
-            let labels = labels.iter().map(ToString::to_string).collect();
-            Desc::new(name.to_owned(), help.to_owned(), labels, HashMap::new())
-        };
-        // Each of them is a constant above that a test renders, so that none is left out here.
-        let descriptions =
-            FAMILIES.into_iter().filter_map(|family| describe(family).ok()).collect();
+        let descriptions = describe(&FAMILIES);
         Self { snapshots, udp: udp.into(), tcp, connections, transfers, descriptions }
     }
 }
@@ -116,12 +107,12 @@ impl Collector for DnsMetrics {
             counter(&[("transport", transport)], reading.ignored)
         };
         let (transfers, read) = (&self.transfers, |counter: &AtomicU64| counter.load(Relaxed));
-        let zones = self.snapshots.current().zones().len() as u64;
+        let zones = self.snapshots.current().zones().len() as f64;
         vec![
             family(RESPONSES, transports.iter().flat_map(responses).collect()),
             family(IGNORED, transports.map(ignored).into()),
             family(LIMITED, outcomes([("dropped", udp.dropped), ("slipped", udp.slipped)])),
-            family(CONNECTIONS, vec![gauge(self.connections.open() as u64)]),
+            family(CONNECTIONS, vec![gauge(&[], self.connections.open() as f64)]),
             family(ACCEPTED, vec![counter(&[], self.connections.accepted())]),
             family(REFUSED, vec![counter(&[], self.connections.refused())]),
             family(
@@ -132,7 +123,7 @@ impl Collector for DnsMetrics {
                 NOTIFICATIONS,
                 outcomes([("heard", read(&transfers.heard)), ("silent", read(&transfers.silent))]),
             ),
-            family(ZONES, vec![gauge(zones)]),
+            family(ZONES, vec![gauge(&[], zones)]),
         ]
     }
 }
@@ -147,41 +138,6 @@ fn responses((transport, reading): &(&str, Reading)) -> Vec<Metric> {
 
 fn outcomes(counts: [(&str, u64); 2]) -> Vec<Metric> {
     counts.map(|(outcome, count)| counter(&[("outcome", outcome)], count)).into()
-}
-
-fn family((name, help, _, kind): Family, metrics: Vec<Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
-    family.set_metric(metrics);
-    family
-}
-
-fn counter(labels: &[(&str, &str)], value: u64) -> Metric {
-    let mut counter = Counter::default();
-    counter.set_value(value as f64);
-    let mut metric = labelled(labels);
-    metric.set_counter(counter);
-    metric
-}
-
-fn gauge(value: u64) -> Metric {
-    let mut gauge = Gauge::default();
-    gauge.set_value(value as f64);
-    let mut metric = labelled(&[]);
-    metric.set_gauge(gauge);
-    metric
-}
-
-fn labelled(labels: &[(&str, &str)]) -> Metric {
-    let label = |(name, value): &(&str, &str)| {
-        let mut label = LabelPair::default();
-        label.set_name((*name).to_owned());
-        label.set_value((*value).to_owned());
-        label
-    };
-    Metric::from_label(labels.iter().map(label).collect())
 }
 
 #[cfg(test)]

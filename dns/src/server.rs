@@ -56,7 +56,8 @@ pub struct Server {
 
 impl Server {
     /// Starts a thread for each UDP socket, and on the runtime that it is called on a task for each
-    /// listener and one that tells secondaries of changes. Sockets that are bound to one address by `SO_REUSEPORT` share its questions.
+    /// listener and one that tells secondaries of changes. Sockets that are bound to one address by
+    /// `SO_REUSEPORT` share its questions, and so do copies of one.
     ///
     /// # Errors
     /// A socket cannot be readied, the system gives no thread, or the NSID is too long.

@@ -148,6 +148,7 @@ impl Gateway {
             }
             if !std::mem::replace(&mut checked, true) {
                 welcome = welcome
+                    .and_then(|()| self.stays(&route, asked, ctx.client.https))
                     .and_then(|()| self.refuse_loop(&route, asked))
                     .and_then(|()| request_limits::check(&route, asked, ctx.timeline.arrived));
             }
@@ -166,6 +167,17 @@ impl Gateway {
             // idle.
             (ctx.endpoint, ctx.leases) = (endpoint, Some((lease, endpoint_lease)));
             return Ok(Pinned { route, full: full.get() });
+        }
+    }
+
+    /// Whether the request is for a name that the app serves, and not for one that leads to another.
+    fn stays(&self, route: &AppRoute, asked: &Asked<'_>, https: bool) -> Result<(), Refusal> {
+        match route.policy.redirects.get(asked.host) {
+            None => Ok(()),
+            Some(to) => {
+                let port = if https { Some(self.https_port_public) } else { asked.port() };
+                Err(Refusal::Moved { location: asked.at(to, https, port).into() })
+            }
         }
     }
 

@@ -6,6 +6,8 @@ use http::header;
 use pingora::http::RequestHeader;
 use weir_config::HashKey;
 
+use crate::host::authority_of;
+
 /// Apart from the session, which is busy while the request is held.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
@@ -17,6 +19,23 @@ pub(crate) struct Asked<'a> {
 impl Asked<'_> {
     pub(crate) fn path(&self) -> &str {
         self.header.uri.path()
+    }
+
+    /// The port that the client has written behind the host.
+    pub(crate) fn port(&self) -> Option<u16> {
+        authority_of(self.header)?.rsplit_once(':')?.1.parse().ok()
+    }
+
+    /// The URL of the same at another host. A scheme's own port is not written.
+    pub(crate) fn at(&self, host: &str, https: bool, port: Option<u16>) -> String {
+        let path = self.header.uri.path_and_query().map_or("/", |path| path.as_str());
+        // As of `OPTIONS *`.
+        let path = if path.starts_with('/') { path } else { "/" };
+        let (scheme, usual) = if https { ("https", 443) } else { ("http", 80) };
+        match port.filter(|port| *port != usual) {
+            None => format!("{scheme}://{host}{path}"),
+            Some(port) => format!("{scheme}://{host}:{port}{path}"),
+        }
     }
 
     /// As far as it says so.
@@ -63,6 +82,8 @@ mod tests {
             assert_eq!(asked.cookie(name), value, "{name}");
         }
         assert_eq!((asked.path(), asked.body_length()), ("/a", Some(17)));
+        assert_eq!(asked.at("b", true, Some(443)), "https://b/a?b");
+        assert_eq!(asked.at("b", false, Some(8080)), "http://b:8080/a?b");
         assert_eq!(asked.key(&HashKey::Path), Some(HashKey::hash("/a")));
         assert_eq!(asked.key(&HashKey::Ip), None);
         assert_eq!(

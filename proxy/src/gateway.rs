@@ -23,6 +23,7 @@ use weir_config::{Observe, PlainHttp, Snapshots, UpstreamConnection};
 use crate::{
     access_log::{self, AccessLog},
     admit::Stop,
+    asked::Asked,
     connection::{self, Connection},
     context::Context,
     debug, forwarded, grpc,
@@ -355,12 +356,8 @@ impl Gateway {
             self.unrouted.count(&Refusal::BadHost);
             return pages::answer(session, &Refusal::BadHost, ctx.request_id).await;
         };
-        let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
-        let path = if path.starts_with('/') { path } else { "/" };
-        let location = match self.https_port_public {
-            443 => format!("https://{host}{path}"),
-            port => format!("https://{host}:{port}{path}"),
-        };
+        let asked = Asked { host: &host, header: request, client: None };
+        let location = asked.at(&host, true, Some(self.https_port_public));
         self.unrouted.count_redirect();
         pages::redirect(session, location).await
     }

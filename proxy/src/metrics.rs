@@ -1,20 +1,18 @@
 //! Metrics, rendered when they are asked for out of the counters that requests write.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use prometheus::{
     core::{Collector, Desc},
-    proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
+    proto::{Metric, MetricFamily, MetricType},
 };
 use weir_config::{
-    Activity, Answers, AppActivity, HISTOGRAM_BOUNDS_SECONDS, HistogramReading, Incident, Moment,
-    SleepLevel, Snapshot, Snapshots, Steered, SteeredTarget, UpstreamConnection, WHOLE,
+    Activity, Answers, AppActivity, HistogramReading, Incident, Moment, SleepLevel, Snapshot,
+    Snapshots, Steered, SteeredTarget, UpstreamConnection, WHOLE,
+    exposition::{Family, counter, describe, family, gauge, histogram},
 };
 
 use crate::{
@@ -61,9 +59,6 @@ impl Unrouted {
         self.redirects.fetch_add(1, Relaxed);
     }
 }
-
-/// A metric's name, help, labels and type.
-type Family = (&'static str, &'static str, &'static [&'static str], MetricType);
 
 const REQUESTS: Family = (
     "weir_requests_total",
@@ -210,13 +205,7 @@ impl ProxyMetrics {
         early_wake: Arc<EarlyWake>,
         access_log: Option<AccessLog>,
     ) -> Self {
-        let describe = |(name, help, labels, _): Family| {
-            let labels = labels.iter().map(ToString::to_string).collect();
-            Desc::new(name.to_owned(), help.to_owned(), labels, HashMap::new())
-        };
-        // Each of them is a constant above that a test renders, so that none is left out here.
-        let descriptions =
-            FAMILIES.into_iter().filter_map(|family| describe(family).ok()).collect();
+        let descriptions = describe(&FAMILIES);
         Self { snapshots, activity, unrouted, connections, early_wake, access_log, descriptions }
     }
 
@@ -400,33 +389,8 @@ fn ejections(app: &str, activity: &AppActivity) -> Vec<Metric> {
     counter_unless_zero(&[("app", app)], activity.counted(Incident::Ejection))
 }
 
-fn family((name, help, _, kind): Family, metrics: Vec<Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
-    family.set_metric(metrics);
-    family
-}
-
-fn counter(labels: &[(&str, &str)], count: u64) -> Metric {
-    let mut counter = Counter::default();
-    counter.set_value(count as f64);
-    let mut metric = labelled(labels);
-    metric.set_counter(counter);
-    metric
-}
-
 fn counter_unless_zero(labels: &[(&str, &str)], count: u64) -> Vec<Metric> {
     (count > 0).then(|| counter(labels, count)).into_iter().collect()
-}
-
-fn gauge(labels: &[(&str, &str)], level: f64) -> Metric {
-    let mut gauge = Gauge::default();
-    gauge.set_value(level);
-    let mut metric = labelled(labels);
-    metric.set_gauge(gauge);
-    metric
 }
 
 fn gauge_unless_zero(labels: &[(&str, &str)], level: u64) -> Vec<Metric> {
@@ -434,36 +398,7 @@ fn gauge_unless_zero(labels: &[(&str, &str)], level: u64) -> Vec<Metric> {
 }
 
 fn histogram_unless_empty(labels: &[(&str, &str)], reading: &HistogramReading) -> Vec<Metric> {
-    let mut cumulative = 0;
-    let mut buckets = Vec::with_capacity(HISTOGRAM_BOUNDS_SECONDS.len());
-    for (bound, count) in HISTOGRAM_BOUNDS_SECONDS.iter().zip(reading.buckets) {
-        cumulative += count;
-        let mut bucket = Bucket::default();
-        bucket.set_upper_bound(*bound);
-        bucket.set_cumulative_count(cumulative);
-        buckets.push(bucket);
-    }
-    let count = reading.buckets.iter().sum();
-    if count == 0 {
-        return Vec::new();
-    }
-    let mut histogram = Histogram::default();
-    histogram.set_sample_count(count);
-    histogram.set_sample_sum(reading.sum_seconds);
-    histogram.set_bucket(buckets);
-    let mut metric = labelled(labels);
-    metric.set_histogram(histogram);
-    vec![metric]
-}
-
-fn labelled(labels: &[(&str, &str)]) -> Metric {
-    let label = |(name, value): &(&str, &str)| {
-        let mut label = LabelPair::default();
-        label.set_name((*name).to_owned());
-        label.set_value((*value).to_owned());
-        label
-    };
-    Metric::from_label(labels.iter().map(label).collect())
+    (reading.count() > 0).then(|| histogram(labels, reading)).into_iter().collect()
 }
 
 #[cfg(test)]

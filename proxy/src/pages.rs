@@ -18,6 +18,10 @@ pub(crate) enum Refusal {
     Loop,
     RequestTimeout,
     UnknownHost(Box<str>),
+    /// The same is served by another name of the app.
+    Moved {
+        location: Box<str>,
+    },
     /// The app does not take calls by the one that makes this one.
     NotAllowed,
     Unavailable {
@@ -62,6 +66,8 @@ impl Refusal {
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UnknownHost(_) => StatusCode::NOT_FOUND,
+            // It keeps the method and the body.
+            Self::Moved { .. } => StatusCode::PERMANENT_REDIRECT,
             Self::NotAllowed => StatusCode::FORBIDDEN,
             Self::RateLimited { .. } | Self::ClientRateLimited { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
@@ -89,6 +95,7 @@ impl Refusal {
             Self::Loop => "loop",
             Self::RequestTimeout => "request_timeout",
             Self::UnknownHost(_) => "unknown_host",
+            Self::Moved { .. } => "moved",
             Self::NotAllowed => "not_allowed",
             Self::Unavailable { .. } => "unavailable",
             Self::QueueFull => "queue_full",
@@ -125,6 +132,7 @@ impl Refusal {
             Self::UnknownHost(host) => {
                 return Cow::Owned(format!("No app is served at {host}. Is the name right?"));
             }
+            Self::Moved { location } => return Cow::Owned(format!("This is at {location}.")),
             Self::NotAllowed => {
                 "The app that is called does not allow this one to call it (`private: {allow: …}`)."
             }
@@ -183,7 +191,11 @@ pub(crate) async fn answer(
     let body = format.render(refusal, request_id);
     let mut response = ResponseHeader::build(refusal.status(), Some(8))?;
     response.insert_header(header::CONTENT_TYPE, format.content_type())?;
-    response.insert_header(header::CACHE_CONTROL, "no-store")?;
+    if let Refusal::Moved { location } = refusal {
+        response.insert_header(header::LOCATION, &**location)?;
+    } else {
+        response.insert_header(header::CACHE_CONTROL, "no-store")?;
+    }
     response.insert_header("X-Request-Id", request_id.to_string())?;
     if let Some(seconds) = refusal.retry_after() {
         response.insert_header(header::RETRY_AFTER, seconds)?;

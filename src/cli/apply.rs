@@ -8,8 +8,8 @@ use reqwest::{Method, header};
 use serde::{Serialize, de::DeserializeOwned};
 use weir_config::Manifest;
 use weir_control::api::wire::{
-    AppResource, FailoverResource, HostResource, NotifierPreview, NotifierResource, Phase,
-    ProviderPreview, ProviderResource, RolloutPreview, ShardResource, ZoneResource,
+    AppResource, FailoverResource, HiddenChanges, HostResource, IssuerResource, NotifierResource,
+    Phase, ProviderPreview, ProviderResource, RolloutPreview, ShardResource, ZoneResource,
 };
 
 use super::{
@@ -22,13 +22,15 @@ use super::{
     progress::{WaitArgs, follow, is_well, report_accepted},
 };
 
-/// Create and change apps, shards, hosts, DNS zones, providers, failover policies and notifiers as files say.
+/// Create and change apps, shards, hosts, DNS zones, providers, failover policies, issuers and
+/// notifiers as files say.
 ///
 /// All files are checked first, and nothing is sent while there is a problem. Then it prints what
 /// it will change, changes it, and waits for the result: `+` is a new object, `~` a changed one,
-/// `=` one that is already as written. Hosts, shards, zones and failover policies come before apps. What
-/// no file names is left alone; so is the secret of a notifier that is written without one. An object that somebody else changes between the plan and the change is
-/// refused, not overwritten.
+/// `=` one that is already as written. Hosts, shards, zones and failover policies come before apps.
+/// What no file names is left alone; so is what is secret of an issuer or a notifier that is written
+/// without it. An object that somebody else changes between the plan and the change is refused, not
+/// overwritten.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -56,6 +58,7 @@ enum Written {
     Host(Box<HostResource>),
     Shard(Box<ShardResource>, Instant),
     App(Box<AppResource>, Instant),
+    Issuer(Box<IssuerResource>),
     Notifier(Box<NotifierResource>),
     Zone(Box<ZoneResource>),
     Provider(Box<ProviderResource>),
@@ -119,6 +122,7 @@ impl Apply {
         let limit = self.wait.limit();
         let ends = written.iter().map(async |object| match (object, limit) {
             (Written::Host(host), _) => report_host(host),
+            (Written::Issuer(issuer), _) => report_issuer(issuer),
             (Written::Notifier(notifier), _) => report_notifier(notifier),
             (Written::Zone(zone), _) => report_zone(zone),
             (Written::Provider(provider), _) => report_provider(provider),
@@ -146,7 +150,11 @@ impl Written {
             Self::Shard(shard, _) => is_well(shard.status.phase),
             Self::App(app, _) => is_well(app.status.phase),
             Self::Zone(zone) => is_well(zone.status.phase),
-            Self::Host(_) | Self::Provider(_) | Self::FailoverPolicy(_) | Self::Notifier(_) => true,
+            Self::Host(_)
+            | Self::Provider(_)
+            | Self::FailoverPolicy(_)
+            | Self::Issuer(_)
+            | Self::Notifier(_) => true,
         }
     }
 }
@@ -189,16 +197,31 @@ async fn compare(client: &Client, object: &Manifest) -> anyhow::Result<(Change, 
             let change = Change::of_app(current.as_ref(), &app.0);
             Ok((change, current.map(|app| Written::App(Box::new(app), now))))
         }
+        Manifest::Issuer(issuer) => {
+            let current = client.find(&["issuers", object.name()]).await?;
+            let hidden = hidden(client, "issuers", object.name(), &issuer.0).await?;
+            let change = Change::of_issuer(current.as_ref(), &issuer.0, &hidden);
+            Ok((change, current.map(|issuer| Written::Issuer(Box::new(issuer)))))
+        }
         Manifest::Notifier(notifier) => {
             let current = client.find(&["notifiers", object.name()]).await?;
-            // Only the server can tell, and whether it would take it.
-            let path = ["notifiers", object.name(), "actions", "preview"];
-            let request = client.request(Method::POST, &path, &[]).json(&notifier.0);
-            let hidden = client.json::<NotifierPreview>(request).await?.changes;
+            let hidden = hidden(client, "notifiers", object.name(), &notifier.0).await?;
             let change = Change::of_notifier(current.as_ref(), &notifier.0, &hidden);
             Ok((change, current.map(|notifier| Written::Notifier(Box::new(notifier)))))
         }
     }
+}
+
+/// Which fields it would change of those that are not shown: only the server can tell, and whether
+/// it would take it.
+async fn hidden(
+    client: &Client,
+    kind: &str,
+    name: &str,
+    manifest: &impl Serialize,
+) -> Result<Vec<String>, ClientError> {
+    let request = client.request(Method::POST, &[kind, name, "actions", "preview"], &[]);
+    Ok(client.json::<HiddenChanges>(request.json(manifest)).await?.changes)
 }
 
 /// Says how an app that is there would be rolled out.
@@ -218,6 +241,12 @@ async fn preview(client: &Client, object: &Manifest, change: &Change) -> anyhow:
 /// Whether its engine answers is told by `weir get hosts`: an apply does not wait for machines.
 fn report_host(host: &HostResource) -> anyhow::Result<Outcome> {
     say(format_args!("Host/{}  written, {}", host.name, host.status.state))?;
+    Ok(Outcome::Done)
+}
+
+fn report_issuer(issuer: &IssuerResource) -> anyhow::Result<Outcome> {
+    let name = &issuer.name;
+    say(format_args!("Issuer/{name}  is asked for certificates; see: weir cert ls"))?;
     Ok(Outcome::Done)
 }
 
@@ -271,6 +300,9 @@ async fn write(
         }
         Manifest::App(app) => {
             Written::App(Box::new(put(client, ["apps", name], &app.0, kind).await?), now)
+        }
+        Manifest::Issuer(issuer) => {
+            Written::Issuer(Box::new(put(client, ["issuers", name], &issuer.0, kind).await?))
         }
         Manifest::Notifier(notifier) => {
             let written = put(client, ["notifiers", name], &notifier.0, kind).await?;

@@ -3,16 +3,17 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::Context;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
-use weir_config::{EabSpec, IssuerManifest, IssuerSpec, Span};
-use weir_control::api::wire::{CertificateResource, CertificateUpload, IssuerResource, List};
+use weir_config::{AcmeChallenge, EabSpec, IssuerManifest, IssuerSpec, Span};
+use weir_control::api::wire::{CertificateResource, CertificateUpload, IssuerResource};
 use zeroize::Zeroizing;
 
 use super::{
+    change::counted,
     client::{Client, Connection},
     outcome::{Outcome, say, say_aside},
-    output::Output,
+    output::{Ls, Show},
     table::Table,
 };
 
@@ -44,19 +45,14 @@ pub(crate) struct Cert {
 enum Verb {
     /// List them, and those that are wanted
     #[command(alias = "list")]
-    Ls {
-        /// How to show them
-        #[arg(short, long, value_enum, default_value_t = Output::Table)]
-        output: Output,
-    },
+    Ls(Ls),
     /// Show one
     Show {
-        name: String,
+        #[command(flatten)]
+        one: Show,
         /// Wait so long for it to be there
         #[arg(long, value_name = "SPAN", value_parser = Span::parse)]
         wait: Option<Span>,
-        #[arg(short, long, value_enum, default_value_t = Output::Table)]
-        output: Output,
     },
     /// Use one of your own, for all of its names
     Upload(Upload),
@@ -84,10 +80,7 @@ struct Upload {
 enum IssuerVerb {
     /// List them, in the order in which they are asked
     #[command(alias = "list")]
-    Ls {
-        #[arg(short, long, value_enum, default_value_t = Output::Table)]
-        output: Output,
-    },
+    Ls(Ls),
     /// Make one, or change it
     Set(SetIssuer),
     /// Delete one; what it has issued stays
@@ -109,6 +102,9 @@ struct SetIssuer {
     /// Which of its profiles to order by
     #[arg(long)]
     profile: Option<String>,
+    /// How it is shown that a name is yours [default: by DNS in zones of Weir's, else over HTTP]
+    #[arg(long, value_enum)]
+    challenge: Option<Challenge>,
     /// What CAA records call it, as letsencrypt.org: then your zones allow your accounts only
     #[arg(long, value_name = "NAME")]
     caa: Option<String>,
@@ -126,12 +122,35 @@ struct SetIssuer {
     rank: u16,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Challenge {
+    #[value(name = "http-01")]
+    Http,
+    #[value(name = "tls-alpn-01")]
+    Tls,
+    #[value(name = "dns-01")]
+    Dns,
+}
+
+impl From<Challenge> for AcmeChallenge {
+    fn from(challenge: Challenge) -> Self {
+        match challenge {
+            Challenge::Http => Self::Http,
+            Challenge::Tls => Self::Tls,
+            Challenge::Dns => Self::Dns,
+        }
+    }
+}
+
 impl Cert {
     pub(super) async fn run(self) -> anyhow::Result<Outcome> {
         let client = self.connection.open()?;
         match self.verb {
-            Verb::Ls { output } => list(&client, output).await?,
-            Verb::Show { name, wait, output } => return show(&client, &name, wait, output).await,
+            Verb::Ls(Ls { output }) => {
+                let list = client.all(&["certificates"]).await?;
+                return output.list(list, "no certificates but Weir's own", table);
+            }
+            Verb::Show { one, wait } => return show(&client, one, wait).await,
             Verb::Upload(upload) => upload.run(&client).await?,
             Verb::Renew { name } => {
                 let path = ["certificates", &name, "actions", "renew"];
@@ -139,13 +158,16 @@ impl Cert {
                 say(format_args!("Certificate/{name}  is ordered; see: weir cert show {name}"))?;
             }
             Verb::Delete { name } => {
-                client.send(client.request(Method::DELETE, &["certificates", &name], &[])).await?;
+                client.delete(&["certificates", &name]).await?;
                 say(format_args!("Certificate/{name}  deleted"))?;
             }
-            Verb::Issuer(IssuerVerb::Ls { output }) => issuers(&client, output).await?,
+            Verb::Issuer(IssuerVerb::Ls(Ls { output })) => {
+                let list = client.get(&["issuers"]).await?;
+                return output.list(list, "no issuers", issuers);
+            }
             Verb::Issuer(IssuerVerb::Set(set)) => set.run(&client).await?,
             Verb::Issuer(IssuerVerb::Rm { name }) => {
-                client.send(client.request(Method::DELETE, &["issuers", &name], &[])).await?;
+                client.delete(&["issuers", &name]).await?;
                 say(format_args!("Issuer/{name}  deleted"))?;
             }
         }
@@ -176,6 +198,7 @@ impl SetIssuer {
             terms_agreed: self.agree_to_terms,
             profile: self.profile,
             caa: self.caa,
+            challenge: self.challenge.map(AcmeChallenge::from),
             eab,
             roots: self.roots.as_ref().map(read).transpose()?,
             rank: self.rank,
@@ -192,25 +215,9 @@ fn read(file: &PathBuf) -> anyhow::Result<String> {
     fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
-async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
-    let (mut items, mut cursor) = (Vec::new(), None::<String>);
-    loop {
-        let query: Vec<_> = cursor.iter().map(|cursor| ("cursor", cursor.as_str())).collect();
-        let page: List<CertificateResource> = client.list(&["certificates"], &query).await?;
-        items.extend(page.items);
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    if let Output::Json = output {
-        return Ok(say(serde_json::to_string_pretty(&items)?)?);
-    }
-    if items.is_empty() {
-        return Ok(say_aside("no certificates but Weir's own")?);
-    }
+fn table(certificates: Vec<CertificateResource>) -> Table<6> {
     let mut table = Table::new(["NAME", "SOURCE", "STATE", "ENDS", "RENEWED", "LAST-ERROR"]);
-    for item in items {
+    for item in certificates {
         table.row([
             item.name,
             item.issuer.unwrap_or(item.source),
@@ -220,56 +227,52 @@ async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
             item.last_error.unwrap_or_default(),
         ]);
     }
-    Ok(say(table)?)
+    table
 }
 
-async fn show(
-    client: &Client,
-    name: &str,
-    wait: Option<Span>,
-    output: Output,
-) -> anyhow::Result<Outcome> {
-    let path = ["certificates", name];
+async fn show(client: &Client, one: Show, wait: Option<Span>) -> anyhow::Result<Outcome> {
+    let path = ["certificates", &*one.name];
     let shown: CertificateResource = match wait {
         Some(Span(limit)) => client.settled(&path, limit).await?,
         None => client.get(&path).await?,
     };
-    let outcome = if shown.state == "failed" { Outcome::Failed } else { Outcome::Done };
-    if let Output::Json = output {
-        say(serde_json::to_string_pretty(&shown)?)?;
-        return Ok(outcome);
-    }
-    let source = shown.issuer.unwrap_or(shown.source);
+    one.output.one(&shown, words)?;
+    Ok(if shown.state == "failed" { Outcome::Failed } else { Outcome::Done })
+}
+
+fn words(shown: &CertificateResource) -> anyhow::Result<()> {
+    let source = shown.issuer.as_ref().unwrap_or(&shown.source);
+    let again =
+        |at: &String| format!("{at}, after {}", counted(shown.failures as usize, "failure"));
+    let retry = shown.retry_at.as_ref().map(again);
     let mut table = Table::new(["CERTIFICATE", &shown.name]);
     for (what, value) in [
-        ("names", Some(shown.names.join(", "))),
+        ("names", Some(&shown.names.join(", "))),
         ("source", Some(source)),
-        ("state", Some(shown.state)),
-        ("proven by", shown.proof),
-        ("begins", shown.not_before),
-        ("ends", shown.not_after),
-        ("renewed", shown.renew_at),
-        ("last error", shown.last_error),
-        ("tried again", shown.retry_at),
+        ("state", Some(&shown.state)),
+        ("proven by", shown.proof.as_ref()),
+        ("begins", shown.not_before.as_ref()),
+        ("ends", shown.not_after.as_ref()),
+        ("renewed", shown.renew_at.as_ref()),
+        ("last error", shown.last_error.as_ref()),
+        ("tried again", retry.as_ref()),
     ] {
         if let Some(value) = value {
-            table.row([what.to_owned(), value]);
+            table.row([what.to_owned(), value.clone()]);
         }
     }
     say(table)?;
-    Ok(outcome)
+    if shown.retry_at.is_some() {
+        let name = &shown.name;
+        say_aside(format_args!("the records that it needs: weir domain check '{name}'"))?;
+        say_aside(format_args!("when that is mended: weir cert renew '{name}'"))?;
+    }
+    Ok(())
 }
 
-async fn issuers(client: &Client, output: Output) -> anyhow::Result<()> {
-    let list: List<IssuerResource> = client.get(&["issuers"]).await?;
-    if let Output::Json = output {
-        return Ok(say(serde_json::to_string_pretty(&list.items)?)?);
-    }
-    if list.items.is_empty() {
-        return Ok(say_aside("no issuers")?);
-    }
+fn issuers(issuers: Vec<IssuerResource>) -> Table<5> {
     let mut table = Table::new(["NAME", "RANK", "DIRECTORY", "ACCOUNT", "LAST-ERROR"]);
-    for IssuerResource { name, spec, status, .. } in list.items {
+    for IssuerResource { name, spec, status, .. } in issuers {
         table.row([
             name,
             spec.rank.to_string(),
@@ -278,5 +281,5 @@ async fn issuers(client: &Client, output: Output) -> anyhow::Result<()> {
             status.last_error.unwrap_or_default(),
         ]);
     }
-    Ok(say(table)?)
+    table
 }

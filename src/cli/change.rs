@@ -5,12 +5,12 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 use weir_config::{
-    AppManifest, AppSpec, FailoverManifest, FailoverSpec, HostManifest, NotifierManifest,
-    ProviderManifest, ShardManifest, ZoneManifest, ZoneSpec,
+    AppManifest, AppSpec, FailoverManifest, FailoverSpec, HostManifest, IssuerManifest,
+    NotifierManifest, ProviderManifest, ShardManifest, ZoneManifest, ZoneSpec,
 };
 use weir_control::api::wire::{
-    AppResource, FailoverResource, HostResource, NotifierResource, ProviderResource, ShardResource,
-    ZoneResource,
+    AppResource, FailoverResource, HostResource, IssuerResource, NotifierResource,
+    ProviderResource, Resource, ShardResource, ZoneResource,
 };
 
 /// The difference between an object as it is and as it is written.
@@ -81,6 +81,16 @@ impl Change {
         Self { object: format!("Zone/{}", wanted.name), kind }
     }
 
+    pub(super) fn of_issuer(
+        current: Option<&IssuerResource>,
+        wanted: &IssuerManifest,
+        hidden: &[String],
+    ) -> Self {
+        let shown = wanted.spec.shown();
+        let summary = format!("orders from {}", shown.directory);
+        Self::of_sealed(format!("Issuer/{}", wanted.name), current, &shown, hidden, summary)
+    }
+
     pub(super) fn of_failover(
         current: Option<&FailoverResource>,
         wanted: &FailoverManifest,
@@ -119,10 +129,22 @@ impl Change {
         hidden: &[String],
     ) -> Self {
         let shown = wanted.spec.shown();
+        let summary = format!("tells {}", shown.url);
+        Self::of_sealed(format!("Notifier/{}", wanted.name), current, &shown, hidden, summary)
+    }
+
+    /// Of an object that is not shown whole; `hidden` are the fields that it changes of the rest.
+    fn of_sealed<Spec: Serialize, Status>(
+        object: String,
+        current: Option<&Resource<Spec, Status>>,
+        shown: &Spec,
+        hidden: &[String],
+        summary: String,
+    ) -> Self {
         let kind = match current {
-            None => ChangeKind::Create { summary: format!("tells {}", shown.url) },
+            None => ChangeKind::Create { summary },
             Some(current) => {
-                let mut fields = differences(&current.spec, &shown);
+                let mut fields = differences(&current.spec, shown);
                 for field in hidden {
                     if !fields.iter().any(|told| told.starts_with(field)) {
                         fields.push(format!("{field} changed"));
@@ -131,7 +153,7 @@ impl Change {
                 ChangeKind::of(current.revision, fields)
             }
         };
-        Self { object: format!("Notifier/{}", wanted.name), kind }
+        Self { object, kind }
     }
 
     pub(super) fn kind(&self) -> &ChangeKind {

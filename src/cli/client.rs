@@ -151,6 +151,29 @@ impl Client {
         self.json(self.request(Method::GET, path, query).timeout(ANSWER)).await
     }
 
+    /// All of a list, page by page.
+    pub(super) async fn all<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+    ) -> Result<List<T>, ClientError> {
+        let mut all: List<T> = self.list(path, &[]).await?;
+        while let Some(cursor) = all.next_cursor.take() {
+            let page: List<T> = self.list(path, &[("cursor", &cursor)]).await?;
+            all.items.extend(page.items);
+            all.next_cursor = page.next_cursor;
+        }
+        Ok(all)
+    }
+
+    /// Does to an object what needs no more words than the path's.
+    pub(super) async fn post<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ClientError> {
+        self.json(self.request(Method::POST, path, &[])).await
+    }
+
+    pub(super) async fn delete(&self, path: &[&str]) -> Result<(), ClientError> {
+        self.send(self.request(Method::DELETE, path, &[])).await.map(drop)
+    }
+
     /// Acts on an app, and waits up to `limit` for what comes of it.
     pub(super) async fn act(
         &self,

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 use weir_config::Span;
 use weir_control::api::wire::{
-    DeviceInvite, DeviceResource, DeviceState, InviteRequest, List, RenameRequest,
+    DeviceInvite, DeviceResource, DeviceState, InviteRequest, RenameRequest,
 };
 use weir_deploy::About;
 
@@ -22,7 +22,7 @@ use super::{
     change::counted,
     client::{Client, Connection},
     outcome::{Outcome, say, say_aside},
-    output::Output,
+    output::{Ls, Show},
     table::Table,
 };
 
@@ -54,18 +54,9 @@ enum Verb {
     Invite(Invite),
     /// List them
     #[command(alias = "list")]
-    Ls {
-        /// How to show them
-        #[arg(short, long, value_enum, default_value_t = Output::Table)]
-        output: Output,
-    },
+    Ls(Ls),
     /// Say what is known of one
-    Show {
-        name: String,
-        /// How to show it
-        #[arg(short, long, value_enum, default_value_t = Output::Table)]
-        output: Output,
-    },
+    Show(Show),
     /// Give one another name; nothing may run on it
     Rename {
         name: String,
@@ -175,9 +166,13 @@ impl Device {
         let client = self.connection.open()?;
         match self.verb {
             Verb::Invite(invite) => invite.run(&client).await?,
-            Verb::Ls { output } => list(&client, output).await?,
-            Verb::Show { name, output } => {
-                show(&client.get(&["devices", &name]).await?, output)?;
+            Verb::Ls(Ls { output }) => {
+                let list = client.get(&["devices"]).await?;
+                let nothing = "no devices; invite one by: weir device invite";
+                return output.list(list, nothing, table);
+            }
+            Verb::Show(Show { name, output }) => {
+                output.one(&client.get(&["devices", &name]).await?, words)?;
             }
             Verb::Rename { name, to } => {
                 let path = ["devices", &name, "actions", "rename"];
@@ -189,8 +184,7 @@ impl Device {
             Verb::Update(update) => return update.run(&client).await,
             Verb::Revoke { name } => {
                 let path = ["devices", &name, "actions", "revoke"];
-                let request = client.request(Method::POST, &path, &[]);
-                let device: DeviceResource = client.json(request).await?;
+                let device: DeviceResource = client.post(&path).await?;
                 let left = counted(device.instances as usize, "instance");
                 say(format_args!("Device/{name}  revoked; {left} may still run there"))?;
                 say(format_args!(
@@ -218,17 +212,10 @@ impl Invite {
     }
 }
 
-async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
-    let list: List<DeviceResource> = client.get(&["devices"]).await?;
-    if let Output::Json = output {
-        return Ok(say(serde_json::to_string_pretty(&list)?)?);
-    }
-    if list.items.is_empty() {
-        return Ok(say_aside("no devices; invite one by: weir device invite")?);
-    }
+fn table(devices: Vec<DeviceResource>) -> Table<8> {
     let mut table =
         Table::new(["NAME", "STATE", "INSTANCES", "ARCH", "CPUS", "MEMORY", "SEEN", "LABELS"]);
-    for device in list.items {
+    for device in devices {
         let DeviceResource { name, state, instances, about, labels, seen_at, .. } = device;
         table.row([
             name,
@@ -241,13 +228,10 @@ async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
             written(&labels),
         ]);
     }
-    Ok(say(table)?)
+    table
 }
 
-fn show(device: &DeviceResource, output: Output) -> anyhow::Result<()> {
-    if let Output::Json = output {
-        return Ok(say(serde_json::to_string_pretty(device)?)?);
-    }
+fn words(device: &DeviceResource) -> anyhow::Result<()> {
     let DeviceResource { name, state, instances, labels, about, .. } = device;
     let About { os, kernel, arch, cpus, memory, disk, disk_free, .. } = about;
     let state = word(*state);

@@ -1,13 +1,12 @@
 //! `weir domain`: host names of apps outside the base domain, and which records they need.
 
 use clap::{Args, Subcommand};
-use reqwest::Method;
-use weir_control::api::wire::{DomainResource, List};
+use weir_control::api::wire::DomainResource;
 
 use super::{
-    client::{Client, Connection},
-    outcome::{Outcome, say, say_aside},
-    output::Output,
+    client::Connection,
+    outcome::{Outcome, say},
+    output::{Ls, Output, Show},
     table::Table,
 };
 
@@ -31,74 +30,44 @@ pub(crate) struct Domain {
 enum Verb {
     /// List them
     #[command(alias = "list")]
-    Ls {
-        /// How to show them
-        #[arg(short, long, value_enum, default_value_t = Output::Table)]
-        output: Output,
-    },
+    Ls(Ls),
     /// Show one, as it was seen last
-    Show(One),
+    Show(Show),
     /// Ask the DNS now
-    Check(One),
-}
-
-#[derive(Debug, Args)]
-struct One {
-    name: String,
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    output: Output,
+    Check(Show),
 }
 
 impl Domain {
     pub(super) async fn run(self) -> anyhow::Result<Outcome> {
         let client = self.connection.open()?;
         match self.verb {
-            Verb::Ls { output } => list(&client, output).await,
-            Verb::Show(One { name, output }) => {
+            Verb::Ls(Ls { output }) => {
+                output.list(client.all(&["domains"]).await?, "no domains", table)
+            }
+            Verb::Show(Show { name, output }) => {
                 show(&client.get(&["domains", &name]).await?, output)
             }
-            Verb::Check(One { name, output }) => {
-                let path = ["domains", &name, "actions", "check"];
-                let request = client.request(Method::POST, &path, &[]);
-                show(&client.json(request).await?, output)
+            Verb::Check(Show { name, output }) => {
+                show(&client.post(&["domains", &name, "actions", "check"]).await?, output)
             }
         }
     }
 }
 
-async fn list(client: &Client, output: Output) -> anyhow::Result<Outcome> {
-    let (mut items, mut cursor) = (Vec::new(), None::<String>);
-    loop {
-        let query: Vec<_> = cursor.iter().map(|cursor| ("cursor", cursor.as_str())).collect();
-        let page: List<DomainResource> = client.list(&["domains"], &query).await?;
-        items.extend(page.items);
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    if let Output::Json = output {
-        say(serde_json::to_string_pretty(&items)?)?;
-        return Ok(Outcome::Done);
-    }
-    if items.is_empty() {
-        say_aside("no domains")?;
-        return Ok(Outcome::Done);
-    }
+fn table(domains: Vec<DomainResource>) -> Table<5> {
     let mut table = Table::new(["NAME", "APP", "STATE", "CERTIFICATE", "MESSAGE"]);
-    for DomainResource { name, app, state, certificate, message, .. } in items {
+    for DomainResource { name, app, state, certificate, message, .. } in domains {
         table.row([name, app, state, certificate, message]);
     }
-    say(table)?;
-    Ok(Outcome::Done)
+    table
 }
 
 fn show(shown: &DomainResource, output: Output) -> anyhow::Result<Outcome> {
-    let outcome = if shown.state == "ready" { Outcome::Done } else { Outcome::Failed };
-    if let Output::Json = output {
-        say(serde_json::to_string_pretty(shown)?)?;
-        return Ok(outcome);
-    }
+    output.one(shown, words)?;
+    Ok(if shown.state == "ready" { Outcome::Done } else { Outcome::Failed })
+}
+
+fn words(shown: &DomainResource) -> anyhow::Result<()> {
     let DomainResource { name, app, state, certificate, message, .. } = shown;
     say(format_args!("Domain/{name}  {state}: {message}"))?;
     say(format_args!("app {app}, certificate {certificate}"))?;
@@ -114,5 +83,5 @@ fn show(shown: &DomainResource, output: Output) -> anyhow::Result<Outcome> {
     for record in &shown.seen {
         say(format_args!("  {record}"))?;
     }
-    Ok(outcome)
+    Ok(())
 }

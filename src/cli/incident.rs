@@ -7,7 +7,7 @@ use weir_control::api::wire::{IncidentDetails, IncidentResource, List, NoteReque
 use super::{
     client::{Client, Connection},
     outcome::{Outcome, say},
-    output::Output,
+    output::Ls,
     table::Table,
 };
 
@@ -40,9 +40,8 @@ enum Command {
         /// Those too that are resolved
         #[arg(long)]
         all: bool,
-        /// How to show them
-        #[arg(short, long, value_enum, default_value_t = Output::Table)]
-        output: Output,
+        #[command(flatten)]
+        ls: Ls,
     },
     /// Show one with everything that has come of it
     Show { id: String },
@@ -61,9 +60,9 @@ impl Incident {
     pub(super) async fn run(self) -> anyhow::Result<Outcome> {
         let client = self.connection.open()?;
         match self.command {
-            Command::Ls { all, output } => {
+            Command::Ls { all, ls } => {
                 let list = list(&client, all).await?;
-                return output.list(list, "no incidents", table);
+                return ls.output.list(list, "no incidents", table);
             }
             Command::Show { id } => {
                 let shown: IncidentDetails = client.get(&["incidents", &id]).await?;

@@ -33,6 +33,7 @@ enum Kind {
     Zone,
     Provider,
     FailoverPolicy,
+    Issuer,
     App,
     Notifier,
 }
@@ -43,6 +44,7 @@ impl Kind {
             Manifest::Host(_) => Self::Host,
             Manifest::Shard(_) => Self::Shard,
             Manifest::Zone(_) => Self::Zone,
+            Manifest::Issuer(_) => Self::Issuer,
             Manifest::Provider(_) => Self::Provider,
             Manifest::FailoverPolicy(_) => Self::FailoverPolicy,
             Manifest::App(_) => Self::App,
@@ -56,6 +58,7 @@ impl Kind {
             Self::Host => "a host",
             Self::Shard => "a shard",
             Self::Zone => "a zone",
+            Self::Issuer => "an issuer",
             Self::Provider => "a provider",
             Self::FailoverPolicy => "a failover policy",
             Self::App => "an app",
@@ -179,6 +182,9 @@ fn pointer_of(hostname: &HostPath, manifest: &AppManifest) -> String {
     let is_it = |text: &String| text.parse::<HostPath>().is_ok_and(|parsed| parsed == *hostname);
     match written.iter().position(is_it) {
         Some(i) => format!("/spec/hostnames/{i}"),
+        None if manifest.spec.redirects.contains_key(&*hostname.host) => {
+            format!("/spec/redirects/{hostname}")
+        }
         None => "/name".to_owned(),
     }
 }

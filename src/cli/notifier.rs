@@ -14,7 +14,7 @@ use weir_control::api::wire::{NotifierResource, NotifierTest};
 use super::{
     client::{Client, Connection},
     outcome::{Outcome, say},
-    output::Output,
+    output::Ls,
     table::Table,
 };
 
@@ -43,11 +43,7 @@ pub(crate) struct Notifier {
 enum Command {
     /// List them, with what is on its way
     #[command(alias = "list")]
-    Ls {
-        /// How to show them
-        #[arg(short, long, value_enum, default_value_t = Output::Table)]
-        output: Output,
-    },
+    Ls(Ls),
     /// Make one, or change it
     Set(Set),
     /// Delete one, and what is on its way to it
@@ -92,13 +88,13 @@ impl Notifier {
     pub(super) async fn run(self) -> anyhow::Result<Outcome> {
         let client = self.connection.open()?;
         match self.command {
-            Command::Ls { output } => {
+            Command::Ls(Ls { output }) => {
                 let list = client.get(&["notifiers"]).await?;
                 return output.list(list, "no notifiers", table);
             }
             Command::Set(set) => set.run(&client).await?,
             Command::Rm { name } => {
-                client.send(client.request(Method::DELETE, &["notifiers", &name], &[])).await?;
+                client.delete(&["notifiers", &name]).await?;
                 say(format_args!("Notifier/{name}  deleted"))?;
             }
             Command::Test { name } => return test(&client, &name).await,
@@ -165,9 +161,8 @@ fn table(notifiers: Vec<NotifierResource>) -> Table<6> {
 }
 
 async fn test(client: &Client, name: &str) -> anyhow::Result<Outcome> {
-    let path = ["notifiers", name, "actions", "test"];
     let NotifierTest { id, error, .. } =
-        client.json(client.request(Method::POST, &path, &[])).await?;
+        client.post(&["notifiers", name, "actions", "test"]).await?;
     match error {
         None => say(format_args!("Notifier/{name}  took the test message {id}"))?,
         Some(error) => {

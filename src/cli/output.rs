@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use weir_control::api::wire::List;
 
@@ -20,7 +20,36 @@ pub(super) enum Output {
     Json,
 }
 
+/// What every `ls` can be told.
+#[derive(Debug, Args)]
+pub(super) struct Ls {
+    /// How to show them
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(super) output: Output,
+}
+
+/// What every `show` is told.
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    pub(super) name: String,
+    /// How to show it
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(super) output: Output,
+}
+
 impl Output {
+    /// Shows one object as it is, or in words.
+    pub(super) fn one<T: Serialize>(
+        self,
+        object: &T,
+        words: impl FnOnce(&T) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Json => Ok(say(serde_json::to_string_pretty(object)?)?),
+            Self::Table => words(object),
+        }
+    }
+
     /// Shows a list as it is, or as a table; of an empty one, that there is nothing.
     pub(super) fn list<T: Serialize, const N: usize>(
         self,

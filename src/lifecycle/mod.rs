@@ -216,6 +216,7 @@ impl Process {
             https,
             well,
             resolver,
+            verify_domains: self.settings.verify_domains,
             references: self.settings.references.clone(),
             devices,
         };

@@ -118,12 +118,16 @@ impl Sockets {
             }
             Ok(listener)
         };
-        let dns = match settings.dns {
-            Some(address) => {
-                let handed = DnsSockets::inherited(dns_over_tcp, dns_over_udp);
-                Some(handed.map_or_else(|| DnsSockets::bind(address, settings.threads), Ok)?)
+        let handed = DnsSockets::inherited(dns_over_tcp, dns_over_udp, settings.threads)?;
+        let dns = match (settings.dns, handed) {
+            (Some(_), Some(handed)) => Some(handed),
+            (Some(address), None) => Some(DnsSockets::bind(address, settings.threads)?),
+            (None, handed) => {
+                if handed.is_some() {
+                    tracing::warn!("DNS sockets were inherited, but DNS is off: set --dns");
+                }
+                None
             }
-            None => None,
         };
         Ok(Self {
             http: listener("http", settings.http)?,

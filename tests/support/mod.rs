@@ -6,6 +6,7 @@
 pub mod cdn;
 pub mod device;
 pub mod faulty_ca;
+pub mod issued;
 pub mod load;
 pub mod pebble;
 pub mod relay;

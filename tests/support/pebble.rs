@@ -8,16 +8,18 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::json;
 
-use super::{provider, wait_for};
+use super::{Weir, provider, wait_for};
 
 /// A running Pebble. It is killed when it is dropped.
 pub struct Pebble {
     child: Child,
+    command: Command,
     _dir: tempfile::TempDir,
     /// What its own listeners show.
     own: String,
@@ -28,9 +30,8 @@ pub struct Pebble {
 }
 
 impl Pebble {
-    /// One that asks for HTTP-01 at this port of this machine, whatever the name, and for everything
-    /// of DNS at `dns`.
-    pub async fn start(http_port: u16, dns: SocketAddr, settings: &[(&str, &str)]) -> Self {
+    /// One that looks for proofs at this Weir, whatever the name, and for everything of DNS at `dns`.
+    pub async fn start(weir: &Weir, dns: SocketAddr, settings: &[(&str, &str)]) -> Self {
         provider();
         let dir = tempfile::tempdir().unwrap();
         let key = KeyPair::generate().unwrap();
@@ -44,8 +45,8 @@ impl Pebble {
             "managementListenAddress": format!("127.0.0.1:{management}"),
             "certificate": dir.path().join("own.pem"),
             "privateKey": dir.path().join("own.key"),
-            "httpPort": http_port,
-            "tlsPort": 1,
+            "httpPort": weir.http.port(),
+            "tlsPort": weir.https.port(),
             "ocspResponderURL": "",
             "externalAccountBindingRequired": false,
         }});
@@ -54,22 +55,17 @@ impl Pebble {
             .into_iter()
             .chain(settings.iter().copied())
             .collect();
-        let mut child = Command::new("pebble")
+        let mut command = Command::new("pebble");
+        command
             .args(["-config", &dir.path().join("config.json").display().to_string()])
             .args(["-dnsserver", &dns.to_string(), "-strict"])
             .envs(envs)
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("pebble is not installed; run scripts/setup test");
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let log = Arc::new(Mutex::new(Vec::new()));
-        thread::spawn({
-            let log = log.clone();
-            move || lines.map_while(Result::ok).for_each(|line| log.lock().unwrap().push(line))
-        });
+            .stderr(Stdio::inherit());
+        let (child, log) = run(&mut command);
         let pebble = Self {
             child,
+            command,
             _dir: dir,
             own,
             directory: format!("https://127.0.0.1:{api}/dir"),
@@ -77,8 +73,20 @@ impl Pebble {
             management: format!("https://127.0.0.1:{management}"),
             log,
         };
-        wait_for("Pebble", async || pebble.client().get(&pebble.directory).send().await.ok()).await;
+        pebble.answers().await;
         pebble
+    }
+
+    async fn answers(&self) {
+        wait_for("Pebble", async || self.client().get(&self.directory).send().await.ok()).await;
+    }
+
+    /// Ends it and starts it again: it has forgotten everything.
+    pub async fn restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        (self.child, self.log) = run(&mut self.command);
+        self.answers().await;
     }
 
     /// What an operator writes to have certificates from it.
@@ -115,6 +123,18 @@ impl Pebble {
     }
 }
 
+/// Starts it, with what it says.
+fn run(command: &mut Command) -> (Child, Arc<Mutex<Vec<String>>>) {
+    let mut child = command.spawn().expect("pebble is not installed; run scripts/setup test");
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let log = Arc::new(Mutex::new(Vec::new()));
+    thread::spawn({
+        let log = log.clone();
+        move || lines.map_while(Result::ok).for_each(|line| log.lock().unwrap().push(line))
+    });
+    (child, log)
+}
+
 impl Drop for Pebble {
     fn drop(&mut self) {
         // It may have ended already.
@@ -129,33 +149,72 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
+/// Types of records (RFC 1035, 3.2.2).
+pub const A: u16 = 1;
+pub const CNAME: u16 = 5;
+pub const TXT: u16 = 16;
+/// This machine, as an address record has it.
+pub const HERE: [u8; 4] = [127, 0, 0, 1];
+
 /// A name server for which every name has this machine's address and no other record.
 pub fn every_name_is_here() -> SocketAddr {
-    name_server(|_| true)
+    name_server(|_, rtype| if rtype == A { vec![HERE.to_vec()] } else { Vec::new() })
 }
 
-/// A name server that says so of these names only, and of the others that they have no record. It
-/// ends with the process.
-pub fn name_server(is_here: impl Fn(&str) -> bool + Send + 'static) -> SocketAddr {
-    const A: [u8; 2] = [0, 1];
+/// A name server that has these records of a name and a type. It ends with the process.
+pub fn name_server(records: impl Fn(&str, u16) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = socket.local_addr().unwrap();
     thread::spawn(move || {
         let mut query = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut query) {
             let Some(end) = question_end(&query[..length]) else { continue };
-            let is_a = query[end - 4..end - 2] == A && is_here(&name_of(&query));
+            let rtype = [query[end - 4], query[end - 3]];
+            let found = records(&name_of(&query), u16::from_be_bytes(rtype));
             let mut answer = query[..end].to_vec();
-            // An authoritative answer, with one record or none, and no EDNS (RFC 1035, 4.1.1).
+            // An authoritative answer without EDNS (RFC 1035, 4.1.1).
             answer[2..4].copy_from_slice(&[0x84 | (query[2] & 1), 0]);
-            answer[6..12].copy_from_slice(&[0, u8::from(is_a), 0, 0, 0, 0]);
-            if is_a {
-                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4, 127, 0, 0, 1]);
+            answer[6..12].copy_from_slice(&[0, found.len() as u8, 0, 0, 0, 0]);
+            for data in found {
+                // The name that was asked for, of the Internet, for a second.
+                answer.extend([0xc0, 12, rtype[0], rtype[1], 0, 1, 0, 0, 0, 1]);
+                answer.extend((data.len() as u16).to_be_bytes());
+                answer.extend(data);
             }
             let _ = socket.send_to(&answer, from);
         }
     });
     address
+}
+
+/// A name as it goes over the wire.
+pub fn wire(name: &str) -> Vec<u8> {
+    let labels = name.split('.').flat_map(|label| text(label));
+    labels.chain([0]).collect()
+}
+
+/// One string of a TXT record.
+pub fn text(text: &str) -> Vec<u8> {
+    [&[text.len() as u8], text.as_bytes()].concat()
+}
+
+/// The texts that a name server has at a name.
+pub fn texts_at(server: SocketAddr, name: &str) -> Vec<Vec<u8>> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let header = [0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    let question = [&header[..], &wire(name), &[0, TXT as u8, 0, 1]].concat();
+    socket.send_to(&question, server).unwrap();
+    let mut answer = [0; 1232];
+    let length = socket.recv(&mut answer).unwrap();
+    let (mut rest, mut texts) = (&answer[question.len()..length], Vec::new());
+    for _ in 0..answer[7] {
+        // Behind the name, which is a pointer to the question, type, class and TTL.
+        let end = 12 + usize::from(rest[11]);
+        texts.push(rest[12..end].to_vec());
+        rest = &rest[end..];
+    }
+    texts
 }
 
 /// The name that a query asks for.

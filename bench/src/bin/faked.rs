@@ -73,6 +73,7 @@ async fn main() -> anyhow::Result<()> {
         https_port: https_address.port(),
         https: Some(https_address),
         resolver: Box::new(StubResolver::default()),
+        verify_domains: false,
         references: Vec::new(),
         well: Arc::new(AtomicBool::new(true)),
         devices: None,

@@ -28,6 +28,7 @@ pub(super) enum Kind {
 }
 
 pub(super) struct Server {
+    pub(super) kind: Kind,
     pub(super) process: Process,
     pub(super) port: u16,
     pub(super) version: String,
@@ -141,7 +142,7 @@ impl Server {
         let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let command = kind.command(&dir, shape, port)?;
         let process = Process::measured(&dir, kind.name(), &command)?;
-        let mut server = Self { process, port, version: kind.version()? };
+        let mut server = Self { kind, process, port, version: kind.version()? };
         for zone in [0, shape.zones - 1] {
             server.wait_for(zone)?;
         }

@@ -23,6 +23,12 @@ pub struct HistogramReading {
     pub sum_seconds: f64,
 }
 
+impl HistogramReading {
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+}
+
 impl Histogram {
     pub(super) fn record(&self, took: Duration) {
         let seconds = took.as_secs_f64();

@@ -4,7 +4,7 @@ mod container;
 mod rollout;
 mod traffic;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,7 +24,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub struct App {
     pub name: AppName,
-    /// `<name>.<base domain>` first, then the ones that were written.
+    /// `<name>.<base domain>` first, then the ones that were written, and those that lead to others.
     pub hostnames: Vec<HostPath>,
     pub source: Source,
     /// How many containers there are of an image.
@@ -123,7 +123,7 @@ impl App {
         let name = problems.take("/name", "bad_name", manifest.name.parse::<AppName>());
         let written = hostnames(&spec.hostnames, &mut problems);
         let source = source(spec, &mut problems);
-        let policy = Arc::new(traffic::policy(spec, &mut problems));
+        let mut policy = traffic::policy(spec, &mut problems);
         let health = health("/spec/health", &spec.health, &policy.upstream, &mut problems);
         let sleep = sleep(spec, &mut problems);
         if !(1..=MAX_INSTANCES).contains(&spec.instances) {
@@ -140,6 +140,8 @@ impl App {
                 hostnames.push(hostname);
             }
         }
+        policy.redirects = redirects(&spec.redirects, &hostnames, &mut problems);
+        hostnames.extend(policy.redirects.keys().cloned().map(HostPath::from));
         problems.or_value(Self {
             name,
             hostnames,
@@ -149,7 +151,7 @@ impl App {
             health,
             sleep,
             balance,
-            policy,
+            policy: Arc::new(policy),
             rollout,
         })
     }
@@ -164,6 +166,39 @@ fn hostnames(written: &[String], problems: &mut Problems) -> Vec<HostPath> {
         problems.take(&format!("/spec/hostnames/{i}"), "bad_hostname", text.parse())
     };
     written.iter().enumerate().filter_map(parse).collect()
+}
+
+/// Each from a name of its own to one of those that are served.
+fn redirects(
+    written: &BTreeMap<String, String>,
+    served: &[HostPath],
+    problems: &mut Problems,
+) -> BTreeMap<Hostname, Hostname> {
+    if written.len() > MAX_HOSTNAMES {
+        let message = format!("an app has at most {MAX_HOSTNAMES} redirects");
+        problems.push(Problem::new("/spec/redirects", "too_many", message));
+    }
+    let mut redirects = BTreeMap::new();
+    for (from, to) in written {
+        let pointer = format!("/spec/redirects/{}", from.replace('~', "~0").replace('/', "~1"));
+        let from = problems.take::<Hostname>(&pointer, "bad_hostname", from.parse());
+        let to = problems.take::<Hostname>(&pointer, "bad_hostname", to.parse());
+        let (Some(from), Some(to)) = (from, to) else { continue };
+        let is_served = |name: &Hostname| served.iter().any(|hostname| hostname.host == *name);
+        if from.starts_with("*.") || to.starts_with("*.") {
+            let message = "a redirect is from one host name to one other; `*` stands for many";
+            problems.push(Problem::new(pointer, "bad_hostname", message));
+        } else if is_served(&from) {
+            let message = format!("`{from}` is a host name of this app; it is served or leads on");
+            problems.push(Problem::new(pointer, "conflict", message));
+        } else if !is_served(&to) {
+            let message = format!("`{to}` is no host name of this app; write it in `hostnames`");
+            problems.push(Problem::new(pointer, "unknown_hostname", message));
+        } else {
+            redirects.insert(from, to);
+        }
+    }
+    redirects
 }
 
 /// Exactly one of four says what answers.

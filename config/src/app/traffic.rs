@@ -1,6 +1,6 @@
 //! The checks of what is written about traffic.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
@@ -22,6 +22,7 @@ pub(super) fn policy(spec: &AppSpec, problems: &mut Problems) -> TrafficPolicy {
     });
     TrafficPolicy {
         plain_http: spec.http,
+        redirects: BTreeMap::new(),
         upstream: upstream(&spec.upstream, problems),
         timeouts: timeouts(spec, problems),
         retries: retries(&spec.retries, problems),

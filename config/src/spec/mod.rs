@@ -77,6 +77,10 @@ pub struct AppSpec {
     /// `www.example.com/shop`, only requests below that path.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<String>,
+    /// Host names that lead to one of the others, as `example.com: www.example.com`: clients are sent
+    /// there for good (308), with the path and the query that they ask for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub redirects: BTreeMap<String, String>,
     /// `SOURCE:TARGET[:ro]`, the source being a volume's name or an absolute path on the host.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
@@ -119,6 +123,7 @@ impl Default for AppSpec {
             command: Vec::new(),
             env: BTreeMap::new(),
             hostnames: Vec::new(),
+            redirects: BTreeMap::new(),
             volumes: Vec::new(),
             ports: Vec::new(),
             resources: ResourcesSpec::default(),

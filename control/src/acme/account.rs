@@ -12,7 +12,7 @@ use crate::{
     certificates::Surroundings,
     failpoint,
     key_file::KeyFile,
-    store::{IssuerRecord, Store},
+    store::{self, Record, Store},
 };
 
 /// An authority that can be asked.
@@ -26,8 +26,8 @@ pub(crate) struct Issuer {
 impl Issuer {
     /// # Errors
     /// Why it cannot be asked.
-    pub(crate) fn new(record: IssuerRecord, keys: &KeyFile) -> Result<Self, String> {
-        let IssuerRecord { name, spec, eab_key, .. } = record;
+    pub(crate) fn new(record: Record<store::Issuer>, keys: &KeyFile) -> Result<Self, String> {
+        let Record { name, spec, extra: eab_key, .. } = record;
         let client = Client::new(spec.roots.as_deref())
             .map_err(|error| format!("its roots cannot be used: {error}"))?;
         let eab = match (&spec.eab, &eab_key) {

@@ -5,10 +5,13 @@
 mod account;
 mod client;
 mod order;
+mod proof;
 mod renewal;
 mod schedule;
 
-use weir_config::DnsName;
+use std::sync::Arc;
+
+use weir_config::{Certificate, DnsName, Hostname};
 
 pub(crate) use self::{
     account::Issuer,
@@ -21,7 +24,9 @@ pub(crate) use self::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Challenges {
     /// Token and answer, over HTTP.
-    pub(crate) http: Vec<(std::sync::Arc<str>, std::sync::Arc<str>)>,
+    pub(crate) http: Vec<(Arc<str>, Arc<str>)>,
+    /// Host name and certificate, over TLS.
+    pub(crate) tls: Vec<(Hostname, Arc<Certificate>)>,
     /// Name and value of a TXT record, by DNS.
     pub(crate) dns: Vec<(DnsName, String)>,
 }

@@ -6,32 +6,24 @@
 use std::{sync::Arc, time::Duration};
 
 use instant_acme::{
-    Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, Identifier,
-    NewOrder, OrderStatus, RetryPolicy,
+    Account, CertificateIdentifier, Error, Identifier, NewOrder, OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout_at},
-};
-use weir_config::{Certificate, DnsName, Hostname, RecordType, Snapshot};
+use tokio::sync::mpsc;
+use weir_config::{AcmeChallenge, Certificate, Hostname};
 use zeroize::Zeroizing;
 
 use super::{Challenges, Ended, Failure, Issued, Issuer, client::Client, renewal};
 use crate::{
-    certificates::{Proof, Surroundings},
-    failpoint,
-    key_file::NoKey,
-    seal::SealError,
-    store::StoreError,
+    certificates::Surroundings, failpoint, key_file::NoKey, seal::SealError, store::StoreError,
 };
 
 /// A certificate to be ordered.
 #[derive(Debug)]
 pub(crate) struct Order {
     pub(crate) names: Box<[Hostname]>,
-    pub(crate) proof: Proof,
+    pub(crate) proof: AcmeChallenge,
     pub(crate) issuer: Arc<Issuer>,
     /// What it takes the place of, of an authority too.
     pub(crate) former: Option<Arc<Certificate>>,
@@ -61,8 +53,6 @@ pub(super) enum Stop {
 /// A nonce may be refused at any time (RFC 8555, 6.5). The library tries thrice; the whole is gone
 /// through so often, each time from where it was.
 const TRIES: usize = 6;
-/// How long what authorities look for may take to be served.
-const SERVED_WITHIN: Duration = Duration::from_secs(30);
 /// How long an authority may take to look, and to sign; the next try goes on waiting.
 const PATIENCE: RetryPolicy = RetryPolicy::new()
     .initial_delay(Duration::from_millis(50))
@@ -70,6 +60,7 @@ const PATIENCE: RetryPolicy = RetryPolicy::new()
     .timeout(Duration::from_secs(120));
 
 const BAD_NONCE: &str = "urn:ietf:params:acme:error:badNonce";
+const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
 const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
 const SERVER_INTERNAL: &str = "urn:ietf:params:acme:error:serverInternal";
 
@@ -83,25 +74,39 @@ pub(crate) async fn order(order: Order) -> Ended {
             Ok(issued) => break Ok(issued),
             Err(stop) => stop,
         };
-        if tries < TRIES && stop.kind() == Some(BAD_NONCE) {
-            continue;
+        let goes_on = tries < TRIES
+            && match stop.kind() {
+                Some(BAD_NONCE) => true,
+                // As after it was restored from a backup: it is told of us anew.
+                Some(NO_ACCOUNT) => order.forget_account().await.is_ok(),
+                _ => false,
+            };
+        if !goes_on {
+            break Err(stop.failure(client.retry_after()));
         }
-        break Err(stop.failure(client.retry_after()));
     };
     Ended { account, result }
 }
 
 impl Order {
+    /// An authority that does not know us does not know our orders either.
+    async fn forget_account(&self) -> Result<(), StoreError> {
+        tracing::warn!(issuer = %self.issuer.name, "the authority does not know our account");
+        self.around.store.forget_account(&self.issuer.name).await
+    }
+
     async fn go_on(
         &self,
         client: &Client,
         account_url: &mut Option<String>,
     ) -> Result<Issued, Stop> {
+        // First: the authority need not hear of what is bound to fail.
+        let places = self.places().await?;
         let account = self.issuer.account(client.clone(), &self.around).await?;
         *account_url = Some(account.id().to_owned());
         let (mut order, key_pem) = self.find_or_make(&account).await?;
         if order.state().status == OrderStatus::Pending {
-            self.prove(&mut order).await?;
+            self.prove(&mut order, &places).await?;
             let looked = order.poll_ready(&PATIENCE).await;
             if order.state().status != OrderStatus::Invalid {
                 looked?;
@@ -175,69 +180,6 @@ impl Order {
         account.new_order(&new()).await
     }
 
-    /// Shows the authority that the names are ours.
-    async fn prove(&self, order: &mut instant_acme::Order) -> Result<(), Stop> {
-        let kind = match self.proof {
-            Proof::Http => ChallengeType::Http01,
-            Proof::Dns => ChallengeType::Dns01,
-        };
-        let mut all = Challenges::default();
-        let mut authorizations = order.authorizations();
-        while let Some(authorization) = authorizations.next().await {
-            let mut authorization = authorization?;
-            if authorization.status != AuthorizationStatus::Pending {
-                continue;
-            }
-            let Identifier::Dns(host) = authorization.identifier().identifier.clone() else {
-                continue;
-            };
-            let challenge = authorization.challenge(kind.clone());
-            let challenge = challenge.ok_or_else(|| {
-                Stop::Refused(format!("the authority does not offer {kind:?} for {host}"))
-            })?;
-            let answer = challenge.key_authorization();
-            match self.proof {
-                Proof::Http => {
-                    all.http.push((challenge.token.as_str().into(), answer.as_str().into()));
-                }
-                Proof::Dns => {
-                    let name = format!("_acme-challenge.{host}").parse().map_err(Stop::Refused)?;
-                    all.dns.push((name, answer.dns_value()));
-                }
-            }
-        }
-        self.serve(all).await?;
-        failpoint::pass("after", "challenge");
-        let mut authorizations = order.authorizations();
-        while let Some(authorization) = authorizations.next().await {
-            let mut authorization = authorization?;
-            if authorization.status != AuthorizationStatus::Pending {
-                continue;
-            }
-            if let Some(mut challenge) = authorization.challenge(kind.clone()) {
-                challenge.set_ready().await?;
-            }
-        }
-        failpoint::pass("after", "ready");
-        Ok(())
-    }
-
-    /// Has the answers served, and waits until they are.
-    async fn serve(&self, challenges: Challenges) -> Result<(), Stop> {
-        const GONE: &str = "Weir is about to end";
-        let (name, told) = (self.names[0].clone(), challenges.clone());
-        self.told.send((name, told)).await.map_err(|_| Stop::Late(GONE))?;
-        let until = Instant::now() + SERVED_WITHIN;
-        let mut snapshot = self.around.snapshots.current();
-        while !serves(&snapshot, &challenges) {
-            let newer = self.around.snapshots.newer_than(snapshot.generation);
-            snapshot = timeout_at(until, newer)
-                .await
-                .map_err(|_| Stop::Late("what the authority looks for is not served yet"))?;
-        }
-        Ok(())
-    }
-
     fn request(&self, key_pem: &str) -> Result<Vec<u8>, rcgen::Error> {
         let names: Vec<_> = self.names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names)?;
@@ -245,19 +187,6 @@ impl Order {
         let request = params.serialize_request(&KeyPair::from_pem(key_pem)?)?;
         Ok(request.der().to_vec())
     }
-}
-
-fn serves(snapshot: &Snapshot, challenges: &Challenges) -> bool {
-    let has_text = |name: &DnsName, value: &str| {
-        let texts = snapshot.zone_of(name.wire()).and_then(|zone| zone.get(name, RecordType::TXT));
-        // One string of at most 255 bytes, after its length (RFC 1035, 3.3.14).
-        let is_value = |text: &[u8]| text.get(1..) == Some(value.as_bytes());
-        texts.is_some_and(|texts| texts.data().any(is_value))
-    };
-    challenges.dns.iter().all(|(name, value)| has_text(name, value))
-        && challenges.http.iter().all(|(token, answer)| {
-            snapshot.http_challenges.get(token).is_some_and(|served| served == answer)
-        })
 }
 
 /// What the authority has found, in its own words.

@@ -19,7 +19,7 @@ use super::{
     wire::{CertificateResource, CertificateUpload, List, ProblemDetails},
 };
 use crate::{
-    certificates::{BadCertificate, CertificateError, Command, Kept, Proof, Source},
+    certificates::{BadCertificate, CertificateError, Command, Kept, Source},
     reconciler::World,
     time::{rfc3339, unix_millis},
 };
@@ -69,10 +69,9 @@ pub(crate) async fn upload(
     call: Call,
 ) -> Result<(StatusCode, Json<CertificateResource>), ApiProblem> {
     let CertificateUpload { chain, key } = decode(call.json()?)?;
-    let (actor, key_pem) = (&call.token.id, Zeroizing::new(key));
-    let ask = |reply| Command::Upload { chain_pem: chain, key_pem, reply };
+    let (actor, key_pem) = (call.token.id.clone(), Zeroizing::new(key));
+    let ask = |reply| Command::Upload { actor, chain_pem: chain, key_pem, reply };
     let name = asked(&call.state, ask).await?;
-    tracing::info!(actor, %name, "a certificate was uploaded");
     let is_shown = |kept: &Kept| kept.source == Source::Upload && kept.certificate.is_some();
     let (state, limit) = (&call.state, super::wait::CATCH_UP);
     state.wait_until(limit, |world| find(world, &name).is_some_and(is_shown)).await;
@@ -87,8 +86,8 @@ pub(crate) async fn upload(
         (status = 409, body = ProblemDetails)))]
 pub(crate) async fn renew(Path(name): Path<String>, call: Call) -> Result<StatusCode, ApiProblem> {
     let name: Hostname = parse_name(&name)?;
-    tracing::info!(actor = call.token.id, %name, "a certificate is to be renewed");
-    asked(&call.state, |reply| Command::Renew { name, reply }).await?;
+    let actor = call.token.id;
+    asked(&call.state, |reply| Command::Renew { actor, name, reply }).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -97,8 +96,8 @@ pub(crate) async fn renew(Path(name): Path<String>, call: Call) -> Result<Status
     responses((status = 204), (status = 404, body = ProblemDetails)))]
 pub(crate) async fn delete(Path(name): Path<String>, call: Call) -> Result<StatusCode, ApiProblem> {
     let name: Hostname = parse_name(&name)?;
-    tracing::info!(actor = call.token.id, %name, "a certificate is deleted");
-    asked(&call.state, |reply| Command::Delete { name, reply }).await?;
+    let actor = call.token.id;
+    asked(&call.state, |reply| Command::Delete { actor, name, reply }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -143,10 +142,7 @@ fn shown(name: &Hostname, kept: &Kept) -> CertificateResource {
         source: kept.source.as_str().to_owned(),
         state: state(kept).to_owned(),
         issuer: kept.issuer.as_ref().map(ToString::to_string),
-        proof: kept.wanted.map(|proof| match proof {
-            Proof::Http => "http-01".to_owned(),
-            Proof::Dns => "dns-01".to_owned(),
-        }),
+        proof: kept.wanted.map(|usual| kept.ordered_by.unwrap_or(usual).as_str().to_owned()),
         not_before: valid.map(|(begins, _)| seconds(begins)),
         not_after: valid.map(|(_, ends)| seconds(ends)),
         renew_at: kept.renew_at.filter(|_| kept.wanted.is_some()).map(seconds),

@@ -185,6 +185,9 @@ fn members(subject: &str, members: &[MemberStatus]) -> Vec<Step> {
 }
 
 fn answer(route: &AppRoute, snapshot: &Snapshot, host: &HostPath) -> String {
+    if let Some(to) = route.policy.redirects.get(&host.host) {
+        return format!("308: it leads to {to}");
+    }
     match &route.state {
         RouteState::Serving(Backends::Failover(policy)) => match snapshot.policy(policy) {
             Some(steered) if !steered.steering.shares.is_nobody() => {

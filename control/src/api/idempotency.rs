@@ -55,6 +55,7 @@ fn is_repeatable(method: &Method, path: &str) -> bool {
     let is_change = matches!(*method, Method::POST | Method::PUT | Method::DELETE);
     let is_secret = path.contains("/secrets")
         || path.starts_with("/v1/notifiers/")
+        || path.starts_with("/v1/issuers/")
         || path == "/v1/devices/actions/invite";
     is_change && !is_secret
 }

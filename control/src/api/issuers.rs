@@ -1,115 +1,89 @@
 //! `/v1/issuers`: the authorities that certificates are ordered from.
 
-use axum::{
-    Json,
-    body::Bytes,
-    extract::{Path, State},
-    http::StatusCode,
-};
-use weir_config::{IssuerManifest, IssuerName, Problem, Problems};
+use axum::{Json, extract::State, response::IntoResponse};
+use weir_config::{IssuerManifest, IssuerName, IssuerSpec};
 
 use super::{
     ApiState,
-    call::{json, parse_name},
+    call::{Answer, Call, Shown},
     problem::ApiProblem,
-    wire::{IssuerResource, IssuerStatus, List, ProblemDetails},
+    query::{PageQuery, Params},
+    wire::{HiddenChanges, IssuerResource, IssuerStatus, List, ProblemDetails},
 };
-use crate::{certificates::Command, store::IssuerRecord, time::rfc3339};
+use crate::{
+    reconciler::World,
+    store::{Issuer, Record, Verb},
+};
 
-const MOST: usize = 20;
+impl Shown for Issuer {
+    type Status = IssuerStatus;
 
-/// All issuers, in the order in which they are asked.
-#[utoipa::path(get, path = "/v1/issuers",
+    fn status(record: &Record<Self>, _: &ApiState, world: &World) -> Option<IssuerStatus> {
+        let seen = world.observed.certificates.issuers.get(&record.name)?;
+        let is_this = seen.revision >= record.meta.revision;
+        is_this
+            .then(|| IssuerStatus { account: seen.account.clone(), last_error: seen.error.clone() })
+    }
+
+    fn unseen(_: &Record<Self>) -> IssuerStatus {
+        IssuerStatus::default()
+    }
+
+    fn is_settled(_: &IssuerStatus) -> bool {
+        true
+    }
+}
+
+/// All issuers, by name.
+#[utoipa::path(get, path = "/v1/issuers", params(PageQuery),
     responses((status = 200, body = List<IssuerResource>)))]
 pub(crate) async fn list(
     State(state): State<ApiState>,
-) -> Result<Json<List<IssuerResource>>, ApiProblem> {
-    let records = state.store.issuers().await?;
-    Ok(Json(List::whole(records.into_iter().map(|record| shown(&state, record)).collect())))
+    Params(query): Params<PageQuery>,
+) -> Answer {
+    state.list::<Issuer>(&query).await
 }
 
 /// One issuer, without the key of its external account.
 #[utoipa::path(get, path = "/v1/issuers/{name}",
     responses((status = 200, body = IssuerResource), (status = 404, body = ProblemDetails)))]
-pub(crate) async fn read(
-    State(state): State<ApiState>,
-    Path(name): Path<String>,
-) -> Result<Json<IssuerResource>, ApiProblem> {
-    Ok(Json(stored(&state, &parse_name(&name)?).await?))
+pub(crate) async fn read(call: Call) -> Answer {
+    call.read::<Issuer>().await
 }
 
-/// Makes an issuer what is written here, new or not: what is due is ordered from it at once.
+/// Makes an issuer what is written here, new or not: what is due is ordered from it at once. Without
+/// the key of its external account it keeps the one it has.
 #[utoipa::path(put, path = "/v1/issuers/{name}", request_body = IssuerManifest,
     responses((status = 200, body = IssuerResource), (status = 201, body = IssuerResource),
+        (status = 409, body = ProblemDetails), (status = 412, body = ProblemDetails),
         (status = 422, body = ProblemDetails)))]
-pub(crate) async fn put(
-    State(state): State<ApiState>,
-    Path(path): Path<String>,
-    body: Bytes,
-) -> Result<(StatusCode, Json<IssuerResource>), ApiProblem> {
-    let (manifest, name) = IssuerManifest::read(json(&body)?)?;
-    if path != manifest.name {
-        let message = format!("the path says `{path}`, the object `{}`", manifest.name);
-        return Err(Problems(vec![Problem::new("/name", "mismatch", message)]).into());
-    }
-    let all = state.store.issuers().await?;
-    let former = all.iter().find(|issuer| issuer.name == name);
-    if former.is_none() && all.len() >= MOST {
-        let why = format!("there are {MOST} issuers already; delete one first");
-        return Err(ApiProblem::conflict("too_many", why));
-    }
-    if IssuerRecord::lacks_key(&manifest.spec, former) {
-        let message = "write the key that the authority has told you with the `key_id`";
-        return Err(Problems(vec![Problem::new("/spec/eab/key", "required", message)]).into());
-    }
-    let keys = state.vault.keys();
-    let is_new = state.store.put_issuer(&name, &manifest.spec, keys).await?;
-    changed(&state).await?;
-    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(stored(&state, &name).await?)))
+pub(crate) async fn put(call: Call) -> Answer {
+    let (name, spec) = written(&call)?;
+    let (precondition, cause) = (call.precondition()?, call.cause(Verb::Put));
+    let written = call.state.vault.put_issuer(&name, &spec, precondition, cause).await?;
+    call.answer_written(written).await
 }
 
-/// Deletes an issuer. The certificates that it has issued stay, and are renewed by the others.
+/// What writing an issuer would change of what is not shown; nothing is changed.
+#[utoipa::path(post, path = "/v1/issuers/{name}/actions/preview", request_body = IssuerManifest,
+    responses((status = 200, body = HiddenChanges), (status = 422, body = ProblemDetails)))]
+pub(crate) async fn preview(call: Call) -> Answer {
+    let (name, spec) = written(&call)?;
+    let changes = call.state.vault.hidden_changes_of_issuer(&name, &spec).await?;
+    Ok(Json(HiddenChanges::of(changes)).into_response())
+}
+
+fn written(call: &Call) -> Result<(IssuerName, IssuerSpec), ApiProblem> {
+    let (manifest, name) = IssuerManifest::read(call.json()?)?;
+    call.is_named(&name)?;
+    Ok((name, manifest.spec))
+}
+
+/// Deletes an issuer with its account. The certificates that it has issued stay, and are renewed by
+/// the others.
 #[utoipa::path(delete, path = "/v1/issuers/{name}",
-    responses((status = 204), (status = 404, body = ProblemDetails)))]
-pub(crate) async fn delete(
-    State(state): State<ApiState>,
-    Path(name): Path<String>,
-) -> Result<StatusCode, ApiProblem> {
-    let name: IssuerName = parse_name(&name)?;
-    if !state.store.delete_issuer(&name).await? {
-        return Err(no_issuer(&name));
-    }
-    changed(&state).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-async fn changed(state: &ApiState) -> Result<(), ApiProblem> {
-    let told = state.keeper.send(Command::IssuersChanged).await;
-    told.map_err(|_| ApiProblem::unavailable("the process is about to end"))
-}
-
-async fn stored(state: &ApiState, name: &IssuerName) -> Result<IssuerResource, ApiProblem> {
-    let found = state.store.issuers().await?.into_iter().find(|issuer| issuer.name == *name);
-    found.map(|record| shown(state, record)).ok_or_else(|| no_issuer(name))
-}
-
-fn no_issuer(name: &IssuerName) -> ApiProblem {
-    ApiProblem::not_found(&format!("there is no issuer `{name}`"))
-}
-
-fn shown(state: &ApiState, record: IssuerRecord) -> IssuerResource {
-    let world = state.world();
-    let seen = world.observed.certificates.issuers.get(&record.name);
-    IssuerResource {
-        kind: "Issuer".to_owned(),
-        name: record.name.to_string(),
-        created_at: rfc3339(record.created_at),
-        updated_at: rfc3339(record.updated_at),
-        spec: record.spec,
-        status: IssuerStatus {
-            account: seen.and_then(|seen| seen.account.clone()),
-            last_error: seen.and_then(|seen| seen.error.clone()),
-        },
-    }
+    responses((status = 202), (status = 404, body = ProblemDetails),
+        (status = 412, body = ProblemDetails)))]
+pub(crate) async fn delete(call: Call) -> Answer {
+    call.delete::<Issuer>().await
 }

@@ -201,6 +201,7 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v1/domains/{name}/actions/check", post(domains::check))
         .route("/v1/issuers", get(issuers::list))
         .route("/v1/issuers/{name}", get(issuers::read).put(issuers::put).delete(issuers::delete))
+        .route("/v1/issuers/{name}/actions/preview", post(issuers::preview))
         .route("/v1/zones", get(zones::list))
         .route("/v1/zones/{name}", get(zones::read).put(zones::put).delete(zones::delete))
         .route("/v1/zones/{name}/records", get(records::list).patch(records::patch))

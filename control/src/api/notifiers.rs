@@ -8,7 +8,7 @@ use super::{
     call::{Answer, Call, Shown},
     problem::ApiProblem,
     query::{PageQuery, Params},
-    wire::{List, NotifierPreview, NotifierResource, NotifierStatus, NotifierTest, ProblemDetails},
+    wire::{HiddenChanges, List, NotifierResource, NotifierStatus, NotifierTest, ProblemDetails},
 };
 use crate::{
     notifications::Courier,
@@ -67,12 +67,11 @@ pub(crate) async fn put(call: Call) -> Answer {
 /// What writing a notifier would change of what is not shown; nothing is changed.
 #[utoipa::path(post, path = "/v1/notifiers/{name}/actions/preview",
     request_body = NotifierManifest,
-    responses((status = 200, body = NotifierPreview), (status = 422, body = ProblemDetails)))]
+    responses((status = 200, body = HiddenChanges), (status = 422, body = ProblemDetails)))]
 pub(crate) async fn preview(call: Call) -> Answer {
     let (name, spec) = written(&call)?;
-    let changes = call.state.vault.hidden_changes(&name, spec).await?;
-    let changes = changes.into_iter().map(str::to_owned).collect();
-    Ok(Json(NotifierPreview { changes }).into_response())
+    let changes = call.state.vault.hidden_changes_of_notifier(&name, spec).await?;
+    Ok(Json(HiddenChanges::of(changes)).into_response())
 }
 
 fn written(call: &Call) -> Result<(NotifierName, NotifierSpec), ApiProblem> {

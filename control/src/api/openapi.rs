@@ -114,6 +114,7 @@ use super::{
         issuers::read,
         issuers::put,
         issuers::delete,
+        issuers::preview,
         snapshot::read,
         snapshot::confirm,
         zones::list,

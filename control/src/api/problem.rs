@@ -117,9 +117,12 @@ impl From<StoreError> for ApiProblem {
             StoreError::NoSigningSecret => {
                 Problems(vec![Problem::new("/spec/secret", "required", detail)]).into()
             }
-            StoreError::TooManyProviders { .. } | StoreError::TooManyNotifiers { .. } => {
-                Self::conflict("too_many", detail)
+            StoreError::NoEabKey => {
+                Problems(vec![Problem::new("/spec/eab/key", "required", detail)]).into()
             }
+            StoreError::TooManyProviders { .. }
+            | StoreError::TooManyNotifiers { .. }
+            | StoreError::TooManyIssuers { .. } => Self::conflict("too_many", detail),
             StoreError::TooManyInvites => Self::conflict("too_many", detail),
             StoreError::NoImage(_) => Self::conflict("no_image", detail),
             StoreError::NoKey(_) => Self::conflict("no_key", detail),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use axum::{
     Json,
     extract::{Path, State},
-    http::{StatusCode, header},
+    http::{HeaderName, StatusCode, header},
     response::IntoResponse,
 };
 use serde::Deserialize;
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     reconciler::World,
-    store::{Kind, Precondition, RecordChange, StoreError, Verb},
+    store::{Holds, Kind, RecordChange, StoreError, Verb},
 };
 
 /// So many sets are listed when nothing else is said.
@@ -72,15 +72,21 @@ pub(crate) async fn list(
         SetPlace { name: (*name).clone(), rtype: set.rtype }.to_string()
     });
     let items = sets.into_iter().map(|(name, set)| set.resource(name)).collect();
-    let revision = Some(world.observed.served.revision);
-    Ok(Json(List::<RecordSetResource> { items, next_cursor, revision }).into_response())
+    let revision = world.observed.served.revision;
+    let listed = List::<RecordSetResource> { items, next_cursor, revision: Some(revision) };
+    Ok((etag(revision), Json(listed)).into_response())
+}
+
+fn etag(revision: u64) -> [(HeaderName, String); 1] {
+    [(header::ETAG, format!("\"{revision}\""))]
 }
 
 /// Changes several record sets, all of them or none: each is what is written here then, and gone if
-/// it has no data.
+/// it has no data. With `If-Match`, only if the zone's records are still what they were when they
+/// were listed, or changed last, with that `ETag`.
 #[utoipa::path(patch, path = "/v1/zones/{name}/records", request_body = Vec<RecordSetSpec>,
     responses((status = 200, body = RecordsChanged), (status = 404, body = ProblemDetails),
-        (status = 422, body = ProblemDetails)))]
+        (status = 412, body = ProblemDetails), (status = 422, body = ProblemDetails)))]
 pub(crate) async fn patch(call: Call) -> Answer {
     let zone = call.name::<HostedZone>()?;
     let serde_json::Value::Array(written) = call.json()? else {
@@ -109,10 +115,11 @@ pub(crate) async fn patch(call: Call) -> Answer {
     }
     let changes: Vec<_> = problems.or_value(changes)?.into_values().collect();
     let (cause, sets) = (call.cause(Verb::Put), changes.len() as u64);
-    let changed =
-        call.state.store.change_records(&zone, &changes, Precondition::None, cause).await?;
+    let holds = Holds::OfZone(call.precondition()?);
+    let changed = call.state.store.change_records(&zone, &changes, holds, cause).await?;
     call.state.caught_up(changed.revision).await;
-    let done = Json(RecordsChanged { sets, left_out: Vec::new() }).into_response();
+    let done = Json(RecordsChanged { sets, left_out: Vec::new() });
+    let done = (etag(changed.revision), done).into_response();
     Ok(with_operation(done, changed.operation.as_ref()))
 }
 
@@ -142,9 +149,8 @@ async fn answer(state: &ApiState, zone: &ZoneName, name: &DnsName, rtype: Writte
         let own_ttl = || state.world().desired.zones.get(zone).map(|zone| zone.zone.ttl.records);
         let ttl = stored.set.ttl.or_else(own_ttl).unwrap_or_default();
         let data = stored.set.data().map(|data| rtype.print(data)).collect();
-        let etag = [(header::ETAG, format!("\"{}\"", stored.revision))];
         let set = SetShown { rtype, ttl, data, source: RecordSource::Custom };
-        return Ok((etag, Json(shown(set))).into_response());
+        return Ok((etag(stored.revision), Json(shown(set))).into_response());
     }
     let seen = Seen::of(&world, zone)?;
     let auto = seen.sets_from(name).take_while(|(owner, _)| *owner == name);
@@ -199,7 +205,7 @@ pub(crate) async fn delete(Path(path): SetPath, call: Call) -> Answer {
 }
 
 async fn change(call: &Call, zone: &ZoneName, change: RecordChange, verb: Verb) -> Answer {
-    let (state, holds) = (&call.state, call.precondition()?);
+    let (state, holds) = (&call.state, Holds::OfSets(call.precondition()?));
     let changes = [change];
     let changed = state.store.change_records(zone, &changes, holds, call.cause(verb)).await;
     let changed = changed.map_err(of_one)?;

@@ -24,7 +24,7 @@ use super::{
     sse::last_event_id,
     wire::ProblemDetails,
 };
-use crate::store::{Kind, Notifier, Page, Place, Provider, StoreError};
+use crate::store::{Issuer, Kind, Notifier, Page, Place, Provider, StoreError};
 
 /// How often it is told how far a watch is, also if nothing has changed.
 const BOOKMARK: Duration = Duration::from_secs(10);
@@ -188,6 +188,7 @@ impl ApiState {
                 Kind::Shard => names(self.store.list::<Shard>(&all).await?.0),
                 Kind::Host => names(self.store.list::<Host>(&all).await?.0),
                 Kind::Zone => names(self.store.list::<HostedZone>(&all).await?.0),
+                Kind::Issuer => names(self.store.list::<Issuer>(&all).await?.0),
                 Kind::Provider => names(self.store.list::<Provider>(&all).await?.0),
                 Kind::FailoverPolicy => names(self.store.list::<FailoverPolicy>(&all).await?.0),
                 Kind::Notifier => names(self.store.list::<Notifier>(&all).await?.0),
@@ -204,6 +205,7 @@ impl ApiState {
             Kind::Shard => self.find_shown::<Shard>(name).await?,
             Kind::Host => self.find_shown::<Host>(name).await?,
             Kind::Zone => self.find_shown::<HostedZone>(name).await?,
+            Kind::Issuer => self.find_shown::<Issuer>(name).await?,
             Kind::Provider => self.find_shown::<Provider>(name).await?,
             Kind::FailoverPolicy => self.find_shown::<FailoverPolicy>(name).await?,
             Kind::Notifier => self.find_shown::<Notifier>(name).await?,

@@ -21,13 +21,16 @@ use weir_config::{Certificate, DnsName, Hostname, IssuerName, Snapshots};
 
 pub(crate) use self::commands::{CertificateError, Command};
 use self::suggestions::Suggestions;
-use super::{Cache, CertificateMetrics, CertificateState, IssuerSeen, Kept, Source, Table, read};
+use super::{
+    Cache, CertificateMetrics, CertificateState, IssuerSeen, Kept, Source, Table, read, summary,
+};
 use crate::{
     acme::{Budget, Challenges, Ended, Issuer},
+    domains::Asker,
     event::Event,
     key_file::KeyFile,
     reconciler::World,
-    store::{NewCertificate, Store, StoreError, StoredCertificate},
+    store::{self, Cause, NewCertificate, Record, Store, StoreError, StoredCertificate},
 };
 
 /// What the keeper works with.
@@ -40,6 +43,7 @@ pub(crate) struct Surroundings {
     pub(crate) base_domain: Hostname,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) metrics: CertificateMetrics,
+    pub(crate) asker: Asker,
     /// Held while an account is looked for or made: there is one with each authority.
     pub(crate) accounts: tokio::sync::Mutex<()>,
 }
@@ -115,6 +119,7 @@ impl Keeper {
             let as_of = (world.desired.revision, world.observed.served.zones().len());
             let is_stale = self.wanted_as_of != Some(as_of);
             if is_stale && (self.wanted_as_of.is_none() || looked.elapsed() >= PACE) {
+                self.follow_issuers().await;
                 self.want(&world).await;
                 self.wanted_as_of = Some(as_of);
                 looked = Instant::now();
@@ -154,10 +159,12 @@ impl Keeper {
         for (name, value) in self.challenges.values().flat_map(|challenges| &challenges.dns) {
             dns_challenges.entry(name.clone()).or_default().insert(value.clone());
         }
+        let tls = self.challenges.values().flat_map(|challenges| &challenges.tls);
         let state = CertificateState {
             served: self.table.served().clone(),
             kept: self.table.kept().clone(),
             http_challenges: http.cloned().collect(),
+            tls_challenges: tls.cloned().collect(),
             dns_challenges,
             issuers: self.seen.clone(),
         };
@@ -179,7 +186,8 @@ impl Keeper {
         for (name, failures) in store.acme_failures().await? {
             self.change(&name, |kept| kept.failures = failures);
         }
-        self.load_issuers().await
+        let issuers = store.issuers().await?;
+        self.take_issuers(issuers).await
     }
 
     async fn keep_cache(&self, all: Vec<StoredCertificate>) {
@@ -190,12 +198,36 @@ impl Keeper {
         }
     }
 
-    async fn load_issuers(&mut self) -> Result<(), StoreError> {
+    /// Takes in the authorities, if they are others than before.
+    async fn follow_issuers(&mut self) {
+        let taken = match self.around.store.issuers().await {
+            Ok(issuers) => {
+                let is_known = |issuer: &Record<store::Issuer>| {
+                    let seen = self.seen.get(&issuer.name);
+                    seen.is_some_and(|seen| seen.revision == issuer.meta.revision)
+                };
+                if issuers.len() == self.seen.len() && issuers.iter().all(is_known) {
+                    return;
+                }
+                self.take_issuers(issuers).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = taken {
+            tracing::error!(%error, "the authorities cannot be read");
+        }
+    }
+
+    async fn take_issuers(
+        &mut self,
+        issuers: Vec<Record<store::Issuer>>,
+    ) -> Result<(), StoreError> {
         let former = std::mem::take(&mut self.seen);
         self.issuers.clear();
-        for record in self.around.store.issuers().await? {
+        for record in issuers {
             let (name, directory) = (record.name.clone(), &record.spec.directory);
-            let caa = record.spec.caa.clone();
+            let (revision, caa) = (record.meta.revision, record.spec.caa.clone());
+            let challenge = record.spec.challenge;
             let account = self.around.store.acme_account(&name, directory).await?;
             let account = account.and_then(|account| account.url);
             let error = match Issuer::new(record, &self.around.keys) {
@@ -208,7 +240,8 @@ impl Keeper {
                     Some(why)
                 }
             };
-            self.seen.insert(name, Arc::new(IssuerSeen { account, caa, error }));
+            self.seen
+                .insert(name, Arc::new(IssuerSeen { revision, account, caa, challenge, error }));
         }
         let all: Vec<_> = self.table.kept().keys().cloned().collect();
         all.iter().for_each(|name| self.schedule(name));
@@ -273,13 +306,18 @@ impl Keeper {
         &mut self,
         new: &NewCertificate<'_>,
         certificate: Certificate,
+        cause: Cause<'_>,
     ) -> Result<(), StoreError> {
         let former = self.around.store.certificate(new.name).await?;
-        let stored = self.around.store.put_certificate(new, &self.around.keys).await?;
+        let before = self.table.kept().get(new.name).and_then(|kept| kept.summary());
+        let audit = (before, summary(&certificate, new.issuer));
+        let stored =
+            self.around.store.put_certificate(new, &self.around.keys, audit, cause).await?;
         self.cache(former.as_ref(), Some(&stored));
         let certificate = self.table.share(certificate);
         self.change(new.name, |kept| {
             let (wanted, had_one) = (kept.wanted, kept.certificate.is_some());
+            let ordered_by = kept.ordered_by;
             *kept = Kept::new(kept.names.clone(), new.source, Some(certificate.clone()));
             if wanted.is_none() || new.source == Source::Upload {
                 kept.names = certificate.names.clone();
@@ -287,6 +325,7 @@ impl Keeper {
             (kept.issuer, kept.renew_at) = (new.issuer.cloned(), new.renew_at);
             kept.renewed_at = had_one.then(now);
             kept.wanted = wanted.filter(|_| new.source == Source::Acme);
+            kept.ordered_by = ordered_by;
         });
         Ok(())
     }

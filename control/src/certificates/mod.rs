@@ -12,7 +12,7 @@ mod wanted;
 
 use std::sync::Arc;
 
-use weir_config::{Certificate, Certificates, DnsName, Hostname, IssuerName};
+use weir_config::{AcmeChallenge, Certificate, Certificates, DnsName, Hostname, IssuerName};
 
 pub use self::cache::certificates;
 pub(crate) use self::{
@@ -33,6 +33,8 @@ pub(crate) struct CertificateState {
     pub(crate) kept: imbl::OrdMap<Hostname, Arc<Kept>>,
     /// What authorities are to be answered over HTTP, by token.
     pub(crate) http_challenges: imbl::OrdMap<Arc<str>, Arc<str>>,
+    /// What authorities are to be shown over TLS, by host name.
+    pub(crate) tls_challenges: imbl::OrdMap<Hostname, Arc<Certificate>>,
     /// What TXT records authorities are to find (RFC 8555, 8.4).
     pub(crate) dns_challenges: imbl::OrdMap<DnsName, imbl::OrdSet<String>>,
     pub(crate) issuers: imbl::OrdMap<IssuerName, Arc<IssuerSeen>>,
@@ -49,7 +51,12 @@ impl CertificateState {
         let of_issuer = |seen: &Arc<IssuerSeen>| {
             let (ca, account) = (seen.caa.as_ref()?, seen.account.as_ref()?);
             let of = |methods| format!("{ca}; accounturi={account}; validationmethods={methods}");
-            Some([record("issue", of("dns-01,http-01")), record("issuewild", of("dns-01"))])
+            let methods = match seen.challenge {
+                None | Some(AcmeChallenge::Http) => "dns-01,http-01",
+                Some(AcmeChallenge::Tls) => "dns-01,tls-alpn-01",
+                Some(AcmeChallenge::Dns) => "dns-01",
+            };
+            Some([record("issue", of(methods)), record("issuewild", of("dns-01"))])
         };
         let all: Option<Vec<_>> = self.issuers.values().map(of_issuer).collect();
         all.unwrap_or_default().into_iter().flatten().collect()
@@ -59,10 +66,14 @@ impl CertificateState {
 /// An authority, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct IssuerSeen {
+    /// Of the store, as of which it is asked.
+    pub(crate) revision: u64,
     /// As whom it knows us: what a CAA record may name (RFC 8657).
     pub(crate) account: Option<String>,
     /// What CAA records call it.
     pub(crate) caa: Option<String>,
+    /// By which proof alone it is to be asked, if it is.
+    pub(crate) challenge: Option<AcmeChallenge>,
     /// Why the last order of it failed, unless another has not since.
     pub(crate) error: Option<String>,
 }
@@ -74,8 +85,10 @@ pub(crate) struct Kept {
     pub(crate) source: Source,
     pub(crate) certificate: Option<Arc<Certificate>>,
     pub(crate) issuer: Option<IssuerName>,
-    /// How it is to be ordered; `None` if it is not.
-    pub(crate) wanted: Option<Proof>,
+    /// How it is ordered of an authority that does not say by which proof; `None` if it is not.
+    pub(crate) wanted: Option<AcmeChallenge>,
+    /// By which proof it was ordered last, by this process.
+    pub(crate) ordered_by: Option<AcmeChallenge>,
     /// In seconds since 1970; of one that was ordered.
     pub(crate) renew_at: Option<i64>,
     /// When it took the place of another, if that was lately.
@@ -105,6 +118,11 @@ impl Kept {
         self.certificate.as_ref().map(|certificate| certificate.valid.1 <= now)
     }
 
+    /// What the audit log says of the one that is there.
+    fn summary(&self) -> Option<String> {
+        self.certificate.as_ref().map(|certificate| summary(certificate, self.issuer.as_ref()))
+    }
+
     pub(crate) fn new(
         names: Box<[Hostname]>,
         source: Source,
@@ -116,6 +134,7 @@ impl Kept {
             certificate,
             issuer: None,
             wanted: None,
+            ordered_by: None,
             renew_at: None,
             renewed_at: None,
             is_forced: false,
@@ -123,6 +142,14 @@ impl Kept {
             failures: Failures::default(),
         }
     }
+}
+
+/// What the audit log says of a certificate, as JSON.
+fn summary(certificate: &Certificate, issuer: Option<&IssuerName>) -> String {
+    let names: Vec<_> = certificate.names.iter().map(|name| &**name).collect();
+    let ends = crate::time::rfc3339(certificate.valid.1.saturating_mul(1000));
+    let issuer = issuer.map(|issuer| &**issuer);
+    serde_json::json!({ "names": names, "issuer": issuer, "not_after": ends }).to_string()
 }
 
 /// Where a certificate is from; the later, the rather it is shown.
@@ -146,13 +173,4 @@ impl Source {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         [Self::Local, Self::Acme, Self::Upload].into_iter().find(|s| s.as_str() == text)
     }
-}
-
-/// How an authority is shown that a name is ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Proof {
-    /// It asks our proxy on port 80.
-    Http,
-    /// It asks our name server.
-    Dns,
 }

@@ -12,8 +12,27 @@ pub(crate) struct Looked {
     pub(crate) here: Result<Vec<IpAddr>, String>,
     /// CAA records, as they go over the wire.
     pub(crate) authorizations: Result<Vec<Box<[u8]>>, String>,
+    /// What else is asked of its owner.
+    pub(crate) proofs: Vec<Proof>,
     /// Milliseconds since the Unix epoch.
     pub(crate) at: i64,
+}
+
+/// A record by which the owner of a domain says something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Proof {
+    pub(crate) kind: ProofKind,
+    /// As a zone file has it.
+    pub(crate) record: String,
+    pub(crate) is_seen: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProofKind {
+    /// That the app may have the domain.
+    Ownership,
+    /// That Weir may prove to authorities, by DNS, whose it is.
+    Delegation,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,17 +82,45 @@ pub(crate) fn judge(host: &Hostname, target: &Hostname, looked: &Looked) -> Judg
     if !here.is_empty() {
         needed.push(here.iter().map(|a| record(address(a))).collect());
     }
-    // For the top of a zone, where no CNAME may be, at those who have such a thing.
-    needed.push(vec![record(("ALIAS", format!("{target}.")))]);
+    if !host.starts_with("*.") {
+        // For the top of a zone, where no CNAME may be, at those who have such a thing.
+        needed.push(vec![record(("ALIAS", format!("{target}.")))]);
+    }
     let mut seen: Vec<_> =
         looked.leads_to.iter().flatten().map(|found| record(address(found))).collect();
-    let issuers = issuers(looked.authorizations.as_deref().unwrap_or_default());
+    let authorizations = looked.authorizations.as_deref().unwrap_or_default();
+    let issuers = issuers(authorizations, host.starts_with("*."));
     seen.extend(issuers.iter().flatten().map(|i| record(("CAA", format!("0 issue \"{i}\"")))));
-    let (state, message) = verdict(host, looked, &here, issuers.as_ref());
+    let (mut state, mut message) = verdict(host, looked, &here, issuers.as_ref());
+    let seen_proofs = looked.proofs.iter().filter(|proof| proof.is_seen);
+    seen.extend(seen_proofs.map(|proof| proof.record.clone()));
+    let missing: Vec<_> = looked.proofs.iter().filter(|proof| !proof.is_seen).collect();
     if state == DomainState::Ready {
-        needed.clear();
+        needed = vec![Vec::new()];
+        if let Some(first) = missing.first() {
+            (state, message) = (DomainState::Missing, first.kind.missing(host));
+        }
     }
+    for group in &mut needed {
+        group.extend(missing.iter().map(|proof| proof.record.clone()));
+    }
+    needed.retain(|group| !group.is_empty());
     Judged { state, message, needed, seen }
+}
+
+impl ProofKind {
+    fn missing(self, host: &Hostname) -> String {
+        match self {
+            Self::Ownership => format!(
+                "{host} leads here, but its owner has yet to say that this app may have it; until \
+                 then it is not served"
+            ),
+            Self::Delegation => format!(
+                "{host} leads here, but a certificate for it is proven by DNS, and its \
+                 _acme-challenge leads to no zone of Weir"
+            ),
+        }
+    }
 }
 
 fn verdict(
@@ -122,15 +169,21 @@ fn verdict(
 }
 
 /// Who may issue for a name with these CAA records; `None` for everybody, empty for nobody (RFC
-/// 8659, 4.2).
-fn issuers(records: &[Box<[u8]>]) -> Option<BTreeSet<String>> {
+/// 8659, 4.2). For a wildcard `issuewild` counts, where there is any (4.3).
+fn issuers(records: &[Box<[u8]>], is_wildcard: bool) -> Option<BTreeSet<String>> {
+    let wild = is_wildcard.then(|| named(records, b"issuewild")).flatten();
+    wild.or_else(|| named(records, b"issue"))
+}
+
+/// Those in records of a tag; `None` if there is no such record.
+fn named(records: &[Box<[u8]>], tag_wanted: &[u8]) -> Option<BTreeSet<String>> {
     let issue = |record: &[u8]| {
         let (_flags, rest) = record.split_first()?;
         let (length, rest) = rest.split_first()?;
         let (tag, value) = rest.split_at_checked(usize::from(*length))?;
         let value = str::from_utf8(value).ok()?;
         let issuer = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        tag.eq_ignore_ascii_case(b"issue").then_some(issuer)
+        tag.eq_ignore_ascii_case(tag_wanted).then_some(issuer)
     };
     let named: Vec<_> = records.iter().filter_map(|record| issue(record)).collect();
     if named.is_empty() {
@@ -174,7 +227,8 @@ mod tests {
             ("192.0.2.1", "", vec![], DomainState::Unknown, "base domain"),
         ] {
             let (leads_to, here) = (addresses(leads_to), addresses(here));
-            let looked = Looked { leads_to, here, authorizations: Ok(authorizations), at: 0 };
+            let authorizations = Ok(authorizations);
+            let looked = Looked { leads_to, here, authorizations, proofs: Vec::new(), at: 0 };
             let judged = judge(&host, &target, &looked);
             assert_eq!(judged.state, state, "{judged:?}");
             assert!(judged.message.contains(said), "{judged:?}");
@@ -184,6 +238,7 @@ mod tests {
             leads_to: addresses("192.0.2.9"),
             here: addresses("192.0.2.1 2001:db8::1"),
             authorizations: Err("not asked".to_owned()),
+            proofs: Vec::new(),
             at: 0,
         };
         let judged = judge(&host, &target, &looked);
@@ -194,5 +249,43 @@ mod tests {
         ];
         assert_eq!(judged.needed, groups);
         assert_eq!(judged.seen, ["www.a.test. A 192.0.2.9"]);
+    }
+
+    #[test]
+    fn what_the_owner_has_to_say_is_among_what_to_write() {
+        let (host, target) = ("*.a.test".parse().unwrap(), "shop.apps.test".parse().unwrap());
+        let proof = |kind, is_seen| Proof { kind, record: format!("{kind:?}"), is_seen };
+        let judge = |leads_to, proofs| {
+            let (leads_to, here) = (addresses(leads_to), addresses("192.0.2.1"));
+            judge(
+                &host,
+                &target,
+                &Looked { leads_to, here, authorizations: Ok(vec![]), proofs, at: 0 },
+            )
+        };
+        let both =
+            |seen| vec![proof(ProofKind::Ownership, true), proof(ProofKind::Delegation, seen)];
+        let missing = judge("192.0.2.1", both(false));
+        assert_eq!(
+            (missing.state, missing.needed),
+            (DomainState::Missing, vec![vec!["Delegation".to_owned()]])
+        );
+        assert_eq!(missing.seen, ["*.a.test. A 192.0.2.1", "Ownership"]);
+        let groups = [
+            vec!["*.a.test. CNAME shop.apps.test.", "Delegation"],
+            vec!["*.a.test. A 192.0.2.1", "Delegation"],
+        ];
+        assert_eq!(judge("", both(false)).needed, groups, "no ALIAS of a wildcard");
+        let ready = judge("192.0.2.1", both(true));
+        assert_eq!((ready.state, ready.needed), (DomainState::Ready, vec![]));
+    }
+
+    #[test]
+    fn who_may_issue_for_a_wildcard_is_said_apart() {
+        let wild: Box<[u8]> = [&[0, 9], b"issuewild".as_slice(), b";".as_slice()].concat().into();
+        let records = [caa("ca.test"), wild];
+        assert_eq!(issuers(&records, true), Some(BTreeSet::new()));
+        assert_eq!(issuers(&records, false), Some(["ca.test".to_owned()].into()));
+        assert_eq!(issuers(&records[..1], true), Some(["ca.test".to_owned()].into()));
     }
 }

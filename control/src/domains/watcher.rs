@@ -8,10 +8,13 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},
 };
-use weir_config::{AppName, Desired, DnsName, Hostname};
+use weir_config::{AppName, Desired, DesiredApp, Hostname};
 
-use super::{Asker, DomainState, Judged, Looked, judge};
-use crate::{certificates::Command, reconciler::World, time::unix_millis};
+use super::{
+    Asker, DomainState, Judged, Looked, ProofKind, judge,
+    question::{Question, is_by_dns, ownership},
+};
+use crate::{certificates::Command, reconciler::World, store::Store};
 
 /// Those that are watched, with what was seen of them.
 pub(crate) type Domains = imbl::OrdMap<Hostname, Arc<Domain>>;
@@ -21,6 +24,8 @@ pub(crate) struct Domain {
     pub(crate) app: AppName,
     /// The app's name below the base domain.
     pub(crate) target: Hostname,
+    /// Whether the app may have it; else its owner is to say so first.
+    pub(crate) is_verified: bool,
     /// `None` until the DNS was asked.
     pub(crate) looked: Option<Looked>,
 }
@@ -34,67 +39,75 @@ const AT_THE_LATEST: Duration = Duration::from_secs(300);
 const READY: Duration = Duration::from_secs(600);
 
 /// When one is asked for, and how long was waited before.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Turn {
     at: Instant,
     waited: Duration,
 }
 
-struct Watcher {
+#[derive(Debug)]
+pub(crate) struct Watcher {
     asker: Asker,
     base: Hostname,
+    store: Store,
+    keeper: mpsc::Sender<Command>,
     domains: Domains,
     turns: BTreeMap<Hostname, Turn>,
     asked: JoinSet<(Hostname, Looked)>,
-    keeper: mpsc::Sender<Command>,
-}
-
-/// Runs until the loop is gone. `checks` are those that somebody wants to know of now.
-pub(crate) async fn watch(
-    asker: Asker,
-    base: Hostname,
-    mut worlds: watch::Receiver<Arc<World>>,
-    mut checks: mpsc::Receiver<Hostname>,
-    told: watch::Sender<Domains>,
-    keeper: mpsc::Sender<Command>,
-) {
-    let (domains, turns, asked) = (Domains::new(), BTreeMap::new(), JoinSet::new());
-    let mut watcher = Watcher { asker, base, domains, turns, asked, keeper };
-    let mut revision = None;
-    loop {
-        let world = worlds.borrow_and_update().clone();
-        if revision != Some(world.desired.revision) {
-            revision = Some(world.desired.revision);
-            watcher.follow(&world.desired);
-        }
-        watcher.begin_due();
-        told.send_replace(watcher.domains.clone());
-        let next = watcher.next();
-        tokio::select! {
-            changed = worlds.changed() => if changed.is_err() { return },
-            Some(host) = checks.recv() => watcher.check_now(&host),
-            Some(Ok((host, looked))) = watcher.asked.join_next() => watcher.take(&host, looked).await,
-            () = sleep_until(next) => {}
-        }
-    }
 }
 
 impl Watcher {
+    pub(crate) fn new(
+        asker: Asker,
+        base: Hostname,
+        store: Store,
+        keeper: mpsc::Sender<Command>,
+    ) -> Self {
+        let (domains, turns, asked) = (Domains::new(), BTreeMap::new(), JoinSet::new());
+        Self { asker, base, store, keeper, domains, turns, asked }
+    }
+
+    /// Runs until the loop is gone. `checks` are those that somebody wants to know of now.
+    pub(crate) async fn watch(
+        mut self,
+        mut worlds: watch::Receiver<Arc<World>>,
+        mut checks: mpsc::Receiver<Hostname>,
+        told: watch::Sender<Domains>,
+    ) {
+        let mut revision = None;
+        loop {
+            let world = worlds.borrow_and_update().clone();
+            if revision != Some(world.desired.revision) {
+                revision = Some(world.desired.revision);
+                self.follow(&world.desired);
+            }
+            self.begin_due(&world);
+            told.send_replace(self.domains.clone());
+            let next = self.next();
+            tokio::select! {
+                changed = worlds.changed() => if changed.is_err() { return },
+                Some(host) = checks.recv() => self.check_now(&host),
+                Some(Ok((host, looked))) = self.asked.join_next() => self.take(&host, looked).await,
+                () = sleep_until(next) => {}
+            }
+        }
+    }
+
     /// Watches what apps have outside the base domain, and nothing else.
     fn follow(&mut self, desired: &Desired) {
         let mut domains = Domains::new();
-        for app in desired.apps.values().map(|app| &app.app) {
+        for DesiredApp { app, unverified, .. } in desired.apps.values().map(|app| &**app) {
             let target = Hostname::of_app(&app.name, &self.base);
-            for host in app.hostnames.iter().map(|hostname| &hostname.host) {
-                let is_below = host
-                    .strip_suffix(&*self.base)
-                    .is_some_and(|r| r.is_empty() || r.ends_with('.'));
-                if is_below || host.starts_with("*.") {
+            let all = app.hostnames.iter().map(|h| (h, true));
+            for (hostname, is_verified) in all.chain(unverified.iter().map(|h| (h, false))) {
+                let host = &hostname.host;
+                if host.is_at_or_below(&self.base) {
                     continue;
                 }
-                let former = self.domains.get(host).and_then(|former| former.looked.clone());
+                let looked = self.domains.get(host).and_then(|former| former.looked.clone());
                 let (app, target) = (app.name.clone(), target.clone());
-                domains.insert(host.clone(), Arc::new(Domain { app, target, looked: former }));
+                let domain = Domain { app, target, is_verified, looked };
+                domains.insert(host.clone(), Arc::new(domain));
             }
         }
         self.turns.retain(|host, _| domains.contains_key(host));
@@ -118,7 +131,7 @@ impl Watcher {
         }
     }
 
-    fn begin_due(&mut self) {
+    fn begin_due(&mut self, world: &World) {
         let now = Instant::now();
         let room = AT_ONCE - self.asked.len().min(AT_ONCE);
         let due = self.turns.iter_mut().filter(|(_, turn)| turn.at <= now).take(room);
@@ -126,11 +139,16 @@ impl Watcher {
             let Some(domain) = self.domains.get(host) else { continue };
             // Whatever becomes of the question, another one follows.
             turn.at = now + READY;
-            let (asker, host, target) = (self.asker.clone(), host.clone(), domain.target.clone());
-            self.asked.spawn(async move {
-                let looked = look(&asker, &host, &target).await;
-                (host, looked)
-            });
+            let question = Question {
+                asker: self.asker.clone(),
+                host: host.clone(),
+                domain: domain.clone(),
+                base: self.base.clone(),
+                served: world.observed.served.clone(),
+                ownership: ownership(self.store.cluster_id(), &domain.app, host),
+                is_by_dns: is_by_dns(host, world),
+            };
+            self.asked.spawn(async move { (question.host.clone(), question.ask().await) });
         }
     }
 
@@ -148,17 +166,15 @@ impl Watcher {
             false => (turn.waited * 2).clamp(SOON, AT_THE_LATEST),
         };
         turn.at = Instant::now() + turn.waited;
+        let is_owned = looked.proofs.iter().any(|p| p.kind == ProofKind::Ownership && p.is_seen);
         Arc::make_mut(domain).looked = Some(looked);
+        if is_owned && let Err(error) = self.store.domain_is_verified(&domain.app, host).await {
+            // It is looked at again, and then it is noted.
+            tracing::warn!(%host, %error, "that its owner has verified it is not noted");
+        }
         if is_ready && !was_ready {
             // What an authority did not find before it finds now. If nobody listens, all ends.
             let _ = self.keeper.send(Command::Ready(host.clone())).await;
         }
     }
-}
-
-async fn look(asker: &Asker, host: &Hostname, target: &Hostname) -> Looked {
-    let (name, target) = (DnsName::from(host), DnsName::from(target));
-    let (leads_to, here, authorizations) =
-        tokio::join!(asker.addresses(&name), asker.addresses(&target), asker.authorizations(&name));
-    Looked { leads_to, here, authorizations, at: unix_millis() }
 }

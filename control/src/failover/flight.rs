@@ -250,7 +250,7 @@ impl Flight {
         for decision in &decided.decisions {
             self.note(decision);
         }
-        let incident = decided.closed.as_ref().or(self.pilot.journal().incident());
+        let incident = decided.closed.as_ref().or_else(|| self.pilot.journal().incident());
         if let Some(incident) = incident {
             self.keep_incident(incident);
         }

@@ -124,7 +124,7 @@ mod tests {
             let answers = endpoint.answers();
             let levels = Levels { answers, in_flight: hang, is_ejected, ..Levels::default() };
             let since = passive.look(&levels, Moment(50 * tick as u64));
-            found = found.or(since.map(|since| (tick, since.0)));
+            found = found.or_else(|| since.map(|since| (tick, since.0)));
         }
         assert_eq!(found, signal, "{ticks:?}");
     }

@@ -328,8 +328,10 @@ fn with_changes(view: &View<'_>, accepted: &BTreeSet<Subject>) -> Option<Arc<Sna
     let is_same = accepted.is_empty()
         && candidate.revision == served.revision
         && Arc::ptr_eq(&snapshot.certificates, &served.certificates)
-        && candidate.http_challenges.ptr_eq(&served.http_challenges);
+        && candidate.http_challenges.ptr_eq(&served.http_challenges)
+        && candidate.tls_challenges.ptr_eq(&served.tls_challenges);
     snapshot.http_challenges = candidate.http_challenges.clone();
+    snapshot.tls_challenges = candidate.tls_challenges.clone();
     snapshot.generation = served.generation + 1;
     snapshot.revision = candidate.revision;
     (!is_same).then(|| Arc::new(snapshot))

@@ -131,6 +131,9 @@ pub(super) fn park(cast: &Cast<'_>, id: &InstanceId, instance: &Instance, plan: 
     if let Some(at) = instance.waits_until(cast.now) {
         return plan.wake_at(at);
     }
+    if thaws(id, instance, plan) {
+        return;
+    }
     let makes_room = cast.is_in_the_way(id);
     let stop = Action::Stop {
         instance: id.clone(),
@@ -180,10 +183,18 @@ pub(super) fn retire(
     if let Some(at) = instance.waits_until(now) {
         return plan.wake_at(at);
     }
-    if drains(instance, rollout, now, plan) {
+    if thaws(id, instance, plan) || drains(instance, rollout, now, plan) {
         return;
     }
     plan.actions.push(Action::Remove { instance: id.clone(), grace: rollout.stop_grace });
+}
+
+/// Has one that was frozen go on if requests are on it: after a crash the last snapshot on disk may
+/// still send them there, and they would wait until it is removed.
+fn thaws(id: &InstanceId, instance: &Instance, plan: &mut Planned) -> bool {
+    let is_stuck = instance.state() == Some(ContainerState::Paused) && instance.in_flight > 0;
+    plan.actions.extend(is_stuck.then(|| Action::Unpause(id.clone())));
+    is_stuck
 }
 
 /// Whether requests are left on an instance that takes no new ones, and their time is not over.

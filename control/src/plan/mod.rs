@@ -129,7 +129,8 @@ pub(crate) fn plan(
     let is_same = changed.is_empty()
         && snapshot.revision == desired.revision
         && Arc::ptr_eq(&snapshot.certificates, &observed.certificates.served)
-        && snapshot.http_challenges.ptr_eq(&observed.certificates.http_challenges);
+        && snapshot.http_challenges.ptr_eq(&observed.certificates.http_challenges)
+        && snapshot.tls_challenges.ptr_eq(&observed.certificates.tls_challenges);
     if is_same {
         return Plan { snapshot: None, subjects };
     }
@@ -137,6 +138,7 @@ pub(crate) fn plan(
     snapshot.revision = desired.revision;
     snapshot.certificates = observed.certificates.served.clone();
     snapshot.http_challenges = observed.certificates.http_challenges.clone();
+    snapshot.tls_challenges = observed.certificates.tls_challenges.clone();
     Plan { snapshot: Some((Arc::new(snapshot), changed)), subjects }
 }
 

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use weir_config::{
-    Desired, DesiredZone, DnsName, RecordSet, RecordType, Snapshot, Zone, ZoneName, rdata,
+    Desired, DesiredZone, DnsName, HostedZone, RecordSet, RecordType, Snapshot, Zone, ZoneName,
+    rdata,
 };
 
 use super::{Planned, steered_name};
@@ -39,7 +40,7 @@ pub(super) fn plan_zone(
     if served.is_some() && dirty.is_nothing() {
         return false;
     }
-    let making = Making::new(meant, &observed.zones, snapshot);
+    let making = Making::new(meant, desired, &observed.zones, snapshot);
     let mut zone = match (&served, dirty) {
         (Some(served), Dirty::Names(names)) => {
             let mut zone = (**served).clone();
@@ -79,6 +80,7 @@ fn next_serial(served: Option<u32>, first: u64) -> u64 {
 /// Everything that a zone is made from.
 struct Making<'a> {
     meant: &'a DesiredZone,
+    desired: &'a Desired,
     zones: &'a Zones,
     /// How policies are served, from the same moment on as this zone.
     snapshot: &'a Snapshot,
@@ -89,17 +91,20 @@ struct Making<'a> {
 }
 
 impl<'a> Making<'a> {
-    fn new(meant: &'a DesiredZone, zones: &'a Zones, snapshot: &'a Snapshot) -> Self {
+    fn new(
+        meant: &'a DesiredZone,
+        desired: &'a Desired,
+        zones: &'a Zones,
+        snapshot: &'a Snapshot,
+    ) -> Self {
         let zone = &meant.zone;
-        let own = Addresses::of(zone.addresses.iter().copied());
         let port = zones.https_port.map(|port| format!(" port={port}")).unwrap_or_default();
         // What the proxy offers, beside HTTP/1.1 that everybody expects (RFC 9460 section 7.1).
         let https = rdata::parse_line(RecordType::HTTPS, &format!("1 . alpn=h2{port}")).ok();
         let https =
             https.and_then(|data| RecordSet::new(RecordType::HTTPS, zone.ttl.auto, [data]).ok());
-        let names = zone.nameservers.iter().map(DnsName::wire);
-        let nameservers = RecordSet::new(RecordType::NS, zone.ttl.nameservers, names).ok();
-        Self { meant, zones, snapshot, own, https, nameservers }
+        let (own, nameservers) = (own_addresses(zone), nameservers(zone));
+        Self { meant, desired, zones, snapshot, own, https, nameservers }
     }
 
     /// All of it. What operators have written is there already.
@@ -114,6 +119,7 @@ impl<'a> Making<'a> {
             .chain(self.zones.bound_in(&zone.name))
             .chain(self.zones.challenges_in(&zone.name))
             .chain(self.zones.steered_in(&zone.name))
+            .chain(self.delegations())
         {
             self.make(name, &mut made);
         }
@@ -145,6 +151,10 @@ impl<'a> Making<'a> {
     fn sets(&self, name: &DnsName) -> Vec<RecordSet> {
         let zone = &self.meant.zone;
         let mut sets = self.meant.custom.sets_at(name).to_vec();
+        if let Some(below) = self.zones.below(&zone.name, name) {
+            self.delegate(below, name, &mut sets);
+            return sets;
+        }
         if name == zone.name.dns() {
             sets.extend(self.nameservers.clone());
         }
@@ -183,6 +193,38 @@ impl<'a> Making<'a> {
         let steered = self.snapshot.policy(policy)?;
         let takes_cname = is_free && name != self.meant.zone.name.dns();
         Some(steered_name::sets(steered, &self.own, takes_cname))
+    }
+
+    /// The names that lead to the zones below this one.
+    fn delegations(&self) -> impl Iterator<Item = &'a DnsName> + use<'a> {
+        let desired = self.desired;
+        let below = self.zones.zones_below(&self.meant.zone.name);
+        below.filter_map(|name| desired.zones.get(name)).flat_map(|below| {
+            let (top, servers) = (below.zone.name.dns(), below.zone.nameservers.iter());
+            std::iter::once(top).chain(servers.filter(move |server| server.is_at_or_below(top)))
+        })
+    }
+
+    /// Adds what leads to another zone of ours: its nameservers, and the addresses of those within
+    /// it, as far as none are written. Who copies this zone needs them, and may have no other.
+    fn delegate(&self, to: &ZoneName, name: &DnsName, sets: &mut Vec<RecordSet>) {
+        let Some(below) = self.desired.zones.get(to) else { return };
+        let leads = |set: &RecordSet| matches!(set.rtype(), RecordType::CNAME | RecordType::DNAME);
+        if self.meant.custom.sets_at(to.dns()).iter().any(leads) || self.is_cut_off(to.dns()) {
+            return;
+        }
+        if name == to.dns() {
+            sets.extend(nameservers(&below.zone));
+        }
+        let is_address = |set: &RecordSet| matches!(set.rtype(), RecordType::A | RecordType::AAAA);
+        if !below.zone.nameservers.contains(name) || sets.iter().any(is_address) {
+            return;
+        }
+        let there = below.custom.sets_at(name).iter().filter(|set| is_address(set));
+        sets.extend(there.cloned());
+        if !sets.iter().any(is_address) {
+            sets.extend(own_addresses(&below.zone).sets(below.zone.ttl.nameservers));
+        }
     }
 
     /// Whether what is at a name is not answered, because a delegation or a DNAME leads elsewhere.
@@ -231,4 +273,13 @@ impl<'a> Making<'a> {
             let _ = zone.set(meant.name.dns(), set);
         }
     }
+}
+
+fn own_addresses(zone: &HostedZone) -> Addresses {
+    Addresses::of(zone.addresses.iter().copied())
+}
+
+fn nameservers(zone: &HostedZone) -> Option<RecordSet> {
+    let names = zone.nameservers.iter().map(DnsName::wire);
+    RecordSet::new(RecordType::NS, zone.ttl.nameservers, names).ok()
 }

@@ -1,22 +1,10 @@
-//! Authorities, as whom they know us, and orders under way.
+//! As whom authorities know us, and orders under way.
 
-use sqlx::{Row, sqlite::SqliteRow};
-use weir_config::{EabSpec, Hostname, IssuerName, IssuerSpec};
-use zeroize::Zeroizing;
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use weir_config::{Hostname, IssuerName};
 
-use super::{Store, StoreError, objects::from_json, parse_name, to_json};
+use super::{Store, StoreError, objects::from_json, to_json};
 use crate::{key_file::KeyFile, seal::Sealed, time::unix_millis};
-
-/// An authority as it is kept.
-#[derive(Clone, Debug)]
-pub(crate) struct IssuerRecord {
-    pub(crate) name: IssuerName,
-    /// Without the key of the external account.
-    pub(crate) spec: IssuerSpec,
-    pub(crate) eab_key: Option<Sealed>,
-    pub(crate) created_at: i64,
-    pub(crate) updated_at: i64,
-}
 
 /// As whom an authority knows us; without a URL it may not have heard of us yet.
 #[derive(Debug)]
@@ -36,72 +24,7 @@ pub(crate) struct OrderRecord {
     pub(crate) key: Sealed,
 }
 
-const ISSUER: &str = "name, spec, key_id, sealed, created_at, updated_at";
-
 impl Store {
-    /// In the order in which they are asked.
-    pub(crate) async fn issuers(&self) -> Result<Vec<IssuerRecord>, StoreError> {
-        let select = format!("SELECT {ISSUER} FROM issuers ORDER BY name");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(select)).fetch_all(&self.readers).await?;
-        let mut issuers: Vec<_> =
-            rows.iter().map(IssuerRecord::of).collect::<Result<_, StoreError>>()?;
-        issuers.sort_by_key(|issuer| issuer.spec.rank);
-        Ok(issuers)
-    }
-
-    /// Makes an issuer what is written; without a key of an external account it keeps the one it
-    /// has. Returns whether it is new.
-    pub(crate) async fn put_issuer(
-        &self,
-        name: &IssuerName,
-        spec: &IssuerSpec,
-        keys: &KeyFile,
-    ) -> Result<bool, StoreError> {
-        let mut shown = spec.clone();
-        let key = shown.eab.as_mut().and_then(|eab| eab.key.take()).map(Zeroizing::new);
-        self.write(async |writing| {
-            let sealed = match &key {
-                Some(key) => Some(keys.keys()?.seal(&["eab", name], key.as_bytes())?),
-                None => None,
-            };
-            let former = sqlx::query("SELECT name FROM issuers WHERE name = $1").bind(&**name);
-            let is_new = former.fetch_optional(&mut *writing).await?.is_none();
-            sqlx::query(
-                "INSERT INTO issuers (name, spec, key_id, sealed, created_at, updated_at)
-                 VALUES ($1, $2, $3, $4, $5, $5)
-                 ON CONFLICT (name) DO UPDATE SET spec = excluded.spec,
-                    key_id = COALESCE(excluded.key_id, issuers.key_id),
-                    sealed = COALESCE(excluded.sealed, issuers.sealed),
-                    updated_at = excluded.updated_at",
-            )
-            .bind(&**name)
-            .bind(to_json(&shown)?)
-            .bind(sealed.as_ref().map(|sealed| &sealed.key))
-            .bind(sealed.as_ref().map(|sealed| &sealed.text))
-            .bind(unix_millis())
-            .execute(&mut *writing)
-            .await?;
-            Ok(is_new)
-        })
-        .await
-    }
-
-    /// Removes an issuer with its account and orders; what it has issued stays. False if there was
-    /// none.
-    pub(crate) async fn delete_issuer(&self, name: &IssuerName) -> Result<bool, StoreError> {
-        self.write(async |writing| {
-            for statement in [
-                "DELETE FROM acme_accounts WHERE issuer = $1",
-                "DELETE FROM acme_orders WHERE issuer = $1",
-            ] {
-                sqlx::query(statement).bind(&**name).execute(&mut *writing).await?;
-            }
-            let deleted = sqlx::query("DELETE FROM issuers WHERE name = $1").bind(&**name);
-            Ok(deleted.execute(writing).await?.rows_affected() > 0)
-        })
-        .await
-    }
-
     /// The account with an issuer at this directory.
     pub(crate) async fn acme_account(
         &self,
@@ -163,6 +86,11 @@ impl Store {
             Ok(())
         })
         .await
+    }
+
+    /// Forgets the account with an issuer, and what was ordered by it.
+    pub(crate) async fn forget_account(&self, issuer: &IssuerName) -> Result<(), StoreError> {
+        self.write(async |writing| forget_account(writing, issuer).await).await
     }
 
     /// By the first of their names.
@@ -232,22 +160,15 @@ impl Store {
     }
 }
 
-impl IssuerRecord {
-    fn of(row: &SqliteRow) -> Result<Self, StoreError> {
-        let key: Option<String> = row.try_get("key_id")?;
-        let text: Option<String> = row.try_get("sealed")?;
-        Ok(Self {
-            name: parse_name(row)?,
-            spec: from_json(row, "spec")?,
-            eab_key: key.zip(text).map(|(key, text)| Sealed { key, text }),
-            created_at: row.try_get("created_at")?,
-            updated_at: row.try_get("updated_at")?,
-        })
+/// See [`Store::forget_account`].
+pub(super) async fn forget_account(
+    writing: &mut SqliteConnection,
+    issuer: &IssuerName,
+) -> Result<(), StoreError> {
+    for statement in
+        ["DELETE FROM acme_accounts WHERE issuer = $1", "DELETE FROM acme_orders WHERE issuer = $1"]
+    {
+        sqlx::query(statement).bind(&**issuer).execute(&mut *writing).await?;
     }
-
-    /// Whether it needs the key of an external account and has none.
-    pub(crate) fn lacks_key(spec: &IssuerSpec, former: Option<&Self>) -> bool {
-        let lacks = |eab: &EabSpec| eab.key.is_none();
-        spec.eab.as_ref().is_some_and(lacks) && former.is_none_or(|former| former.eab_key.is_none())
-    }
+    Ok(())
 }

@@ -11,6 +11,7 @@ use weir_config::{
 use super::{
     Kind, Store, StoreError, Verb,
     deployments::{Deployments, change, next_number, that_matter},
+    domains,
     failover::check_source,
     objects::{Object, Record},
     parse_name,
@@ -59,7 +60,7 @@ impl Object for App {
         let manifest = AppManifest { kind, name, spec: record.spec.clone() };
         let app = Self::from_manifest(&manifest, base_domain)?;
         let (generation, deployments) = (record.meta.generation, record.extra.clone());
-        Ok(DesiredApp { app, generation, deployments })
+        Ok(DesiredApp { app, unverified: Vec::new(), generation, deployments })
     }
 
     async fn write_extra(
@@ -69,6 +70,7 @@ impl Object for App {
         verb: Verb,
     ) -> Result<(), StoreError> {
         claim_hostnames(writing, &self.name, &self.hostnames).await?;
+        domains::note_new(writing, self, former.map(|former| &former.spec)).await?;
         name_shards(writing, &self.name, &shards_of(self)).await?;
         if let Source::Failover(policy) = &self.source {
             check_source(writing, policy).await?;
@@ -95,6 +97,7 @@ impl Object for App {
         for statement in [
             "DELETE FROM deployments WHERE app = $1",
             "DELETE FROM hostnames WHERE app = $1",
+            "DELETE FROM unverified_domains WHERE app = $1",
             "DELETE FROM app_shards WHERE app = $1",
             "DELETE FROM secrets WHERE app = $1",
         ] {

@@ -47,6 +47,14 @@ pub(crate) enum Verb {
     RotateKey,
     /// What the gate keeps from being served is right.
     Confirm,
+    /// A certificate has come from an authority.
+    Issue,
+    /// A certificate of somebody's own.
+    Upload,
+    /// Another certificate is to be ordered.
+    Renew,
+    /// The owner of a domain has said that an app may have it.
+    Verify,
     /// All clients of a failover policy go to one target.
     Force,
     /// The shares of a failover policy stay as they are.
@@ -59,8 +67,15 @@ pub(crate) enum Verb {
     Page,
 }
 
+impl Cause<'static> {
+    /// What Weir does by itself.
+    pub(crate) fn of_weir(verb: Verb) -> Self {
+        Self { actor: "weir", verb, key: None }
+    }
+}
+
 impl Verb {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 22] = [
         Self::Put,
         Self::Deploy,
         Self::Promote,
@@ -74,6 +89,10 @@ impl Verb {
         Self::RollingUpdate,
         Self::RotateKey,
         Self::Confirm,
+        Self::Issue,
+        Self::Upload,
+        Self::Renew,
+        Self::Verify,
         Self::Force,
         Self::Freeze,
         Self::Release,
@@ -101,6 +120,10 @@ impl Verb {
             Self::RollingUpdate => "rolling-update",
             Self::RotateKey => "rotate-key",
             Self::Confirm => "confirm",
+            Self::Issue => "issue",
+            Self::Upload => "upload",
+            Self::Renew => "renew",
+            Self::Verify => "verify",
             Self::Force => "force",
             Self::Freeze => "freeze",
             Self::Release => "release",

@@ -3,7 +3,11 @@
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use weir_config::{Hostname, IssuerName};
 
-use super::{Store, StoreError, parse_name};
+use super::{
+    Cause, Store, StoreError, Target,
+    operations::{Change, note_done},
+    parse_name,
+};
 use crate::{
     acme::Failures, certificates::Source, key_file::KeyFile, seal::Sealed, time::unix_millis,
 };
@@ -61,7 +65,7 @@ impl Store {
     }
 
     /// Keeps a certificate in the place of the former one of its name. An order of it is done, and
-    /// what had failed before is forgotten.
+    /// what had failed before is forgotten. The audit log says what was before and what is after.
     ///
     /// # Errors
     /// [`StoreError::NoKey`] and those of the database; nothing is changed.
@@ -69,8 +73,10 @@ impl Store {
         &self,
         new: &NewCertificate<'_>,
         keys: &KeyFile,
+        (before, after): (Option<String>, String),
+        cause: Cause<'_>,
     ) -> Result<StoredCertificate, StoreError> {
-        self.write(async |writing| {
+        let stored = self.write(async |writing| {
             // Inside the transaction: see `write_secrets`.
             let sealed = keys.keys()?.seal(&["certificate", new.name], new.key_pem.as_bytes())?;
             sqlx::query(
@@ -93,6 +99,7 @@ impl Store {
             .execute(&mut *writing)
             .await?;
             forget_order(writing, new.name).await?;
+            note(writing, new.name, (before, Some(after)), cause).await?;
             Ok(StoredCertificate {
                 name: new.name.clone(),
                 source: new.source,
@@ -101,21 +108,33 @@ impl Store {
                 sealed,
                 renew_at: new.renew_at,
             })
-        })
-        .await
+        });
+        let stored = stored.await?;
+        self.operations_are_new();
+        Ok(stored)
     }
 
-    /// Removes a certificate, and everything about ordering it; false if there was none.
-    pub(crate) async fn delete_certificate(&self, name: &Hostname) -> Result<bool, StoreError> {
-        self.write(async |writing| {
+    /// Removes a certificate, and everything about ordering it.
+    pub(crate) async fn delete_certificate(
+        &self,
+        name: &Hostname,
+        before: Option<String>,
+        cause: Cause<'_>,
+    ) -> Result<(), StoreError> {
+        let deleted = self.write(async |writing| {
             let deleted = sqlx::query("DELETE FROM certificates WHERE name = $1")
                 .bind(&**name)
                 .execute(&mut *writing)
                 .await?;
             forget_order(writing, name).await?;
-            Ok(deleted.rows_affected() > 0)
-        })
-        .await
+            if deleted.rows_affected() > 0 {
+                note(writing, name, (before, None), cause).await?;
+            }
+            Ok(())
+        });
+        deleted.await?;
+        self.operations_are_new();
+        Ok(())
     }
 
     pub(crate) async fn set_renewal(
@@ -199,6 +218,17 @@ impl StoredCertificate {
             renew_at: row.try_get("renew_at")?,
         })
     }
+}
+
+/// Takes down who made what of a certificate.
+async fn note(
+    writing: &mut SqliteConnection,
+    name: &Hostname,
+    (before, after): (Option<String>, Option<String>),
+    cause: Cause<'_>,
+) -> Result<(), StoreError> {
+    let change = Change { target: Target::certificate(name), revision: None, before, after };
+    note_done(writing, cause, change, "done".to_owned()).await.map(drop)
 }
 
 async fn forget_order(

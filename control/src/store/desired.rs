@@ -11,7 +11,7 @@ use weir_config::{
 };
 
 use super::{
-    Kind, Page, Store, StoreError,
+    Kind, Page, Store, StoreError, domains,
     objects::{Object, Record, select_page},
     parse_name, revision, signed, unsigned,
 };
@@ -52,6 +52,11 @@ impl Store {
         desired.shards.extend(shards);
         desired.policies.extend(policies);
         desired.apps.extend(apps);
+        for (name, unverified) in domains::unverified(&mut reading, None).await? {
+            if let Some(app) = desired.apps.get_mut(&name) {
+                domains::hold_back(Arc::make_mut(app), &unverified);
+            }
+        }
         self.all_zones(&mut reading, &mut desired).await?;
         Ok(desired)
     }
@@ -107,7 +112,7 @@ impl Store {
                 Some(Kind::Zone) => Changed::Zone(parse_name(row)?),
                 Some(Kind::FailoverPolicy) => Changed::FailoverPolicy(parse_name(row)?),
                 // Nothing that the loop has to do with.
-                Some(Kind::Notifier | Kind::Provider) | None => continue,
+                Some(Kind::Provider | Kind::Issuer | Kind::Notifier) | None => continue,
             };
             if known.insert(changed.clone()) {
                 changes.push(changed);

@@ -43,6 +43,10 @@ pub enum StoreError {
     NoImage(AppName),
     #[error("messages of the standard format are signed: write a secret")]
     NoSigningSecret,
+    #[error("write the key that the authority has told you with the `key_id`")]
+    NoEabKey,
+    #[error("there are {most} issuers already; delete one first")]
+    TooManyIssuers { most: i64 },
     #[error("there are {most} notifiers already; delete one first")]
     TooManyNotifiers { most: i64 },
     #[error("there is no provider `{provider}`; apply it first")]

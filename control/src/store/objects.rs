@@ -23,17 +23,19 @@ pub enum Kind {
     Zone,
     Provider,
     FailoverPolicy,
+    Issuer,
     Notifier,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::App,
         Self::Shard,
         Self::Host,
         Self::Zone,
         Self::Provider,
         Self::FailoverPolicy,
+        Self::Issuer,
         Self::Notifier,
     ];
 
@@ -48,6 +50,7 @@ impl Kind {
             Self::Shard => "Shard",
             Self::Host => "Host",
             Self::Zone => "Zone",
+            Self::Issuer => "Issuer",
             Self::Provider => "Provider",
             Self::FailoverPolicy => "FailoverPolicy",
             Self::Notifier => "Notifier",
@@ -63,6 +66,7 @@ impl fmt::Display for Kind {
             Self::Shard => "shard",
             Self::Host => "host",
             Self::Zone => "zone",
+            Self::Issuer => "issuer",
             Self::Provider => "provider",
             Self::FailoverPolicy => "failover policy",
             Self::Notifier => "notifier",

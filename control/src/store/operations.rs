@@ -59,7 +59,20 @@ pub(crate) enum OperationState {
 impl Target {
     /// All of Weir.
     pub(crate) fn everything() -> Self {
-        let (kind, name) = ("Cluster".to_owned(), "weir".to_owned());
+        Self::without_spec("Cluster", "weir")
+    }
+
+    pub(crate) fn certificate(name: &str) -> Self {
+        Self::without_spec("Certificate", name)
+    }
+
+    pub(crate) fn domain(name: &str) -> Self {
+        Self::without_spec("Domain", name)
+    }
+
+    /// What is no object of the store.
+    fn without_spec(kind: &str, name: &str) -> Self {
+        let (kind, name) = (kind.to_owned(), name.to_owned());
         Self { kind, name, generation: 0, deployment: None }
     }
 }

@@ -34,6 +34,15 @@ pub(crate) struct StoredSet {
     pub(crate) revision: u64,
 }
 
+/// What a change of records asks to be so before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Holds {
+    /// Of each set that is changed.
+    OfSets(Precondition),
+    /// Of all records of the zone: a revision is the last one that may have changed them.
+    OfZone(Precondition),
+}
+
 /// What a change of records came to.
 #[derive(Debug)]
 pub(crate) struct ChangedRecords {
@@ -65,7 +74,7 @@ impl Store {
         one_set(&mut reading, stored.extra.content, zone, name, rtype).await
     }
 
-    /// Changes sets of a zone, all of them or none. `holds` is about the only set that is changed.
+    /// Changes sets of a zone, all of them or none.
     ///
     /// # Errors
     /// [`StoreError::Records`] if they do not go together with the others, those of the
@@ -74,17 +83,22 @@ impl Store {
         &self,
         zone: &ZoneName,
         changes: &[RecordChange],
-        holds: Precondition,
+        holds: Holds,
         cause: Cause<'_>,
     ) -> Result<ChangedRecords, StoreError> {
         let changed = self.write(async |writing| {
             let stored = stored_zone(writing, zone).await?;
+            if let Holds::OfZone(holds) = holds {
+                check_zone(holds, &stored)?;
+            }
             let content = stored.extra.content;
             let mut effective = Vec::new();
             for (i, change) in changes.iter().enumerate() {
                 let RecordChange { name, rtype, set } = change;
                 let former = one_set(writing, content, zone, name, *rtype).await?;
-                check(holds, former.as_ref(), name)?;
+                if let Holds::OfSets(holds) = holds {
+                    check(holds, former.as_ref(), name)?;
+                }
                 if former.as_ref().map(|former| &former.set) != set.as_ref() {
                     effective.push((i, former, change));
                 }
@@ -104,7 +118,7 @@ impl Store {
             }
             let names = stored.extra.names + names_with_records(writing, content, &paths).await?;
             let names = names.saturating_sub(before);
-            set_names(writing, zone, names).await?;
+            records_changed(writing, zone, names, revision).await?;
             let mut problems = Problems::default();
             for (i, _, change) in &effective {
                 let around = neighbourhood(writing, &stored, change, &self.base_domain).await?;
@@ -166,7 +180,7 @@ impl Store {
             let names = names.len() as u64;
             let revision = next_revision(writing).await?;
             replace_content(writing, zone, content, names).await?;
-            set_names(writing, zone, names).await?;
+            records_changed(writing, zone, names, revision).await?;
             if let Some(serial) = serial {
                 pass_serial(writing, zone, serial).await?;
             }
@@ -252,6 +266,17 @@ async fn stored_zone(
     found.ok_or_else(|| StoreError::not_found(Kind::Zone, zone))
 }
 
+fn check_zone(holds: Precondition, zone: &Record<HostedZone>) -> Result<(), StoreError> {
+    let (kind, found) = (Kind::Zone, zone.extra.records_revision);
+    match holds {
+        Precondition::New => Err(StoreError::NameTaken { kind, name: zone.name.to_string() }),
+        Precondition::Revision(expected) if expected < found => {
+            Err(StoreError::Conflict { kind, found, expected })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn check(
     holds: Precondition,
     former: Option<&StoredSet>,
@@ -334,18 +359,20 @@ async fn names_with_records(
     Ok(count)
 }
 
-async fn set_names(
+async fn records_changed(
     writing: &mut SqliteConnection,
     zone: &ZoneName,
     names: u64,
+    revision: u64,
 ) -> Result<(), StoreError> {
     if names > MAX_NAMES {
         let message = format!("a zone has records at {MAX_NAMES} names at most, not at {names}");
         return Err(StoreError::Records(Problems(vec![Problem::new("", "too_many", message)])));
     }
-    sqlx::query("UPDATE zones SET names = $2 WHERE zone = $1")
+    sqlx::query("UPDATE zones SET names = $2, records_revision = $3 WHERE zone = $1")
         .bind(&**zone)
         .bind(signed(names))
+        .bind(signed(revision))
         .execute(writing)
         .await?;
     Ok(())

@@ -211,7 +211,7 @@ impl Store {
         ("notifiers", "name", "notifier", "Notifier"),
         ("providers", "name", "provider", "Provider"),
         ("certificates", "name", "certificate", "Certificate"),
-        ("issuers", "name", "eab", "Issuer"),
+        ("issuer_keys", "issuer", "eab", "Issuer"),
         ("acme_accounts", "issuer", "acme-account", "Account"),
         ("acme_orders", "name", "acme-order", "Order"),
     ];

@@ -21,14 +21,16 @@ pub(crate) struct ZoneExtra {
     pub(super) content: u64,
     /// How many names it has records at.
     pub(crate) names: u64,
+    /// That changed its records last.
+    pub(super) records_revision: u64,
     serials: Serials,
 }
 
 /// So many serials are taken at once. A start leaves those of before behind.
 const SERIALS: u64 = 1024;
 
-const SELECT: &str = "SELECT zone, content, names, serial_first, serial_last FROM zones
-    WHERE content IS NOT NULL";
+const SELECT: &str = "SELECT zone, content, names, records_revision, serial_first, serial_last
+    FROM zones WHERE content IS NOT NULL";
 
 impl Object for HostedZone {
     const KIND: Kind = Kind::Zone;
@@ -309,6 +311,7 @@ impl ZoneExtra {
         Ok(Self {
             content: number("content")?,
             names: number("names")?,
+            records_revision: number("records_revision")?,
             serials: Serials { first: number("serial_first")?, last: number("serial_last")? },
         })
     }

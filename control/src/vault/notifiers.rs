@@ -48,7 +48,7 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Self::put_notifier`].
-    pub(crate) async fn hidden_changes(
+    pub(crate) async fn hidden_changes_of_notifier(
         &self,
         name: &NotifierName,
         written: NotifierSpec,

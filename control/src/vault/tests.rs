@@ -4,8 +4,8 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use sqlx::{Connection, Row, SqliteConnection};
 use weir_config::{
-    AppManifest, HostName, Hostname, InstanceId, NotifierSpec, ProviderName, ProviderSpec,
-    parse_documents,
+    AppManifest, HostName, Hostname, InstanceId, IssuerSpec, NotifierSpec, ProviderName,
+    ProviderSpec, parse_documents,
 };
 use zeroize::Zeroizing;
 
@@ -326,14 +326,20 @@ async fn what_is_secret_of_a_notifier_is_sealed_kept_and_rotated() {
     let unsigned = put(&bench, spec("")).await.unwrap_err();
     assert!(matches!(unsigned, VaultError::Store(StoreError::NoSigningSecret)), "{unsigned}");
     let signed = spec(", \"secret\": \"whsec_hunter2\"");
-    assert_eq!(bench.vault.hidden_changes(&ops, signed.clone()).await.unwrap(), ["url", "secret"]);
+    assert_eq!(
+        bench.vault.hidden_changes_of_notifier(&ops, signed.clone()).await.unwrap(),
+        ["url", "secret"]
+    );
     assert!(put(&bench, signed.clone()).await.unwrap().created);
 
     let again = put(&bench, spec("")).await.unwrap();
     assert!(again.operation.is_none(), "without a secret it keeps the one it has");
     assert_eq!(bench.vault.notifier(&ops).await.unwrap(), Some(signed.clone()));
     let other = spec(", \"secret\": \"whsec_hunter3\"");
-    assert_eq!(bench.vault.hidden_changes(&ops, other.clone()).await.unwrap(), ["secret"]);
+    assert_eq!(
+        bench.vault.hidden_changes_of_notifier(&ops, other.clone()).await.unwrap(),
+        ["secret"]
+    );
     assert!(put(&bench, other.clone()).await.unwrap().operation.is_some());
 
     let rotated = bench.vault.rotate(ROTATE).await.unwrap();
@@ -345,6 +351,47 @@ async fn what_is_secret_of_a_notifier_is_sealed_kept_and_rotated() {
     for kept in [database, log] {
         assert!(!kept.windows(7).any(|bytes| bytes == b"hunter2"), "it is on disk");
     }
+}
+
+#[tokio::test]
+async fn the_key_of_an_issuer_s_account_is_sealed_kept_and_rotated() {
+    let mut bench = Bench::new().await;
+    let le = "le".parse().unwrap();
+    let spec = |eab: &str| -> IssuerSpec {
+        let text =
+            format!("{{\"directory\": \"https://ca.test/dir\", \"terms_agreed\": true{eab}}}");
+        serde_json::from_str(&text).unwrap()
+    };
+    let with_key = |key: &str| spec(&format!(", \"eab\": {{\"key_id\": \"1\"{key}}}"));
+    let put = async |bench: &Bench, spec: &IssuerSpec| {
+        let cause = Cause { actor: "test", verb: Verb::Put, key: None };
+        bench.vault.put_issuer(&le, spec, Precondition::None, cause).await
+    };
+    let hidden = async |bench: &Bench, spec: &IssuerSpec| {
+        bench.vault.hidden_changes_of_issuer(&le, spec).await.unwrap()
+    };
+    let keyless = put(&bench, &with_key("")).await.unwrap_err();
+    assert!(matches!(keyless, VaultError::Store(StoreError::NoEabKey)), "{keyless}");
+    let written = with_key(", \"key\": \"hunter2\"");
+    assert_eq!(hidden(&bench, &written).await, ["eab.key"]);
+    let made = put(&bench, &written).await.unwrap();
+    assert!(made.created && made.record.spec == written.shown(), "{made:?}");
+    for same in [&written, &with_key("")] {
+        assert!(hidden(&bench, same).await.is_empty());
+        assert!(put(&bench, same).await.unwrap().operation.is_none(), "{same:?}");
+    }
+
+    let rotated = bench.vault.rotate(ROTATE).await.unwrap();
+    assert_eq!(rotated.resealed, 1);
+    bench.reopen().await;
+    assert!(put(&bench, &written).await.unwrap().operation.is_none(), "it is the same key still");
+    let database = fs::read(bench.dir.path().join("weir.db")).unwrap();
+    let log = fs::read(bench.dir.path().join("weir.db-wal")).unwrap_or_default();
+    for kept in [database, log] {
+        assert!(!kept.windows(7).any(|bytes| bytes == b"hunter2"), "it is on disk");
+    }
+    assert!(put(&bench, &spec("")).await.unwrap().record.extra.is_none());
+    assert!(put(&bench, &with_key("")).await.is_err(), "it is forgotten");
 }
 
 #[tokio::test]

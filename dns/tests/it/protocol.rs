@@ -17,7 +17,7 @@ const ZONE: &str = "
     ns.example. 3600 IN AAAA 2001:db8::1
     www.example. 60 IN CNAME ns.example.
     child.example. 3600 IN NS ns.child.example.
-    child.example. 3600 IN DS 12345
+    child.example. 3600 IN DS 12345 8 2 aabb
     ns.child.example. 3600 IN A 192.0.2.2";
 
 fn served() -> Served {

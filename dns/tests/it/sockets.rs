@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     sync::Arc,
     time::Duration,
 };
@@ -23,17 +23,22 @@ const ZONE: &str = "
     ns.example. 3600 IN A 192.0.2.1";
 
 fn start(address: SocketAddr, sockets: usize) -> (Runtime, Server, u16) {
+    let (udp, tcp) = bind(address, sockets).unwrap();
+    let port = tcp.local_addr().unwrap().port();
+    let (runtime, server) = serve(udp, tcp);
+    (runtime, server, port)
+}
+
+fn serve(udp: Vec<UdpSocket>, tcp: TcpListener) -> (Runtime, Server) {
     let runtime = Runtime::new().unwrap();
     let mut snapshot = Snapshot::empty(1, 0, Arc::default());
     snapshot.insert_zone(Arc::new(zone(ZONE)));
     let (_publisher, snapshots) = channel(snapshot);
     let server = {
         let _inside = runtime.enter();
-        let (udp, tcp) = bind(address, sockets).unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        (Server::start(snapshots, udp, vec![tcp], Options::default()).unwrap(), port)
+        Server::start(snapshots, udp, vec![tcp], Options::default()).unwrap()
     };
-    (runtime, server.0, server.1)
+    (runtime, server)
 }
 
 /// From a socket of its own, which takes an answer from nobody but whom it asked.
@@ -66,6 +71,27 @@ fn an_answer_comes_from_the_address_that_was_asked() {
         assert_eq!(ask(address, RecordType::A).unwrap().answer.len(), 1);
         server.stop();
     }
+}
+
+/// As systemd hands it over: one socket of both families, for all threads.
+#[test]
+fn a_socket_of_both_families_answers_each_in_its_own() {
+    let Ok(tcp) = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) else { return };
+    let address = tcp.local_addr().unwrap();
+    let socket = UdpSocket::bind(address).unwrap();
+    let udp = vec![socket.try_clone().unwrap(), socket];
+    let (_runtime, server) = serve(udp, tcp);
+    for ip in [
+        Ipv4Addr::LOCALHOST.into(),
+        Ipv4Addr::new(127, 0, 0, 2).into(),
+        IpAddr::from(Ipv6Addr::LOCALHOST),
+    ] {
+        for _ in 0..10 {
+            let answer = ask((ip, address.port()).into(), RecordType::A);
+            assert_eq!(answer.unwrap().answer.len(), 1, "{ip}");
+        }
+    }
+    server.stop();
 }
 
 #[test]

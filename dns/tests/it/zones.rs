@@ -57,6 +57,13 @@ fn data(rtype: RecordType, words: &[&str]) -> Vec<u8> {
             let numbers = words[2..].iter().flat_map(|word| number(word).to_be_bytes());
             names.into_iter().chain(numbers).collect()
         }
+        RecordType::DS => {
+            let digest = words[3].as_bytes().as_chunks::<2>().0.iter();
+            let octet = |pair: &[u8; 2]| str::from_utf8(pair).unwrap().to_owned();
+            let digest = digest.map(|pair| u8::from_str_radix(&octet(pair), 16).unwrap());
+            let numbers = [number(words[1]) as u8, number(words[2]) as u8];
+            short(words[0]).into_iter().chain(numbers).chain(digest).collect()
+        }
         RecordType::TXT => {
             let text = words.join(" ").replace('"', "");
             [&[text.len() as u8][..], text.as_bytes()].concat()

@@ -28,7 +28,7 @@ use crate::{
     access_log::{self, AccessLog},
     connection::{Connection, Tls},
     gateway::Gateway,
-    tls::{Accepted, Acceptor},
+    tls::{AcceptError, Accepted, Acceptor},
     upstream::Tunnel,
 };
 
@@ -200,8 +200,11 @@ impl Server {
             return Ok((Transport::Tcp(tcp.into()), ends, None));
         }
         let accepted = self.acceptor.accept(tcp.into(), ends.client.ip().to_canonical()).await;
-        let Accepted { stream, server_name, client_auth, client_certificate } = accepted
-            .map_err(|error| Stranger::Failed(Dropped::Handshake, io::Error::other(error)))?;
+        let Accepted { stream, server_name, client_auth, client_certificate } =
+            accepted.map_err(|error| match error {
+                AcceptError::Challenge => Stranger::Refused,
+                error => Stranger::Failed(Dropped::Handshake, io::Error::other(error)),
+            })?;
         let session = stream.get_ref().1;
         let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
         let tls = Tls {
@@ -228,7 +231,7 @@ impl Server {
 
 /// Why a connection is not carried.
 enum Stranger {
-    /// Counted where it was refused.
+    /// Counted where it was refused, or served with its handshake.
     Refused,
     Failed(Dropped, io::Error),
 }

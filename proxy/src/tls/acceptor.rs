@@ -4,14 +4,15 @@ use std::{io, net::IpAddr, sync::Arc};
 
 use rustls::{
     ConfigBuilder, ServerConfig, WantsVerifier,
-    server::{NoServerSessionStorage, WantsServerCert},
+    server::{ClientHello, NoServerSessionStorage, WantsServerCert},
+    sign::SingleCertAndKey,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use weir_config::{ClientAuth, Snapshots};
 
 use super::{
-    Certificates, ClientCertificate, EarlyWake, Tickets,
+    Certificates, ClientCertificate, EarlyWake, Tickets, certificates,
     client_auth::{BadClientAuth, ClientAuthConfigs},
     provider,
 };
@@ -30,6 +31,9 @@ struct Inner {
     client_auth: ClientAuthConfigs,
     early_wake: Arc<EarlyWake>,
 }
+
+/// What an authority asks for that looks whether a host name is ours, and nobody else (RFC 8737).
+const ACME: &[u8] = b"acme-tls/1";
 
 /// A connection after its handshake.
 #[derive(Debug)]
@@ -54,6 +58,9 @@ pub(crate) enum AcceptError {
     ClientAuth(#[from] BadClientAuth),
     #[error("the TLS handshake failed: {0}")]
     Handshake(io::Error),
+    /// It has ended as it should.
+    #[error("an authority was shown what it looks for")]
+    Challenge,
 }
 
 /// Tickets for a client that does not say how many it wants (RFC 9149). One is enough to come back
@@ -98,6 +105,11 @@ impl Inner {
         let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
         let start = start.await.map_err(AcceptError::Hello)?;
         let server_name = start.client_hello().server_name().map(Box::<str>::from);
+        let challenge = self.challenge(&start.client_hello());
+        if let Some(config) = challenge {
+            start.into_stream(config).await.map_err(AcceptError::Handshake)?;
+            return Err(AcceptError::Challenge);
+        }
         let (config, client_auth) = match &server_name {
             Some(name) => self.hello(name, client)?,
             None => (self.common.clone(), None),
@@ -107,6 +119,22 @@ impl Inner {
         let client_certificate =
             connection.peer_certificates().and_then(<[_]>::first).and_then(ClientCertificate::new);
         Ok(Accepted { stream, server_name, client_auth, client_certificate })
+    }
+
+    /// The handshake with an authority that looks for what it has asked for.
+    fn challenge(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
+        let mut protocols = hello.alpn()?;
+        if protocols.next() != Some(ACME) || protocols.next().is_some() {
+            return None;
+        }
+        let snapshot = self.snapshots.current();
+        let certificate = snapshot.tls_challenges.get(hello.server_name()?)?;
+        let only = SingleCertAndKey::from(certificates::read(certificate)?);
+        let mut config = builder().ok()?.with_no_client_auth().with_cert_resolver(Arc::new(only));
+        config.alpn_protocols = vec![ACME.to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Some(Arc::new(config))
     }
 
     /// The handshake that the host wants, and a head start for its app.

@@ -90,7 +90,7 @@ impl fmt::Debug for Certificates {
 }
 
 /// What cannot be read is told and left out: the other names stay served.
-fn read(certificate: &Certificate) -> Option<Arc<CertifiedKey>> {
+pub(super) fn read(certificate: &Certificate) -> Option<Arc<CertifiedKey>> {
     parse(certificate)
         .map(Arc::new)
         .inspect_err(|reason| {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-pub(crate) use acceptor::{Accepted, Acceptor};
+pub(crate) use acceptor::{AcceptError, Accepted, Acceptor};
 pub(crate) use certificates::Certificates;
 pub(crate) use client_auth::ClientCertificate;
 pub(crate) use early_wake::{EarlyWake, EarlyWakes};

@@ -7,7 +7,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use weir_config::{PlainHttp, RouteState};
+use weir_config::{AppRoute, PlainHttp, RouteState, TrafficPolicy};
 
 use crate::{
     clients::read_until,
@@ -48,6 +48,44 @@ async fn plain_http_is_sent_to_https_and_wakes_nothing() {
     }
     assert!(world.hints.is_empty());
     assert_eq!((world.app("blog").held(), world.app("blog").last_request().0), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_leads_to_another_sends_clients_there_and_wakes_nothing() {
+    let mut world = World::start();
+    let route = world.route("blog", RouteState::Asleep(weir_config::SleepLevel::Stopped));
+    let policy = |plain_http| {
+        let names = |(from, to): (&str, &str)| (from.parse().unwrap(), to.parse().unwrap());
+        let redirects = [("old.apps.test", "blog.apps.test")].map(names).into();
+        Arc::new(TrafficPolicy { redirects, plain_http, ..(*route.policy).clone() })
+    };
+    let hostnames: Vec<_> =
+        ["blog.apps.test", "old.apps.test"].map(|name| name.parse().unwrap()).into();
+    let publish = |world: &mut World, plain_http| {
+        let (hostnames, policy) = (hostnames.clone(), policy(plain_http));
+        let route = AppRoute { hostnames, policy, ..route.clone() };
+        world.control.publish(|snapshot| snapshot.insert(route));
+    };
+    publish(&mut world, PlainHttp::Redirect);
+    let location = format!("https://blog.apps.test:{}/a?b=c", world.https.port());
+    for client in [world.h1(), world.h2()] {
+        let sent = client.post(format!("https://old.apps.test:{}/a?b=c", world.https.port()));
+        let answer = sent.body("kept").send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), &answer.headers()["location"]), (308, &*location));
+    }
+    // Without TLS it is sent to its own HTTPS first, unless the app is served without.
+    for (plain_http, location) in [
+        (PlainHttp::Redirect, format!("https://old.apps.test:{}/x", world.https.port())),
+        (PlainHttp::Serve, "http://blog.apps.test:8080/x".to_owned()),
+    ] {
+        publish(&mut world, plain_http);
+        let answer = plain(&world, "GET /x HTTP/1.1\r\nHost: old.apps.test:8080\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 308 Permanent Redirect\r\n"), "{answer}");
+        let line = format!("\r\nlocation: {location}\r\n");
+        assert!(answer.to_lowercase().contains(&line), "{line} is not in {answer}");
+    }
+    assert!(world.hints.is_empty());
+    assert_eq!(world.app("blog").held(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

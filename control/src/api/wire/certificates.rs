@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use weir_config::IssuerSpec;
 
 /// A certificate that is there, is wanted, or both.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -22,8 +21,8 @@ pub struct CertificateResource {
     /// Which authority it is of, by its name here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
-    /// How an authority is shown that the names are ours: `http-01` or `dns-01`; left out if it is
-    /// not ordered.
+    /// How an authority is shown that the names are ours: `http-01`, `tls-alpn-01` or
+    /// `dns-01`; left out if it is not ordered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<String>,
     /// RFC 3339.
@@ -60,20 +59,7 @@ impl fmt::Debug for CertificateUpload {
     }
 }
 
-/// An authority as the API shows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct IssuerResource {
-    /// Always `Issuer`.
-    pub kind: String,
-    pub name: String,
-    /// RFC 3339.
-    pub created_at: String,
-    pub updated_at: String,
-    /// Without what is secret.
-    pub spec: IssuerSpec,
-    pub status: IssuerStatus,
-}
-
+/// How an authority does. Its spec is shown without the key of the external account.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct IssuerStatus {
     /// As whom the authority knows this Weir; what a CAA record may name (RFC 8657).

@@ -71,13 +71,6 @@ pub struct NotifierStatus {
     pub last_error: Option<String>,
 }
 
-/// What writing a notifier would change of what is not shown.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct NotifierPreview {
-    /// `url`, `secret`, both or neither.
-    pub changes: Vec<String>,
-}
-
 /// What came of a test message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NotifierTest {

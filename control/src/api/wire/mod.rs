@@ -18,15 +18,14 @@ mod zones;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use weir_config::{
-    AppSpec, FailoverSpec, HostSpec, NotifierSpec, Problem, ProviderSpec, ShardSpec, ZoneSpec,
+    AppSpec, FailoverSpec, HostSpec, IssuerSpec, NotifierSpec, Problem, ProviderSpec, ShardSpec,
+    ZoneSpec,
 };
 
 pub(crate) use self::secrets::SecretValue;
 pub use self::{
     apps::{AppStatus, Explanation, InstanceResource, LogRecord, SleepRequest, Step},
-    certificates::{
-        CertificateResource, CertificateUpload, DomainResource, IssuerResource, IssuerStatus,
-    },
+    certificates::{CertificateResource, CertificateUpload, DomainResource, IssuerStatus},
     deployments::{
         DeployRequest, DeploymentResource, PromoteRequest, RollbackRequest, RolloutPreview,
     },
@@ -40,8 +39,8 @@ pub use self::{
     history::{AuditRecord, EventRecord, OperationResource, StepRecord, UpdatedAppResource},
     hosts::{ConvergeRequest, DriftResource, HostStatus},
     incidents::{
-        IncidentDetails, IncidentEventResource, IncidentResource, NoteRequest, NotifierPreview,
-        NotifierStatus, NotifierTest,
+        IncidentDetails, IncidentEventResource, IncidentResource, NoteRequest, NotifierStatus,
+        NotifierTest,
     },
     providers::{
         CarriedPolicy, CustomHostnameResource, ProviderPreview, ProviderStatus, ProviderTest,
@@ -56,7 +55,7 @@ pub use self::{
 /// An object as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Resource<Spec, Status> {
-    /// `App`, `Shard`, `Host`, `Zone`, `Provider`, `FailoverPolicy` or `Notifier`.
+    /// `App`, `Shard`, `Host`, `Zone`, `Provider`, `FailoverPolicy`, `Issuer` or `Notifier`.
     pub kind: String,
     pub name: String,
     /// Grows by one with every change of the spec.
@@ -74,9 +73,23 @@ pub type AppResource = Resource<AppSpec, AppStatus>;
 pub type ShardResource = Resource<ShardSpec, ShardStatus>;
 pub type HostResource = Resource<HostSpec, HostStatus>;
 pub type ZoneResource = Resource<ZoneSpec, ZoneStatus>;
+pub type IssuerResource = Resource<IssuerSpec, IssuerStatus>;
 pub type FailoverResource = Resource<FailoverSpec, FailoverStatus>;
 pub type ProviderResource = Resource<ProviderSpec, ProviderStatus>;
 pub type NotifierResource = Resource<NotifierSpec, NotifierStatus>;
+
+/// What writing an object would change of what is not shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HiddenChanges {
+    /// Fields of its spec.
+    pub changes: Vec<String>,
+}
+
+impl HiddenChanges {
+    pub(crate) fn of(changes: Vec<&'static str>) -> Self {
+        Self { changes: changes.into_iter().map(str::to_owned).collect() }
+    }
+}
 
 /// A server that something else keeps running: a member of a shard, or an upstream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

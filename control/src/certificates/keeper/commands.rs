@@ -9,30 +9,31 @@ use zeroize::Zeroizing;
 use super::{Keeper, now};
 use crate::{
     certificates::{BadCertificate, Kept, Source, read, read::chain_pem},
-    store::{NewCertificate, StoreError},
+    store::{Cause, NewCertificate, StoreError, Target, Verb},
 };
 
 /// What may be asked of the keeper.
 #[derive(Debug)]
 pub(crate) enum Command {
     Upload {
+        actor: String,
         chain_pem: String,
         key_pem: Zeroizing<String>,
         reply: oneshot::Sender<Result<Hostname, CertificateError>>,
     },
     /// Order a new one now.
     Renew {
+        actor: String,
         name: Hostname,
         reply: oneshot::Sender<Result<(), CertificateError>>,
     },
     Delete {
+        actor: String,
         name: Hostname,
         reply: oneshot::Sender<Result<(), CertificateError>>,
     },
     /// The name leads here now: what failed before may be tried at once.
     Ready(Hostname),
-    /// The store has other issuers than before.
-    IssuersChanged,
     /// The store's rows are sealed anew.
     KeysRotated,
     /// The local authority has made another certificate for the base domain.
@@ -59,11 +60,15 @@ impl Keeper {
     pub(super) async fn obey(&mut self, command: Command) {
         // Who asked may have given up: then nobody needs the answer.
         match command {
-            Command::Upload { chain_pem, key_pem, reply } => {
-                _ = reply.send(self.upload(&chain_pem, &key_pem).await);
+            Command::Upload { actor, chain_pem, key_pem, reply } => {
+                _ = reply.send(self.upload(&actor, &chain_pem, &key_pem).await);
             }
-            Command::Renew { name, reply } => _ = reply.send(self.renew(&name)),
-            Command::Delete { name, reply } => _ = reply.send(self.delete(&name).await),
+            Command::Renew { actor, name, reply } => {
+                _ = reply.send(self.renew(&actor, &name).await);
+            }
+            Command::Delete { actor, name, reply } => {
+                _ = reply.send(self.delete(&actor, &name).await);
+            }
             Command::Ready(name) => {
                 let has_failed =
                     |kept: &Arc<Kept>| kept.failures.count > 0 && !kept.failures.is_limited;
@@ -75,11 +80,6 @@ impl Keeper {
                 self.table.set_local(local);
                 self.is_changed = true;
             }
-            Command::IssuersChanged => {
-                if let Err(error) = self.load_issuers().await {
-                    tracing::error!(%error, "the authorities cannot be read");
-                }
-            }
             Command::KeysRotated => match self.load().await {
                 Ok(()) => {}
                 Err(error) => tracing::error!(%error, "the certificates cannot be read"),
@@ -87,7 +87,12 @@ impl Keeper {
         }
     }
 
-    async fn upload(&mut self, chain: &str, key_pem: &str) -> Result<Hostname, CertificateError> {
+    async fn upload(
+        &mut self,
+        actor: &str,
+        chain: &str,
+        key_pem: &str,
+    ) -> Result<Hostname, CertificateError> {
         let certificate = read(chain, key_pem, now())?;
         let name = certificate.names[0].clone();
         let new = NewCertificate {
@@ -98,12 +103,13 @@ impl Keeper {
             key_pem,
             renew_at: None,
         };
-        self.put(&new, certificate).await?;
+        let cause = Cause { actor, verb: Verb::Upload, key: None };
+        self.put(&new, certificate, cause).await?;
         self.wanted_as_of = None;
         Ok(name)
     }
 
-    fn renew(&mut self, name: &Hostname) -> Result<(), CertificateError> {
+    async fn renew(&mut self, actor: &str, name: &Hostname) -> Result<(), CertificateError> {
         let kept = self.table.kept().get(name);
         let kept = kept.ok_or_else(|| CertificateError::NotFound(name.clone()))?;
         if kept.wanted.is_none() {
@@ -112,6 +118,9 @@ impl Keeper {
         if self.issuers.is_empty() {
             return Err(CertificateError::NoIssuer);
         }
+        let cause = Cause { actor, verb: Verb::Renew, key: None };
+        let message = "another one is ordered".to_owned();
+        self.around.store.act_done(cause, Target::certificate(name), message).await?;
         self.change(name, |kept| {
             kept.is_forced = true;
             kept.failures.next_at = 0;
@@ -119,14 +128,14 @@ impl Keeper {
         Ok(())
     }
 
-    async fn delete(&mut self, name: &Hostname) -> Result<(), CertificateError> {
+    async fn delete(&mut self, actor: &str, name: &Hostname) -> Result<(), CertificateError> {
         if !self.table.kept().contains_key(name) {
             return Err(match *name == self.around.base_domain {
                 true => CertificateError::Local(name.clone()),
                 false => CertificateError::NotFound(name.clone()),
             });
         }
-        self.forget(name).await?;
+        self.forget(name, Cause { actor, verb: Verb::Delete, key: None }).await?;
         // It may be wanted still, and then it is ordered anew.
         self.wanted_as_of = None;
         Ok(())

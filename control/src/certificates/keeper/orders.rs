@@ -8,7 +8,7 @@ use super::{CertificateError, Keeper, MOST_ORDERS, SOONEST_RENEWAL, now};
 use crate::{
     acme::{self, Budget, Ended, Failure, Issued, Order, renew_at},
     certificates::{IssuerSeen, Source, read},
-    store::NewCertificate,
+    store::{Cause, NewCertificate, Verb},
 };
 
 /// Below what Let's Encrypt allows an account: 300 orders at once, and then one in 36 seconds.
@@ -30,13 +30,17 @@ impl Keeper {
     fn begin(&mut self, name: &Hostname, now: i64) {
         let Some(kept) = self.table.kept().get(name).cloned() else { return };
         let issuer = self.issuers.get(kept.failures.issuer(self.issuers.len())).cloned();
-        let (Some(proof), Some(issuer)) = (kept.wanted, issuer) else { return };
+        let (Some(usual), Some(issuer)) = (kept.wanted, issuer) else { return };
+        let is_wildcard = kept.names.iter().any(|name| name.starts_with("*."));
+        let proof = issuer.spec.challenge.filter(|_| !is_wildcard).unwrap_or(usual);
         let budget = self.budgets.entry(issuer.name.clone());
         let budget = budget.or_insert_with(|| Budget::new(ORDERS.0, ORDERS.1, now));
         if let Err(at) = budget.take(now) {
             return self.change(name, |kept| kept.failures.next_at = at);
         }
-        self.change(name, |kept| kept.is_being_ordered = true);
+        self.change(name, |kept| {
+            (kept.is_being_ordered, kept.ordered_by) = (true, Some(proof));
+        });
         tracing::info!(%name, issuer = %issuer.name, "a certificate is ordered");
         let ordered = (name.clone(), issuer.name.clone());
         let order = Order {
@@ -66,10 +70,11 @@ impl Keeper {
         let outcome = if kept.is_ok() { "issued" } else { "failed" };
         self.around.metrics.orders.with_label_values(&[outcome]).inc();
         let error = kept.as_ref().err().map(|failure| failure.message.clone());
-        let former = self.seen.get(&issuer).map(|seen| (**seen).clone()).unwrap_or_default();
-        let account = account.or(former.account);
-        let seen = IssuerSeen { account, error, caa: former.caa };
-        self.seen.insert(issuer.clone(), Arc::new(seen));
+        if let Some(former) = self.seen.get(&issuer).map(|seen| (**seen).clone()) {
+            let account = account.or(former.account);
+            let seen = IssuerSeen { account, error, ..former };
+            self.seen.insert(issuer.clone(), Arc::new(seen));
+        }
         if let Err(failure) = kept {
             self.take_failure(name, &issuer, failure).await;
         }
@@ -95,7 +100,7 @@ impl Keeper {
             key_pem: &key_pem,
             renew_at: Some(renew_at),
         };
-        self.put(&new, certificate).await?;
+        self.put(&new, certificate, Cause::of_weir(Verb::Issue)).await?;
         if let Some(suggestion) = suggestion {
             self.suggestions.due.insert((now() + suggestion.ask_again, name.clone()));
         }

@@ -8,7 +8,7 @@ use super::{Keeper, now};
 use crate::{
     certificates::{Kept, Source, wanted::wanted},
     reconciler::World,
-    store::StoreError,
+    store::{Cause, StoreError, Verb},
 };
 
 impl Keeper {
@@ -57,16 +57,21 @@ impl Keeper {
         };
         let over = self.table.kept().iter().filter(|(_, kept)| is_over(kept));
         for name in over.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
-            match self.forget(&name).await {
+            match self.forget(&name, Cause::of_weir(Verb::Delete)).await {
                 Ok(()) => tracing::info!(%name, "its certificate is no longer wanted"),
                 Err(error) => tracing::warn!(%name, %error, "it cannot be forgotten yet"),
             }
         }
     }
 
-    pub(super) async fn forget(&mut self, name: &Hostname) -> Result<(), StoreError> {
+    pub(super) async fn forget(
+        &mut self,
+        name: &Hostname,
+        cause: Cause<'_>,
+    ) -> Result<(), StoreError> {
+        let before = self.table.kept().get(name).and_then(|kept| kept.summary());
         let former = self.around.store.certificate(name).await?;
-        self.around.store.delete_certificate(name).await?;
+        self.around.store.delete_certificate(name, before, cause).await?;
         self.cache(former.as_ref(), None);
         self.table.remove(name);
         self.schedule(name);

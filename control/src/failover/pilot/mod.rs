@@ -209,18 +209,19 @@ impl Pilot {
     /// Takes in what became of a probe that was sent then.
     pub(super) fn heard(&mut self, target: usize, sent: Moment, heard: Heard, now: Moment) {
         let Some(watched) = self.targets.get_mut(target) else { return };
-        let error = match &heard {
+        watched.probes.count(&heard);
+        let sample = heard.sample(sent);
+        let error = match heard {
             Heard::Answered(_) => None,
             Heard::Late => Some("it has not answered yet".to_owned()),
-            Heard::Failed { error, .. } => Some(error.clone()),
+            Heard::Failed { error, .. } => Some(error),
         };
         if let (None, Some(error)) = (&watched.error, &error) {
             let (vantage, error) = (LOCAL.to_owned(), error.clone());
             self.journal.note(Note::FirstMiss { vantage, target, error }, now);
         }
         watched.error = error;
-        watched.probes.count(&heard);
-        watched.schedule.take(heard.sample(sent), now);
+        watched.schedule.take(sample, now);
         self.spread_doubt(now);
     }
 

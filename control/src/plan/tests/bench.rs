@@ -170,7 +170,7 @@ impl Bench {
             }
             _ => deployments.clear(),
         }
-        let app = Arc::new(DesiredApp { app, generation, deployments });
+        let app = Arc::new(DesiredApp { app, unverified: Vec::new(), generation, deployments });
         self.change(|change| change.apps.push((app.app.name.clone(), Some(app))));
     }
 

@@ -226,6 +226,28 @@ fn a_restart_adopts_what_runs_and_does_nothing_to_it() {
     assert_eq!(after.settle(), ["unpause idle-1-0"]);
 }
 
+/// The snapshot on disk is a moment older than the last pause.
+#[test]
+fn a_request_that_a_restart_sends_to_a_frozen_instance_is_answered() {
+    let mut before = awake_bench();
+    let on_disk = (*before.observed().served).clone();
+    before.put("shop", "{image: b}");
+    before.settle();
+    let former = before.instance("shop-1-0");
+    assert_eq!(before.engine[&former].state, ContainerState::Paused);
+
+    let mut after = Bench::unlisted(on_disk);
+    (after.images, after.engine) = (before.images.clone(), before.engine.clone());
+    after.tell(Event::Desired(DesiredChange::whole(before.world().desired.clone())));
+    let request = after.activity.endpoint(&former.into()).begin();
+    after.list();
+    assert_eq!(after.settle(), ["unpause shop-1-0"]);
+    assert_eq!(after.served_by("shop"), ["shop-2-0"]);
+    drop(request);
+    after.pass(seconds(1));
+    assert_eq!(after.settle(), ["pause shop-1-0"]);
+}
+
 /// Who ended the second instance is not known after that: it may have been Weir, for the sleep.
 #[test]
 fn an_app_that_was_killed_half_awake_gets_up_whole() {

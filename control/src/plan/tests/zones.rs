@@ -221,6 +221,51 @@ fn a_zone_within_another_takes_its_names_and_gives_them_back() {
 }
 
 #[test]
+fn a_zone_leads_to_those_below_it_unless_something_else_is_written() {
+    let mut zones = ZoneBench::new();
+    let inner = desired("inner.example.com", "{addresses: [192.0.2.2]}");
+    let deep = desired("deep.inner.example.com", "{addresses: [192.0.2.3]}");
+    zones.tell_of(deep, Touched::Everything);
+    zones.check("deep.inner", &["NS ns1.deep.inner.example.com."]);
+    zones.check("ns1.deep.inner", &["A 192.0.2.3"]);
+    zones.tell_of(inner.clone(), Touched::Everything);
+    zones.check("inner", &["NS ns1.inner.example.com."]);
+    zones.check("ns1.inner", &["A 192.0.2.2"]);
+    // That is between them now.
+    zones.check("deep.inner", &[]);
+    zones.check("ns1.deep.inner", &[]);
+
+    // The addresses are those that the zone itself has.
+    let mut moved = inner.clone();
+    let server: weir_config::DnsName = "ns1.inner.example.com".parse().unwrap();
+    let data = vec!["203.0.113.53".to_owned()];
+    let spec = RecordSetSpec { name: server.to_string(), r#type: "A".into(), ttl: None, data };
+    let (owner, rtype, set) = spec.read(&moved.zone.name).unwrap();
+    moved.write(&owner, rtype, set);
+    zones.tell_of(moved, Touched::Names(vec![server]));
+    zones.check("ns1.inner", &["A 203.0.113.53"]);
+    let elsewhere = desired("inner.example.com", "{nameservers: [ns.other.net]}");
+    zones.tell_of(elsewhere, Touched::Everything);
+    zones.check("inner", &["NS ns.other.net."]);
+    zones.check("ns1.inner", &[]);
+    zones.tell_of(inner, Touched::Everything);
+
+    // What is written of a name wins, and what is written of its nameserver.
+    zones.write("ns1.inner", "A", &["203.0.113.1"]);
+    zones.check("ns1.inner", &["A 203.0.113.1"]);
+    zones.write("ns1.inner", "A", &[]);
+    zones.write("inner", "NS", &["ns.elsewhere.net."]);
+    zones.check("inner", &["NS ns.elsewhere.net."]);
+    zones.check("ns1.inner", &[]);
+    zones.write("inner", "NS", &[]);
+    zones.check("inner", &["NS ns1.inner.example.com."]);
+    zones.bench.change(|change| change.zones.push((name("inner.example.com"), None)));
+    zones.bench.settle();
+    zones.check("inner", &[]);
+    zones.check("deep.inner", &["NS ns1.deep.inner.example.com."]);
+}
+
+#[test]
 fn a_restart_goes_on_after_the_serial_that_was_served_and_only_if_something_changed() {
     let mut zones = ZoneBench::new();
     zones.write("www", "A", &["192.0.2.7"]);

@@ -52,7 +52,7 @@ impl CloudflareStandIn {
         let zone = |(i, name): (usize, &&str)| (format!("zone{i}"), (*name).to_owned());
         account.lock().unwrap().zones = zones.iter().enumerate().map(zone).collect();
         let app = Router::new()
-            .route("/user/tokens/verify", get(|| async { result(json!({"status": "active"})) }))
+            .route("/user/tokens/verify", get(|| async { result(&json!({"status": "active"})) }))
             .route("/zones", get(list_zones))
             .route("/zones/{zone}/dns_records", get(list_records))
             .route("/zones/{zone}/dns_records/batch", post(batch))
@@ -194,7 +194,7 @@ fn merge(into: &mut Value, patch: &Value) {
     }
 }
 
-fn result(result: Value) -> Response {
+fn result(result: &Value) -> Response {
     let body = json!({"success": true, "errors": [], "messages": [], "result": result});
     Json(body).into_response()
 }
@@ -238,25 +238,25 @@ async fn list_zones(State(account): State<Shared>, Query(query): Parameters) -> 
         .iter()
         .filter(|(_, name)| query.get("name").is_none_or(|asked| asked == *name));
     let zone = |(id, name)| json!({"id": id, "name": name, "account": {"id": "acc", "name": "a"}});
-    result(asked.map(zone).collect())
+    result(&asked.map(zone).collect())
 }
 
 async fn list_records(State(account): State<Shared>, Query(query): Parameters) -> Response {
     let account = account.lock().unwrap();
     let name = query.get("name.exact").expect("only ever one name is asked for");
-    result(account.records.values().filter(|record| record["name"] == **name).cloned().collect())
+    result(&account.records.values().filter(|record| record["name"] == **name).cloned().collect())
 }
 
 async fn batch(State(account): State<Shared>, Json(batch): Json<Value>) -> Response {
     match account.lock().unwrap().batch(&batch) {
-        Ok(()) => result(json!({})),
+        Ok(()) => result(&json!({})),
         Err((81044, message)) => error(StatusCode::NOT_FOUND, 81044, message),
         Err((code, message)) => error(StatusCode::BAD_REQUEST, code, message),
     }
 }
 
 async fn custom_hostnames() -> Response {
-    result(json!([
+    result(&json!([
         {"id": "1", "hostname": "shop.customer.example", "status": "active",
          "ssl": {"status": "active", "method": "http", "type": "dv"}},
         {"id": "2", "hostname": "new.customer.example", "status": "pending",
@@ -267,27 +267,27 @@ async fn custom_hostnames() -> Response {
 
 async fn purge(State(account): State<Shared>, Json(body): Json<Value>) -> Response {
     account.lock().unwrap().purged.push(body["hosts"].clone());
-    result(json!({"id": "1"}))
+    result(&json!({"id": "1"}))
 }
 
 async fn pools(State(account): State<Shared>) -> Response {
-    result(account.lock().unwrap().pools.values().cloned().collect())
+    result(&account.lock().unwrap().pools.values().cloned().collect())
 }
 
 async fn balancers(State(account): State<Shared>) -> Response {
-    result(account.lock().unwrap().balancers.values().cloned().collect())
+    result(&account.lock().unwrap().balancers.values().cloned().collect())
 }
 
 async fn make_pool(State(account): State<Shared>, Json(body): Json<Value>) -> Response {
     let mut account = account.lock().unwrap();
     let id = account.id();
-    result(put(&mut account.pools, id, &body))
+    result(&put(&mut account.pools, &id, &body))
 }
 
 async fn make_balancer(State(account): State<Shared>, Json(body): Json<Value>) -> Response {
     let mut account = account.lock().unwrap();
     let id = account.id();
-    result(put(&mut account.balancers, id, &body))
+    result(&put(&mut account.balancers, &id, &body))
 }
 
 async fn change_pool(
@@ -296,7 +296,7 @@ async fn change_pool(
     body: Bytes,
 ) -> Response {
     let body = serde_json::from_slice(&body).unwrap();
-    result(put(&mut account.lock().unwrap().pools, id, &body))
+    result(&put(&mut account.lock().unwrap().pools, &id, &body))
 }
 
 async fn change_balancer(
@@ -305,12 +305,12 @@ async fn change_balancer(
     body: Bytes,
 ) -> Response {
     let body = serde_json::from_slice(&body).unwrap();
-    result(put(&mut account.lock().unwrap().balancers, id, &body))
+    result(&put(&mut account.lock().unwrap().balancers, &id, &body))
 }
 
 /// With what else it gets by itself there.
-fn put(all: &mut BTreeMap<String, Value>, id: String, body: &Value) -> Value {
-    let one = all.entry(id.clone()).or_insert_with(|| json!({"created_on": "2026-01-01"}));
+fn put(all: &mut BTreeMap<String, Value>, id: &str, body: &Value) -> Value {
+    let one = all.entry(id.to_owned()).or_insert_with(|| json!({"created_on": "2026-01-01"}));
     merge(one, body);
     one["id"] = json!(id);
     one.clone()

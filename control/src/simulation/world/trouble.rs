@@ -134,7 +134,7 @@ impl World {
         let generation = self.store.apps.get(&app.name).map_or(1, |former| former.generation + 1);
         self.tell(|| format!("puts {spec} as deployment {}", deployments[0].number));
         let name = app.name.clone();
-        let desired = DesiredApp { app, generation, deployments };
+        let desired = DesiredApp { app, unverified: Vec::new(), generation, deployments };
         self.store.apps.insert(name, Arc::new(desired));
         self.store.revision += 1;
     }

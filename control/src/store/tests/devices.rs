@@ -36,7 +36,9 @@ impl Bench {
     }
 
     async fn put_host(&self, name: &str) {
-        let text = format!("kind: Host\nname: {name}\nspec: {{engine: device, cordoned: true, draining: true}}");
+        let text = format!(
+            "kind: Host\nname: {name}\nspec: {{engine: device, cordoned: true, draining: true}}"
+        );
         let (manifest, host) =
             Host::read(parse_documents(&text).unwrap()[0].value.clone()).unwrap();
         self.store.put(&manifest.spec, &host, Precondition::None, PUT).await.unwrap();

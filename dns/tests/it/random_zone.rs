@@ -133,6 +133,9 @@ impl RandomZone {
             }
             Kind::Cut if may_lead => {
                 let Ok(server) = owner.child(b"ns") else { return };
+                if self.has(&server, RecordType::CNAME) {
+                    return;
+                }
                 self.push(&owner, RecordType::NS, &server);
                 self.records.push((server, RecordType::A, format!("192.0.2.{byte}")));
                 if random.random() {

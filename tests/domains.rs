@@ -159,6 +159,6 @@ async fn a_domain_is_served_once_its_owner_has_said_so() {
     // It is said once.
     *said.lock().unwrap() = None;
     weir = weir.kill_and_restart().await;
-    assert_eq!(check(&weir).await["state"], "ready");
+    wait_for("the domain", async || (check(&weir).await["state"] == "ready").then_some(())).await;
     assert_eq!(status(&weir).await, 200);
 }

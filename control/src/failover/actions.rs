@@ -8,8 +8,8 @@ use weir_config::{App, AppManifest, AppName, Hostname, IncidentActionSpec, Notif
 
 use crate::{
     store::{
-        Cause, DueAction, Kind, OperationState, Precondition, Record, Store, StoreError, Target,
-        Verb,
+        Cause, DueAction, Kind, OperationFilter, OperationState, Page, Precondition, Record, Store,
+        StoreError, Target, Verb,
     },
     transition::{ASKED_FOR, Transition, ending},
 };
@@ -34,9 +34,12 @@ pub(super) async fn act_once(store: &Store, base_domain: &Hostname) -> Result<()
         let said = match done {
             Ok(said) => said,
             // These may pass.
-            Err(error @ (StoreError::Database(_) | StoreError::Full | StoreError::Closed)) => {
-                return Err(error);
-            }
+            Err(
+                error @ (StoreError::Database(_)
+                | StoreError::Full
+                | StoreError::Closed
+                | StoreError::Conflict { .. }),
+            ) => return Err(error),
             Err(error) => note_failure(store, &due, &actor, &error).await?,
         };
         tracing::info!(policy = %due.policy, "{said}");
@@ -59,7 +62,7 @@ async fn perform(
         IncidentActionSpec::Scale { app, instances } => {
             scale(store, base_domain, &name(app)?, *instances, actor).await
         }
-        IncidentActionSpec::RollBack(app) => roll_back(store, &name(app)?, actor).await,
+        IncidentActionSpec::RollBack(app) => roll_back(store, &name(app)?, due, actor).await,
     }
 }
 
@@ -116,13 +119,27 @@ async fn scale(
     Ok(format!("{app} gets {instances} instances"))
 }
 
-async fn roll_back(store: &Store, app: &AppName, actor: &str) -> Result<String, StoreError> {
+async fn roll_back(
+    store: &Store,
+    app: &AppName,
+    due: &DueAction,
+    actor: &str,
+) -> Result<String, StoreError> {
+    let said = format!("{app} goes back to the deployment that was live before");
+    // Once more would undo it. What was done right before a crash is in the audit log.
+    let (kind, name) = (Some(Kind::App.as_str().to_owned()), Some(app.to_string()));
+    let filter = OperationFilter { kind, name, actor: Some(actor.to_owned()) };
+    let last = Page { limit: Some(1), ..Page::default() };
+    let done = store.operations(&filter, &last).await?.into_iter();
+    if done.filter(|one| one.verb == Verb::RollBack.as_str()).any(|one| one.at >= due.at) {
+        return Ok(said);
+    }
     let message = format!("asked for by {actor}");
     let ending = weir_config::Ending { message, ..ending(ASKED_FOR) };
     let cause = Cause { actor, verb: Verb::RollBack, key: None };
     let transition = Transition::RollBack { to: None, ending };
     store.change_deployments(app, &transition, Some(cause)).await?;
-    Ok(format!("{app} goes back to the deployment that was live before"))
+    Ok(said)
 }
 
 /// Notes that something could not be done; says why.
@@ -156,7 +173,8 @@ mod tests {
     use crate::{
         incidents::{Rule, Trouble},
         seal::Keyring,
-        store::{Notifier, OperationFilter, Page},
+        store::Notifier,
+        transition::Stage,
     };
 
     const PUT: Cause<'_> = Cause { actor: "test", verb: Verb::Put, key: None };
@@ -257,6 +275,34 @@ mod tests {
         bench.open_incident().await;
         bench.act().await;
         assert_eq!(bench.store.due_messages("ops", 10).await.unwrap().len(), 2, "a new one is");
+    }
+
+    #[tokio::test]
+    async fn a_rollback_that_a_crash_came_right_behind_is_not_undone_by_another() {
+        let bench = Bench::new().await;
+        let app: AppName = "shop".parse().unwrap();
+        for image in ["a", "b"] {
+            let text = format!("{{kind: App, name: shop, spec: {{image: {image}}}}}");
+            let manifest: AppManifest = parse_documents(&text).unwrap()[0].decode().unwrap();
+            let meant = App::from_manifest(&manifest, &bench.base).unwrap();
+            bench.store.put(&manifest.spec, &meant, Precondition::None, PUT).await.unwrap();
+            let stage = Stage::of(&bench.store.read::<App>(&app).await.unwrap().extra[0]);
+            let live = Transition::GoLive { stage, keep: Duration::from_secs(600) };
+            bench.store.change_deployments(&app, &live, None).await.unwrap();
+        }
+        let due = DueAction {
+            policy: "shop".parse().unwrap(),
+            action: IncidentActionSpec::RollBack("shop".to_owned()),
+            incident: "inc-1".to_owned(),
+            at: crate::time::unix_millis(),
+            place: 0,
+        };
+        let mut said = Vec::new();
+        for _ in 0..2 {
+            said.push(perform(&bench.store, &bench.base, &due, "failover/shop").await.unwrap());
+        }
+        assert_eq!(said[0], said[1]);
+        assert_eq!(bench.done().await.len(), 1);
     }
 
     #[tokio::test]

@@ -13,8 +13,9 @@ pub(crate) struct DueAction {
     pub(crate) policy: FailoverName,
     pub(crate) action: IncidentActionSpec,
     pub(crate) incident: String,
-    at: i64,
-    place: i64,
+    /// When the incident was opened, or opened again.
+    pub(crate) at: i64,
+    pub(crate) place: i64,
 }
 
 /// Asks for what the policy has done when this incident opens. Where nothing is to be changed, only

@@ -252,9 +252,11 @@ async fn an_operator_tries_out_and_gives_orders_that_are_in_the_audit_log() {
     assert!(told.contains("forced to two by operator"), "{told}");
     scene.served_by(&scene.two, &client).await;
     failover(&["release", "shop"]);
-    // By steps, as after any failover, and not before it has been well for a minute.
-    assert_eq!(scene.status().await["phase"], "failed_over");
-    assert_eq!(scene.get(&client).await.unwrap(), "two");
+    let status = scene.status().await;
+    assert_eq!(status["hold"], Value::Null, "{status:#}");
+    let first = &status["targets"][0];
+    assert_eq!((&first["share"], &first["standing"]), (&json!(0.0), &json!("out")), "{status:#}");
+    assert_eq!(scene.get(&client).await.unwrap(), "two", "the first one comes back by steps");
     let told = failover(&["freeze", "shop"]);
     assert!(told.contains("frozen by operator"), "{told}");
     assert!(failover(&["status", "shop"]).contains("frozen by operator"));

@@ -133,8 +133,13 @@ impl Instance {
             self.unplaced_death = Some(death);
             return;
         }
-        // Told late: of a process before the one that Weir started, or before the one that the
-        // engine has started since and that is ready.
+        // Told late: of a container that is gone, while the one that takes its place has not begun;
+        // of a process before the one that Weir started, or before the one that the engine has
+        // started since and that is ready.
+        let has_begun = |container: &Container| container.state != ContainerState::Created;
+        if !self.container.as_ref().is_some_and(has_begun) {
+            return;
+        }
         let former = |container: &Container| death.at < container.started_at;
         let outlived = self.is_ready() && self.container.as_ref().is_some_and(former);
         if self.stopped_by_us || death.at < self.begun_at || outlived {
@@ -167,5 +172,43 @@ impl Instance {
         self.failures += 1;
         self.failure = Some(failure);
         self.retry_at = Some(now + wait);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_config::{HostName, InstanceId, Reach};
+
+    use super::*;
+
+    /// As when what was kept for a rollback is removed just before somebody wants it back.
+    #[test]
+    fn a_death_that_is_told_late_is_no_failure_of_the_container_that_came_after() {
+        let id = InstanceId {
+            app: "shop".parse().unwrap(),
+            deployment: 1,
+            ordinal: 0,
+            host: HostName::local(),
+        };
+        let container = |state, started_at| Container {
+            instance: id.clone(),
+            id: "second".to_owned(),
+            state,
+            started_at,
+            address: None,
+            reach: Reach::Direct,
+            port: 80,
+            restarts: 0,
+        };
+        let death = |at| Death { at, exit_code: 143, log_tail: Vec::new() };
+        let now = Moment(1_000);
+        let mut instance = Instance::default();
+        instance.died(death(5), now);
+        instance.look(Some(container(ContainerState::Created, 0)), now);
+        instance.died(death(5), now);
+        assert_eq!(instance.failure, None);
+        instance.look(Some(container(ContainerState::Running, 9)), now);
+        instance.died(death(10), now);
+        assert_eq!(instance.failure.unwrap().exit_code, Some(143));
     }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{Mutex, mpsc},
     time::{sleep, timeout},
@@ -26,6 +26,8 @@ use crate::keeper::Keeper;
 const WAITING: usize = 32;
 /// How long one waits.
 const LIMIT: Duration = Duration::from_secs(10);
+/// How long a caller may take to read why it is not served.
+const LINGER: Duration = Duration::from_secs(2);
 /// How often it is looked whether any app here calls others, and the port tried that was taken.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -87,7 +89,7 @@ async fn listen(keeper: &Arc<Keeper>, port: u16) -> io::Result<std::convert::Inf
     }
 }
 
-async fn take(keeper: Arc<Keeper>, mut stream: TcpStream, from: SocketAddr) {
+async fn take(keeper: Arc<Keeper>, stream: TcpStream, from: SocketAddr) {
     // Whatever is no app of Weir's has nothing to ask here.
     let Some(instance) = instance_at(&keeper, from.ip()).await else {
         return tracing::debug!(%from, "a call by no app of Weir's");
@@ -105,9 +107,19 @@ async fn take(keeper: Arc<Keeper>, mut stream: TcpStream, from: SocketAddr) {
                 AWAY.len()
             );
             // A caller that is gone has nothing to be told.
-            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = timeout(LINGER, tell(stream, answer.as_bytes())).await;
         }
     }
+}
+
+/// Answers, and closes only when the caller has: what it asked and nobody read would make the kernel
+/// reset the connection, and the answer be lost.
+async fn tell(mut stream: TcpStream, answer: &[u8]) -> io::Result<()> {
+    stream.write_all(answer).await?;
+    stream.shutdown().await?;
+    let mut asked = [0; 1024];
+    while stream.read(&mut asked).await? > 0 {}
+    Ok(())
 }
 
 /// Asked anew each time: an address may be another container's by now.

@@ -71,7 +71,7 @@ enum Verb {
         #[arg(long = "for", value_name = "TIME", default_value = "1h")]
         time: String,
     },
-    /// Have the law decide again
+    /// Have the law decide again; who had no clients meanwhile comes back by steps
     Release { name: String },
     /// Delete one; its names are answered as if there had been none
     Rm { name: String },

@@ -22,6 +22,8 @@ pub(super) enum Output {
 
 /// What every `ls` can be told.
 #[derive(Debug, Args)]
+// Its name is also that of commands which have more arguments.
+#[group(skip)]
 pub(super) struct Ls {
     /// How to show them
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
@@ -30,6 +32,7 @@ pub(super) struct Ls {
 
 /// What every `show` is told.
 #[derive(Debug, Args)]
+#[group(skip)]
 pub(super) struct Show {
     pub(super) name: String,
     /// How to show it

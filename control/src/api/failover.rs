@@ -129,7 +129,7 @@ pub(crate) async fn freeze(call: Call) -> Answer {
     obey(&call, Verb::Freeze, FailoverOrder::Freeze(r#for.0)).await
 }
 
-/// Has the law decide again.
+/// Has the law decide again. Who had no clients meanwhile comes back by steps.
 #[utoipa::path(post, path = "/v1/failover-policies/{name}/actions/release",
     responses((status = 202, body = FailoverHealth), (status = 404, body = ProblemDetails),
         (status = 503, body = ProblemDetails)))]

@@ -129,7 +129,7 @@ impl Inner {
         }
         let snapshot = self.snapshots.current();
         let certificate = snapshot.tls_challenges.get(hello.server_name()?)?;
-        let only = SingleCertAndKey::from(certificates::read(certificate)?);
+        let only = SingleCertAndKey::from(certificates::of_challenge(certificate)?);
         let mut config = builder().ok()?.with_no_client_auth().with_cert_resolver(Arc::new(only));
         config.alpn_protocols = vec![ACME.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});

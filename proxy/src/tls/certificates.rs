@@ -90,13 +90,22 @@ impl fmt::Debug for Certificates {
 }
 
 /// What cannot be read is told and left out: the other names stay served.
-pub(super) fn read(certificate: &Certificate) -> Option<Arc<CertifiedKey>> {
+fn read(certificate: &Certificate) -> Option<Arc<CertifiedKey>> {
     parse(certificate)
         .map(Arc::new)
         .inspect_err(|reason| {
             tracing::error!(names = ?certificate.names, reason, "a certificate cannot be used");
         })
         .ok()
+}
+
+/// That of a certificate which only an authority is shown. It is not checked: it has a critical
+/// extension that nobody else knows (RFC 8737, 3).
+pub(super) fn of_challenge(certificate: &Certificate) -> Option<CertifiedKey> {
+    let chain = certificate.chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
+    let key = PrivateKeyDer::try_from(certificate.key.to_vec()).ok()?;
+    let key = provider().key_provider.load_private_key(key).ok()?;
+    Some(CertifiedKey::new(chain, key))
 }
 
 fn parse(certificate: &Certificate) -> Result<CertifiedKey, String> {

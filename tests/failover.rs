@@ -180,7 +180,17 @@ fn to_route(status: &Value, fault: jiff::Timestamp) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_clients_it_is_seen_sooner_and_none_of_them_is_failed() {
+async fn with_clients_it_is_seen_in_time_and_none_of_them_is_failed() {
+    // By probes alone it may take so long. With clients, on a quiet machine, it takes less than
+    // half of it, which `make bench` measures.
+    for (mood, most) in [(Mood::Refuses, 1400), (Mood::Silent, 2100)] {
+        with_clients(mood, most).await;
+    }
+}
+
+/// Asks a hundred times a second while a target dies, which is to be left within so many
+/// milliseconds.
+async fn with_clients(mood: Mood, most: i64) {
     let scene = Arc::new(Scene::new().await);
     let client = scene.client();
     scene.served_by(&scene.one, &client).await;
@@ -202,20 +212,19 @@ async fn with_clients_it_is_seen_sooner_and_none_of_them_is_failed() {
     let before = scene.one.requests();
     wait_for("clients", async || (scene.one.requests() > before + 100).then_some(())).await;
     let fault = jiff::Timestamp::now();
-    scene.one.set(Mood::Refuses).await;
+    scene.one.set(mood).await;
     let status = wait_for("the failover", async || {
         let status = scene.status().await;
         status["incident"]["to_route_ms"].is_i64().then_some(status)
     })
     .await;
     let took = to_route(&status, fault);
-    println!("fault to route: {took} ms; {:#}", status["incident"]);
-    // By probes alone it may take as long as 1.4 s; on a quiet machine this takes 0.3 to 0.5.
-    assert!(took <= 1400, "{took} ms: {status:#}");
+    println!("{mood:?}: fault to route {took} ms; {:#}", status["incident"]);
+    assert!(took <= most, "{mood:?}: {took} ms: {status:#}");
     over.send_replace(true);
     let answers = clients.await.unwrap();
     let failed: Vec<_> = answers.iter().filter(|answer| answer.is_err()).collect();
-    assert!(failed.is_empty(), "{} of {}: {failed:?}", failed.len(), answers.len());
+    assert!(failed.is_empty(), "{mood:?}: {} of {}: {failed:?}", failed.len(), answers.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

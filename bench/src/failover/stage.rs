@@ -131,8 +131,8 @@ fn policy(targets: &[Target], more: serde_json::Value) -> serde_json::Value {
         "targets": targets.iter().map(target).collect::<Vec<_>>(),
         "ttl": {"steady": format!("{}s", STEADY.as_secs()), "low": "1s"},
     });
-    if let (Some(spec), Some(more)) = (spec.as_object_mut(), more.as_object()) {
-        spec.extend(more.clone());
+    if let (Some(spec), serde_json::Value::Object(more)) = (spec.as_object_mut(), more) {
+        spec.extend(more);
     }
     json!({"kind": "FailoverPolicy", "name": POLICY, "spec": spec})
 }

@@ -53,8 +53,9 @@ const AWAY: Duration = Duration::from_secs(2 * 60);
 /// Within this after it, everything is as meant: an engine that is away, the longest back-off, and a
 /// deadline.
 const CALM: Duration = Duration::from_secs(9 * 60);
-/// Without requests, and longer than anything waits for: nothing is under way at the end.
-const SILENCE: Duration = Duration::from_secs(4 * 60);
+/// Without new requests, and longer than anything waits for: the last request may take four minutes
+/// and the way to the deepest sleep two, and nothing is under way at the end.
+const SILENCE: Duration = Duration::from_secs(7 * 60);
 
 pub(super) struct World {
     pub(super) now: Moment,

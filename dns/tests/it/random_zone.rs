@@ -126,10 +126,13 @@ impl RandomZone {
                     self.add(*[Kind::Chain, Kind::Data].choose(random).unwrap(), target, random);
                 }
             }
-            Kind::Dname if !has_below && !owner.is_wildcard() && !has_type(RecordType::DNAME) => {
-                if is_apex || !has_type(RecordType::NS) {
-                    self.push(&owner, RecordType::DNAME, &target);
-                }
+            Kind::Dname
+                if !has_below
+                    && !owner.is_wildcard()
+                    && !has_type(RecordType::DNAME)
+                    && (is_apex || !has_type(RecordType::NS)) =>
+            {
+                self.push(&owner, RecordType::DNAME, &target);
             }
             Kind::Cut if may_lead => {
                 let Ok(server) = owner.child(b"ns") else { return };

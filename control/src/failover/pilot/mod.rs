@@ -34,6 +34,8 @@ pub(super) struct Pilot {
     /// Whether this vantage is itself cut off.
     is_cut_off: bool,
     orders: Vec<Order>,
+    /// Whether the law is to be told of all targets anew: in mode `off` it was told nothing.
+    retell: bool,
     /// When the law wants to be asked again.
     due: Option<Moment>,
     next_tell: Moment,
@@ -103,6 +105,7 @@ impl Pilot {
             served,
             is_cut_off: false,
             orders: Vec::new(),
+            retell: false,
             // What is kept may be due, and a hold may have ended meanwhile.
             due: Some(now),
             next_tell: now + TELL,
@@ -160,7 +163,7 @@ impl Pilot {
             self.journal.retarget(&self.policy.law, &places, now);
             self.served = *self.journal.state().steering();
         }
-        self.due = Some(now);
+        (self.retell, self.due) = (true, Some(now));
     }
 
     /// Where a target is.
@@ -267,6 +270,10 @@ impl Pilot {
     pub(super) fn decide(&mut self, levels: Option<&[Levels]>, now: Moment) -> Decided {
         let mut events: Vec<_> = self.orders.drain(..).map(Event::Order).collect();
         self.vote(now, &mut events);
+        if std::mem::take(&mut self.retell) {
+            let healths = self.targets.iter().map(|watched| watched.health).enumerate();
+            events.extend(healths.map(|(target, health)| Event::Health { target, health }));
+        }
         if let Some(levels) = levels {
             self.tell(levels, now, &mut events);
         }

@@ -258,6 +258,18 @@ fn in_another_mode_only_orders_change_what_is_served() {
 }
 
 #[test]
+fn what_was_seen_while_it_was_off_counts_from_when_it_is_on() {
+    let mut sky = Sky::new(policy(", mode: \"off\""));
+    sky.wait(10_000);
+    sky.moods[0] = Mood::Refuses;
+    sky.wait(5000);
+    assert_eq!(sky.shares(), [ALL, 0]);
+    sky.pilot.change(policy(""), sky.now);
+    sky.wait(1000);
+    assert_eq!((sky.shares(), sky.leaves()), (vec![0, ALL], vec![0]));
+}
+
+#[test]
 fn other_targets_are_taken_in_and_those_that_stay_stay_known() {
     let mut sky = Sky::new(policy(""));
     sky.wait(10_000);

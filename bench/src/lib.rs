@@ -63,7 +63,7 @@ struct Options {
     #[command(flatten)]
     repeats: Repeats,
     #[command(flatten)]
-    objects: control::Scale,
+    objects: control::ObjectScale,
 }
 
 /// In the order in which they run: the last of them move this program off the first core.
@@ -171,5 +171,17 @@ impl Measurement {
             Self::Objects => runtime.block_on(control::objects(report, &options.objects)),
             Self::Memory => runtime.block_on(memory::measure(report, options)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Options;
+
+    #[test]
+    fn its_options_do_not_contradict_each_other() {
+        Options::command().debug_assert();
     }
 }

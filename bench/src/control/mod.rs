@@ -6,5 +6,5 @@ mod objects;
 mod rollout;
 
 pub(crate) use commits::measure as commits;
-pub(crate) use objects::{Scale, measure as objects};
+pub(crate) use objects::{ObjectScale, measure as objects};
 pub(crate) use rollout::measure as rollout;

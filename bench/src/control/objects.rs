@@ -13,7 +13,7 @@ use crate::{process, report::Report, site::Site};
 
 /// How many apps there are. What they cost is promised for 10000 and for 50000.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Scale {
+pub(crate) struct ObjectScale {
     /// Objects: sleeping apps whose memory and idle cost are measured
     #[arg(long, default_value_t = 10_000)]
     sleepers: usize,
@@ -33,8 +33,8 @@ const REST: Duration = Duration::from_secs(3);
 /// Every half a minute all containers are listed: this has two of these times.
 const IDLE: Duration = Duration::from_secs(60);
 
-pub(crate) async fn measure(report: &mut Report, scale: &Scale) -> anyhow::Result<()> {
-    let Scale { sleepers, objects } = *scale;
+pub(crate) async fn measure(report: &mut Report, scale: &ObjectScale) -> anyhow::Result<()> {
+    let ObjectScale { sleepers, objects } = *scale;
     process::make_room()?;
     let site = Site::start()?;
     let faked = Faked::start().await?;

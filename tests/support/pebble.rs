@@ -189,7 +189,7 @@ pub fn name_server(records: impl Fn(&str, u16) -> Vec<Vec<u8>> + Send + 'static)
 
 /// A name as it goes over the wire.
 pub fn wire(name: &str) -> Vec<u8> {
-    let labels = name.split('.').flat_map(|label| text(label));
+    let labels = name.split('.').flat_map(text);
     labels.chain([0]).collect()
 }
 

@@ -19,6 +19,8 @@ failover() {
     start_cdn a "$CDN_A" && cdn_a=$!
     start_cdn b "$CDN_B" && cdn_b=$!
     write_policy
+    # What an earlier demo decided is not this one's.
+    forget_policy
     show "cat $STATE/failover.yaml"
     cat "$STATE/failover.yaml"
     weir_cli apply -f "$STATE/failover.yaml"
@@ -43,7 +45,16 @@ failover() {
     weir_cli failover status shop
     wait_until 30 has_incident || fail "there is no incident"
     weir_cli incident show "$(incident_id)"
+    forget_policy
     end_failover
+}
+
+# The app first, which needs the policy.
+forget_policy() {
+    local kind
+    for kind in "apps/$FRONT" failover-policies/shop; do
+        curl_quietly -o /dev/null -X DELETE "http://127.0.0.1:$admin/v1/$kind"
+    done
 }
 
 # Busybox serves one page, at an address of its own.
@@ -87,7 +98,7 @@ leads_to() {
 
 curl_front() {
     local host=$FRONT.$BASE
-    request curl --cacert "$STATE/ca.pem" --resolve "$host:$https:127.0.0.1" "$(origin https "$host" "$https")/"
+    request curl --cacert "$roots" --resolve "$host:$https:127.0.0.1" "$(origin https "$host" "$https")/"
 }
 
 answers_with() {

@@ -67,7 +67,7 @@ fn strategy(cast: &Cast<'_>, target: &Deployment) -> Strategy {
 
 pub(super) fn traffic(cast: &Cast<'_>) -> Traffic {
     let Some(target) = cast.under_way() else {
-        let waits = !cast.former.is_empty() && !cast.is_ready();
+        let waits = !cast.former.is_empty() && !cast.is_ready() && !cast.makes_room();
         return if waits { Traffic::Former } else { Traffic::Current };
     };
     match target.state {
